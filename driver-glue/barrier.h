@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * barrier.h - one name for each ordering need, so that a reader sees what is paired with what
+ *
+ * x86 and arm64 through the C11 model; only the write-combining flush needs an instruction of its own.
+ */
+#ifndef NTBSOCK_BARRIER_H
+#define NTBSOCK_BARRIER_H
+
+#include <stdint.h>
+
+/* A1: after a stamp from the peer, before what it covers. */
+static inline void ntbs_from_peer_barrier(void)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+}
+
+/* Store mine, then look at yours (and the mirror image on the other side). */
+static inline void ntbs_full_barrier(void)
+{
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Earlier non-temporal or write-combined stores before later stores (Intel SDM 3A, 8.2.5: SFENCE). */
+static inline void ntbs_store_flush(void)
+{
+#if defined(__x86_64__)
+	__asm__ __volatile__("sfence" ::: "memory");
+#elif defined(__aarch64__)
+	__asm__ __volatile__("dmb oshst" ::: "memory");
+#else
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+static inline void ntbs_spin_pause(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ __volatile__("yield" ::: "memory");
+#endif
+}
+
+#endif

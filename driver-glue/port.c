@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * port.c - attach, copies past the cache, bells
+ *
+ * What a CPU can do is asked once (CPUID through __builtin_cpu_supports), the copy loops are chosen by a
+ * switch and not by function pointers, so that the short ones inline.
+ */
+#include "port.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+
+static bool cpu_has_movdir64b(void)
+{
+	unsigned a, b, c = 0, d;
+
+	/* Intel SDM 2A, CPUID leaf 7 subleaf 0: ECX bit 28 */
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (c & 1u << 28);
+}
+
+static enum ntbs_line_store best_line_store(enum ntbs_mem mem)
+{
+	/* On device memory only MOVDIR64B promises one 64-byte write; on ordinary memory any will do. */
+	if (mem != NTBS_MEM_CACHED && cpu_has_movdir64b())
+		return NTBS_LINE_MOVDIR64B;
+	__builtin_cpu_init();
+	return __builtin_cpu_supports("avx512f") ? NTBS_LINE_NT64 : NTBS_LINE_NT16;
+}
+
+__attribute__((target("avx512f"))) static size_t copy_lines_nt64(char *dst, const char *src, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i + 64 <= len; i += 64)
+		_mm512_stream_si512((void *)(dst + i), _mm512_loadu_si512(src + i));
+	return i;
+}
+
+static size_t copy_lines_nt16(char *dst, const char *src, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i + 64 <= len; i += 64) {
+		__m128i a = _mm_loadu_si128((const __m128i *)(src + i));
+		__m128i b = _mm_loadu_si128((const __m128i *)(src + i + 16));
+		__m128i c = _mm_loadu_si128((const __m128i *)(src + i + 32));
+		__m128i d = _mm_loadu_si128((const __m128i *)(src + i + 48));
+
+		_mm_stream_si128((__m128i *)(dst + i), a);
+		_mm_stream_si128((__m128i *)(dst + i + 16), b);
+		_mm_stream_si128((__m128i *)(dst + i + 32), c);
+		_mm_stream_si128((__m128i *)(dst + i + 48), d);
+	}
+	return i;
+}
+
+__attribute__((target("movdir64b"))) static size_t copy_lines_dir(char *dst, const char *src, size_t len)
+{
+	size_t i;
+
+	for (i = 0; i + 64 <= len; i += 64)
+		_movdir64b(dst + i, src + i);
+	return i;
+}
+
+void ntbs_copy_nt(enum ntbs_line_store how, void *dst, const void *src, size_t len)
+{
+	char *d = dst;
+	const char *s = src;
+	size_t n = -(uintptr_t)d & 63;
+
+	if (n > len)
+		n = len;
+	memcpy(d, s, n);	/* up to a line boundary */
+	d += n;
+	s += n;
+	len -= n;
+	switch (how) {
+	case NTBS_LINE_NT64:
+		n = copy_lines_nt64(d, s, len);
+		break;
+	case NTBS_LINE_MOVDIR64B:
+		n = copy_lines_dir(d, s, len);
+		break;
+	case NTBS_LINE_NT16:
+		n = copy_lines_nt16(d, s, len);
+		break;
+	case NTBS_LINE_PLAIN:
+	default:
+		n = 0;
+	}
+	memcpy(d + n, s + n, len - n);
+	ntbs_store_flush();	/* payload before the slot that names it: NT stores are not ordered by TSO */
+}
+
+#else
+
+static enum ntbs_line_store best_line_store(enum ntbs_mem mem)
+{
+	return NTBS_LINE_PLAIN;
+}
+
+void ntbs_copy_nt(enum ntbs_line_store how, void *dst, const void *src, size_t len)
+{
+	memcpy(dst, src, len);
+	ntbs_store_flush();
+}
+
+#endif
+
+void ntbs_port_attach(struct ntbs_port *port, const struct ntbs_port_ops *ops, enum ntbs_mem mem)
+{
+	port->ops = ops;
+	port->mem = mem;
+	port->whole = !ops && mem == NTBS_MEM_CACHED;
+	port->line_store = best_line_store(mem);
+	port->nt_min = 16384;
+}
+
+void ntbs_bell_ring(int bell_fd)
+{
+	static const uint64_t one = 1;
+	int saved = errno;
+
+	/* EAGAIN: the counter is at its limit, so it is readable and every edge-triggered watcher has its event. */
+	if (syscall(SYS_write, bell_fd, &one, sizeof(one)) < 0)
+		errno = saved;
+}

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * bclient.c - see bclient.h
+ *
+ * The broker is trusted no more than anybody else who can write to the socket's path: every packet has its exact size
+ * and number of descriptors or the connection is dropped, every memfd its seals and size or it is refused.  Descriptors
+ * are closed on every path.
+ */
+#include "bclient.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <urcu-bp.h>
+
+#include "conf.h"
+#include "fdtab.h"
+#include "log.h"
+#include "offer.h"
+#include "runtime.h"
+#include "service.h"
+#include "stats.h"
+#include "sys.h"
+
+#define HELLO_WAIT_MS 200
+
+bool ntbs_bclient_send(const void *msg, size_t len, const int *fds, int nr_fds)
+{
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(int) * NTBS_MSG_FDS)];
+	} control;
+	struct iovec iov = { (void *)msg, len };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+	long ret;
+
+	if (ntbs_rt.broker < 0)
+		return false;
+	if (nr_fds) {
+		memset(&control, 0, sizeof(control));
+		mh.msg_control = &control;
+		mh.msg_controllen = CMSG_SPACE(sizeof(int) * nr_fds);
+		control.h.cmsg_level = SOL_SOCKET;
+		control.h.cmsg_type = SCM_RIGHTS;
+		control.h.cmsg_len = CMSG_LEN(sizeof(int) * nr_fds);
+		memcpy(CMSG_DATA(&control.h), fds, sizeof(int) * nr_fds);
+	}
+	ret = ntbs_sys3(SYS_sendmsg, ntbs_rt.broker, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return ret == (long)len;
+}
+
+bool ntbs_broker_send(const void *msg, size_t len, const int *fds, int nr_fds)
+{
+	bool ok;
+
+	ntbs_lock(&ntbs_rt.lock);
+	ok = ntbs_bclient_send(msg, len, fds, nr_fds);
+	ntbs_unlock(&ntbs_rt.lock);
+	return ok;
+}
+
+struct packet {
+	union {
+		struct ntbs_msg h;
+		char raw[NTBS_MSG_MAX];
+	};
+	size_t len;
+	int fd[NTBS_MSG_FDS];
+	int nr_fds;
+};
+
+static void close_fds(struct packet *p)
+{
+	for (int i = 0; i < p->nr_fds; i++)
+		if (p->fd[i] >= 0)
+			ntbs_sys1(SYS_close, p->fd[i]);
+	p->nr_fds = 0;
+}
+
+/* 1 a packet; 0 nothing there; -1 the broker is gone or talks nonsense */
+static int receive(int sock, struct packet *p)
+{
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(int) * NTBS_MSG_FDS)];
+	} control;
+	struct iovec iov = { p->raw, sizeof(p->raw) };
+	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			     .msg_controllen = sizeof(control) };
+	struct cmsghdr *c;
+	long n = ntbs_sys3(SYS_recvmsg, sock, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	p->nr_fds = 0;
+	if (n == -EAGAIN || n == -EINTR)
+		return 0;
+	if (n <= 0)
+		return -1;
+	for (c = CMSG_FIRSTHDR(&mh); c; c = CMSG_NXTHDR(&mh, c)) {
+		int k;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		k = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (int i = 0; i < k && p->nr_fds < NTBS_MSG_FDS; i++)
+			memcpy(&p->fd[p->nr_fds++], (int *)CMSG_DATA(c) + i, sizeof(int));
+	}
+	p->len = n;
+	if ((mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) || p->len < sizeof(p->h) || p->h.bytes != p->len) {
+		close_fds(p);
+		return -1;
+	}
+	return 1;
+}
+
+/* Map a memfd of at least @len bytes that cannot shrink under us.  NULL if it is not that. */
+static void *map_checked(int fd, size_t len, int prot, size_t *size)
+{
+	struct stat st;
+	long seals, mem;
+
+	seals = ntbs_sys2(SYS_fcntl, fd, F_GET_SEALS);
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) || st.st_size < (off_t)len)
+		return NULL;
+	mem = ntbs_sys6(SYS_mmap, 0, st.st_size, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (mem < 0 && mem > -4096)
+		return NULL;
+	ntbs_sys3(SYS_madvise, mem, st.st_size, MADV_DONTDUMP);
+	*size = st.st_size;
+	return (void *)mem;
+}
+
+static void *zalloc(size_t len)
+{
+	long mem = ntbs_sys6(SYS_mmap, 0, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return mem < 0 && mem > -4096 ? NULL : (void *)mem;
+}
+
+static void add_board(int fd, uint32_t uid, bool mine)
+{
+	struct ntbs_board *b;
+	size_t size;
+
+	cds_list_for_each_entry(b, &ntbs_rt.boards, node)
+		if (b->uid == uid && b->mine == mine && !mine)
+			return;
+	b = zalloc(sizeof(*b));
+	if (!b)
+		return;
+	b->uid = uid;
+	b->mine = mine;
+	b->shm = map_checked(fd, sizeof(*b->shm), mine ? PROT_READ | PROT_WRITE : PROT_READ, &size);
+	if (!b->shm || ntbs_le32_read(&b->shm->magic) != NTBS_BOARD_MAGIC) {
+		ntbs_log(NTBS_LOG_WARN, "the broker sent a board of user %u that is none; its offers are not seen", uid);
+		ntbs_sys2(SYS_munmap, b, sizeof(*b));
+		return;
+	}
+	if (mine)
+		ntbs_rt.board = b;
+	cds_list_add_rcu(&b->node, &ntbs_rt.boards);
+}
+
+static struct ntbs_peer *peer_add(uint32_t proc, uint32_t uid, int mbox, int service)
+{
+	struct ntbs_peer *p;
+
+	cds_list_for_each_entry(p, &ntbs_rt.peers, node)
+		if (p->proc == proc && !p->gone) {
+			ntbs_sys1(SYS_close, mbox);
+			ntbs_sys1(SYS_close, service);
+			return p;
+		}
+	p = zalloc(sizeof(*p));
+	if (!p) {
+		ntbs_sys1(SYS_close, mbox);
+		ntbs_sys1(SYS_close, service);
+		return NULL;
+	}
+	p->proc = proc;
+	p->uid = uid;
+	for (int i = 0; i < NTBS_MBOXES; i++)
+		p->bell[i] = -1;
+	p->bell[0] = ntbs_fd_hide(mbox);
+	p->service_bell = ntbs_fd_hide(service);
+	cds_list_add_rcu(&p->node, &ntbs_rt.peers);
+	return p;
+}
+
+/* A channel that somebody has made to answer an offer of ours. */
+static void chan_attach(const struct ntbs_msg_chan *m, struct packet *p)
+{
+	struct ntbs_chan *c = zalloc(sizeof(*c));
+
+	if (!c)
+		return;
+	c->id = m->chan;
+	c->peer_proc = m->proc;
+	c->shm = map_checked(p->fd[0], NTBS_CHAN_HDR, PROT_READ | PROT_WRITE, &c->bytes);
+	if (!c->shm)
+		goto err_free;
+	c->geo.nr_slots = ntbs_le32_read(&c->shm->nr_slots);
+	c->geo.bulk_bytes = ntbs_le32_read(&c->shm->bulk_bytes);
+	c->geo.bulk_offset = ntbs_le32_read(&c->shm->bulk_offset);
+	c->nr_leases = ntbs_le32_read(&c->shm->nr_leases);
+	c->inbox_bytes = ntbs_le32_read(&c->shm->inbox_bytes);
+	if (ntbs_le32_read_acquire(&c->shm->magic) != NTBS_CHAN_MAGIC || ntbs_le32_read(&c->shm->abi) != NTBS_INBOX_ABI ||
+	    !ntbs_msgq_geo_ok(&c->geo) || c->nr_leases > NTBS_LEASES_MAX || c->inbox_bytes % 4096 ||
+	    c->inbox_bytes < ntbs_msgq_inbox_bytes(&c->geo) ||
+	    c->bytes < NTBS_CHAN_HDR + (size_t)c->nr_leases * 2 * c->inbox_bytes) {
+		ntbs_log(NTBS_LOG_WARN, "process %u sent a channel with sizes that cannot be; its connections stay on TCP",
+			 m->proc);
+		goto err_unmap;
+	}
+	c->peer = peer_add(m->proc, m->uid, p->fd[1], p->fd[2]);
+	p->fd[1] = p->fd[2] = -1;
+	if (!c->peer)
+		goto err_unmap;
+	c->peer->chans++;
+	cds_list_add_rcu(&c->node, &ntbs_rt.chans);
+	ntbs_le32_write_release(&c->shm->attached, 1);
+	return;
+
+err_unmap:
+	ntbs_sys2(SYS_munmap, c->shm, c->bytes);
+err_free:
+	ntbs_sys2(SYS_munmap, c, sizeof(*c));
+}
+
+static void chan_bells(const struct ntbs_msg_chan *m, struct packet *p)
+{
+	struct ntbs_peer *peer = peer_add(m->proc, m->uid, p->fd[0], p->fd[1]);
+	struct ntbs_chan *c;
+
+	p->fd[0] = p->fd[1] = -1;
+	if (!peer)
+		return;
+	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+		if (c->acceptor && c->id == m->chan) {
+			peer->chans++;
+			__atomic_store_n(&c->peer, peer, __ATOMIC_RELEASE);
+		}
+	/* what was asked for before we could ring */
+	if (peer->bell[0] >= 0)
+		ntbs_bell_ring(peer->bell[0]);
+}
+
+static bool chan_busy(struct ntbs_chan *c)
+{
+	if (!c->acceptor)
+		return ntbs_chan_in_use(c);
+	for (uint32_t i = 0; i < c->nr_leases; i++)
+		if (c->leases->lease[i].busy == 1)
+			return true;
+	return ntbs_chan_in_use(c);
+}
+
+/* The peer's process has left.  Its channels serve what is still open on them and then go. */
+static void peer_gone(uint32_t proc)
+{
+	struct cds_list_head dead;
+	struct ntbs_chan *c, *nc;
+	struct ntbs_peer *p, *np;
+
+	CDS_INIT_LIST_HEAD(&dead);
+	cds_list_for_each_entry(p, &ntbs_rt.peers, node)
+		if (p->proc == proc)
+			p->gone = true;
+	cds_list_for_each_entry_safe(c, nc, &ntbs_rt.chans, node) {
+		if (!c->peer || !c->peer->gone || chan_busy(c))
+			continue;
+		cds_list_del_rcu(&c->node);
+		synchronize_rcu();
+		c->peer->chans--;
+		if (c->leases)
+			ntbs_sys2(SYS_munmap, c->leases, sizeof(*c->leases));
+		ntbs_sys2(SYS_munmap, c->shm, c->bytes);
+		ntbs_sys2(SYS_munmap, c, sizeof(*c));
+	}
+	cds_list_for_each_entry_safe(p, np, &ntbs_rt.peers, node) {
+		if (!p->gone || p->chans)
+			continue;
+		cds_list_del_rcu(&p->node);
+		synchronize_rcu();
+		for (int i = 0; i < NTBS_MBOXES; i++)
+			ntbs_fd_unhide_close(p->bell[i]);
+		ntbs_fd_unhide_close(p->service_bell);
+		ntbs_sys2(SYS_munmap, p, sizeof(*p));
+	}
+}
+
+static void peer_mbox(const struct ntbs_msg_mbox *m, struct packet *p)
+{
+	struct ntbs_peer *peer;
+
+	cds_list_for_each_entry(peer, &ntbs_rt.peers, node)
+		if (peer->proc == m->proc && !peer->gone && m->mbox && m->mbox < NTBS_MBOXES && peer->bell[m->mbox] < 0) {
+			struct ntbs_chan *c;
+
+			__atomic_store_n(&peer->bell[m->mbox], ntbs_fd_hide(p->fd[0]), __ATOMIC_RELEASE);
+			p->fd[0] = -1;
+			cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+				if (c->peer == peer)
+					__atomic_fetch_or(c->acceptor ? &c->shm->acceptor_mboxes_known.v :
+									&c->shm->mboxes_known.v,
+							  1u << m->mbox, __ATOMIC_RELEASE);
+			return;
+		}
+}
+
+static bool shape(const struct packet *p, size_t len, int fds)
+{
+	return p->len == len && p->nr_fds == fds;
+}
+
+/* false: the packet has the wrong shape */
+static bool handle(struct packet *p)
+{
+	switch (p->h.type) {
+	case NTBS_MSG_BOARD:
+		if (!shape(p, sizeof(struct ntbs_msg_board), 1))
+			return false;
+		add_board(p->fd[0], ((struct ntbs_msg_board *)p)->uid, false);
+		return true;
+	case NTBS_MSG_CHAN:
+		if (!shape(p, sizeof(struct ntbs_msg_chan), 3))
+			return false;
+		chan_attach((struct ntbs_msg_chan *)p, p);
+		return true;
+	case NTBS_MSG_CHAN_BELLS:
+		if (!shape(p, sizeof(struct ntbs_msg_chan), 2))
+			return false;
+		chan_bells((struct ntbs_msg_chan *)p, p);
+		return true;
+	case NTBS_MSG_CHAN_FAIL:	/* its connections stay on TCP: nobody will confirm */
+		return shape(p, sizeof(struct ntbs_msg_chan), 0);
+	case NTBS_MSG_CLAIM_RESULT:	/* likewise; a good one is seen in memory */
+		return shape(p, sizeof(struct ntbs_msg_claim), 0);
+	case NTBS_MSG_PEER_MBOX:
+		if (!shape(p, sizeof(struct ntbs_msg_mbox), 1))
+			return false;
+		peer_mbox((struct ntbs_msg_mbox *)p, p);
+		return true;
+	case NTBS_MSG_PEER_GONE:
+		if (!shape(p, sizeof(struct ntbs_msg_gone), 0))
+			return false;
+		peer_gone(((struct ntbs_msg_gone *)p)->proc);
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool ntbs_broker_receive(void)
+{
+	struct packet p;
+	int ret;
+
+	ntbs_lock(&ntbs_rt.lock);
+	while (ntbs_rt.broker >= 0 && (ret = receive(ntbs_rt.broker, &p)) != 0) {
+		if (ret > 0 && !handle(&p)) {
+			ntbs_log(NTBS_LOG_ERR, "the broker sent a message that cannot be (type %u, %zu bytes, %d descriptors); "
+				 "new connections stay on TCP", p.h.type, p.len, p.nr_fds);
+			ret = -1;
+		}
+		close_fds(&p);
+		if (ret < 0) {
+			int fd = ntbs_rt.broker;
+
+			__atomic_store_n(&ntbs_rt.broker, -1, __ATOMIC_RELEASE);
+			ntbs_fd_unhide_close(fd);
+			ntbs_unlock(&ntbs_rt.lock);
+			return false;
+		}
+	}
+	ntbs_unlock(&ntbs_rt.lock);
+	return ntbs_rt.broker >= 0;
+}
+
+/* WELCOME is the first packet; a broker that does not answer in time is as none. */
+static bool welcome(int sock)
+{
+	struct pollfd pfd = { .fd = sock, .events = POLLIN };
+	struct timespec wait = { 0, HELLO_WAIT_MS * 1000000l };
+	const struct ntbs_msg_welcome *w;
+	struct packet p;
+	size_t size;
+	int ret;
+	long n;
+
+	do
+		n = ntbs_sys5(SYS_ppoll, &pfd, 1, &wait, NULL, 0);
+	while (n == -EINTR);	/* the kernel has counted the time down */
+	if (n == 0)
+		ntbs_stats_timer_ran_out();
+	ret = n > 0 ? receive(sock, &p) : -1;
+	if (ret <= 0)
+		return false;
+	w = (const struct ntbs_msg_welcome *)p.raw;
+	if (p.h.type != NTBS_MSG_WELCOME || !shape(&p, sizeof(*w), 2))
+		goto out;
+	if (!ntbs_rt.rules)
+		ntbs_rt.rules = map_checked(p.fd[1], sizeof(*ntbs_rt.rules), PROT_READ, &size);
+	else {
+		struct ntbs_rules_shm *r = map_checked(p.fd[1], sizeof(*r), PROT_READ, &size);
+
+		if (r)		/* the old page may still be read; it is small and stays */
+			__atomic_store_n(&ntbs_rt.rules, r, __ATOMIC_RELEASE);
+	}
+	if (!ntbs_rt.rules || ntbs_le32_read(&ntbs_rt.rules->magic) != NTBS_RULES_MAGIC)
+		goto out;
+	ntbs_rt.board = NULL;
+	add_board(p.fd[0], w->uid, true);
+	ntbs_rt.proc = w->proc;
+	ntbs_rt.node = w->node;
+	ntbs_rt.uid = w->uid;
+out:
+	close_fds(&p);
+	return ntbs_rt.board != NULL;
+}
+
+/* Boards of a broker that has gone: nobody looks there any more.  They stay mapped for who still reads them. */
+static void forget_boards(void)
+{
+	struct ntbs_board *b, *nb;
+
+	cds_list_for_each_entry_safe(b, nb, &ntbs_rt.boards, node)
+		cds_list_del_rcu(&b->node);
+}
+
+bool ntbs_bclient_connect(void)
+{
+	struct ntbs_msg_hello hello = { .h = { NTBS_MSG_HELLO, sizeof(hello), 0 }, .abi = NTBS_BROKER_ABI };
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int bells[2] = { ntbs_rt.mbox[0], ntbs_rt.service_bell };
+	long sock;
+	bool ok = false;
+
+	if (strlen(ntbs_conf.run_dir) + sizeof(NTBS_BROKER_SOCK) + 1 > sizeof(un.sun_path))
+		return false;
+	strcpy(un.sun_path, ntbs_conf.run_dir);
+	strcat(un.sun_path, "/" NTBS_BROKER_SOCK);
+	sock = ntbs_sys3(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return false;
+	sock = ntbs_fd_hide(sock);
+	if (sock < 0)
+		return false;
+	/* a full backlog would block here: do not wait for a broker that is stuck */
+	ntbs_sys3(SYS_fcntl, sock, F_SETFL, O_NONBLOCK | O_RDWR);
+	if (ntbs_sys3(SYS_connect, sock, &un, sizeof(un)) < 0) {
+		ntbs_fd_unhide_close(sock);
+		return false;
+	}
+	hello.pid = ntbs_sys0(SYS_getpid);
+	memcpy(hello.program, ntbs_conf.program, sizeof(hello.program) - 1);
+	ntbs_lock(&ntbs_rt.lock);
+	forget_boards();
+	ntbs_rt.broker = sock;
+	ok = ntbs_bclient_send(&hello, sizeof(hello), bells, 2);
+	ntbs_rt.broker = -1;
+	ok = ok && welcome(sock);
+	if (ok)
+		__atomic_store_n(&ntbs_rt.broker, sock, __ATOMIC_RELEASE);
+	ntbs_unlock(&ntbs_rt.lock);
+	if (!ok)
+		ntbs_fd_unhide_close(sock);
+	else
+		ntbs_service_new_broker();
+	return ok;
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * epoll.h - epoll sets that hold sockets of ours
+ *
+ * The kernel's set stays the set: everything is registered there.  A TCP socket is registered with a cookie in place of
+ * the program's data, so that its events can be told and translated.  While it is on TCP its kernel events are the
+ * program's.  Once it is LIVE its shadow is watched edge-triggered for its end alone, and readiness is what memory says.
+ * The mbox of the process is in the set too, edge-triggered, and never shown.
+ *
+ * Members are hot or cold.  Hot ones (active lately, at most EP_HOT) are looked at each turn.  Cold ones are armed: the
+ * peer rings, which counts up their @wake word and the mbox; then one line of each cold member says if it was meant.
+ * Before a set sleeps its hot members are armed and looked at once more.
+ *
+ * Members are never unmapped, and marked unused under the set's lock; scans take no lock and check what they find.
+ */
+#ifndef NTBSOCK_EPOLL_H
+#define NTBSOCK_EPOLL_H
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include "sock.h"
+
+#define NTBS_EP_HOT 64
+#define NTBS_EP_PENDING 64
+
+struct ntbs_ep;
+struct ntbs_epm {
+	struct ntbs_ep *_Atomic ep;	/* NULL: unused */
+	struct ntbs_sock *sk;		/* or */
+	struct ntbs_ep *inner;		/* a nested set of ours */
+	uint32_t serial;		/* of sk */
+	uint32_t index;			/* in the pool: what the cookie says */
+	uint32_t gen;			/* uses of the entry, in the cookie too */
+	int fd;
+	uint32_t events;
+	epoll_data_t data;
+	_Atomic uint32_t hot;
+	_Atomic uint32_t disabled;	/* ONESHOT: reported */
+	_Atomic uint32_t watched_live;	/* the kernel's registration is the shadow's */
+	uint32_t wake_seen;		/* cold: in->wake when it was armed */
+	uint32_t idle_turns;
+	_Atomic uint64_t rx_mark;	/* EPOLLET: what has been reported */
+	_Atomic uint64_t tx_mark;
+	_Atomic uint32_t end_mark;
+	struct ntbs_epm *next_of_sock;
+	uint32_t pos;			/* in ep->member */
+};
+
+struct ntbs_ep {
+	struct ntbs_file file;
+	int epfd;
+	struct ntbs_lock lock;
+	struct ntbs_epm **_Atomic member;
+	_Atomic uint32_t nr, size;
+	_Atomic uint32_t nr_ours;	/* members ever in stage OFFER or LIVE, or nested: 0 means the kernel suffices */
+	struct ntbs_epm *_Atomic hot[NTBS_EP_HOT];
+	uint32_t hot_hand, rotor;
+	_Atomic uint32_t mbox_in;
+	_Atomic uint32_t rung;		/* the mbox was rung: look at the cold ones */
+	uint64_t asked_ns;		/* when the kernel was last asked */
+	struct epoll_event pending[NTBS_EP_PENDING];	/* taken from the kernel on behalf of an outer set */
+	uint32_t nr_pending;
+};
+
+struct ntbs_ep *ntbs_epoll_of(int fd);
+bool ntbs_epoll_ours(struct ntbs_ep *ep);
+struct ntbs_ep *ntbs_epoll_new(int epfd);
+void ntbs_epoll_free(struct ntbs_ep *ep);
+/* 0 or -errno, or -ENTBS_PASS */
+int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev);
+/* @ts NULL: for ever.  Count, -errno or -ENTBS_PASS. */
+int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *ev, int max, const struct timespec *ts,
+		    const sigset_t *mask);
+
+/* Is anything of ours in it ready (@arm: after arming all)?  Does the kernel have something for the program? */
+bool ntbs_epoll_any(struct ntbs_ep *ep, bool arm);
+bool ntbs_epoll_kernel_any(struct ntbs_ep *ep);
+
+/* A socket has become OFFER or LIVE; is about to lose its last descriptor in this process. */
+void ntbs_epoll_sock_offer(struct ntbs_sock *sk);
+void ntbs_epoll_sock_live(struct ntbs_sock *sk);
+void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it);
+void ntbs_epoll_init(void);
+void ntbs_epoll_fork_child(void);
+
+#endif

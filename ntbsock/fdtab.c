@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* fdtab.c - see fdtab.h */
+#include "fdtab.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "lock.h"
+#include "sys.h"
+
+struct ntbs_file **ntbs_fdtab_l1[NTBS_FD_L1];
+struct ntbs_file ntbs_file_hidden;
+int ntbs_fdtab_top;
+static struct ntbs_lock table_lock;	/* guards entries and file->fds; innermost */
+static int table_pid;
+
+void ntbs_fdtab_init(void)
+{
+	table_pid = ntbs_sys0(SYS_getpid);
+}
+
+void ntbs_fdtab_fork_child(void)
+{
+	table_pid = ntbs_sys0(SYS_getpid);
+	table_lock.word = 0;
+}
+
+bool ntbs_fdtab_foreign(void)
+{
+	return ntbs_sys0(SYS_getpid) != table_pid;
+}
+
+static struct ntbs_file **page_of(int fd)
+{
+	struct ntbs_file ***slot = &ntbs_fdtab_l1[(unsigned)fd / NTBS_FD_L2];
+	long mem;
+
+	if (*slot)
+		return *slot;
+	mem = ntbs_sys6(SYS_mmap, 0, NTBS_FD_L2 * sizeof(struct ntbs_file *), PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem < 0 && mem > -4096)
+		return NULL;
+	__atomic_store_n(slot, (struct ntbs_file **)mem, __ATOMIC_RELEASE);
+	return *slot;
+}
+
+bool ntbs_fdtab_set(int fd, struct ntbs_file *f, struct ntbs_file **old, bool *last)
+{
+	struct ntbs_file **page;
+
+	*old = NULL;
+	*last = false;
+	if ((unsigned)fd >= NTBS_FD_L1 * NTBS_FD_L2)
+		return !f;
+	ntbs_lock(&table_lock);
+	page = f ? page_of(fd) : ntbs_fdtab_l1[(unsigned)fd / NTBS_FD_L2];
+	if (!page) {
+		ntbs_unlock(&table_lock);
+		return !f;
+	}
+	*old = page[(unsigned)fd % NTBS_FD_L2];
+	if (f)
+		f->fds++;
+	if (*old)
+		*last = --(*old)->fds == 0;
+	__atomic_store_n(&page[(unsigned)fd % NTBS_FD_L2], f, __ATOMIC_RELEASE);
+	if (f && fd >= ntbs_fdtab_top)
+		__atomic_store_n(&ntbs_fdtab_top, fd + 1, __ATOMIC_RELAXED);
+	ntbs_unlock(&table_lock);
+	return true;
+}
+
+int ntbs_fdtab_find(const struct ntbs_file *f)
+{
+	for (int fd = 0; fd < ntbs_fdtab_top; fd++)
+		if (ntbs_fdtab_peek(fd) == f)
+			return fd;
+	return -1;
+}
+
+/*
+ * High, so that the program's own numbers stay low and dense, but not so high that the kernel's table grows by much:
+ * just below the soft limit, or below 4096 where the limit is larger.
+ */
+int ntbs_fd_hide(int fd)
+{
+	struct rlimit lim = { 1024, 1024 };
+	struct ntbs_file *old;
+	long high, min;
+	bool last;
+
+	ntbs_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim);
+	min = lim.rlim_cur < 4096 ? (long)lim.rlim_cur - 64 : 4096 - 64;
+	if (min < 3)
+		min = 3;
+	high = ntbs_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, min);
+	if (high < 0)
+		high = ntbs_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+	ntbs_sys1(SYS_close, fd);
+	if (high < 0)
+		return high;
+	ntbs_file_hidden.kind = 0;
+	ntbs_fdtab_set(high, &ntbs_file_hidden, &old, &last);
+	return high;
+}
+
+void ntbs_fd_unhide_close(int fd)
+{
+	struct ntbs_file *old;
+	bool last;
+
+	if (fd < 0)
+		return;
+	if (ntbs_fdtab_peek(fd) == &ntbs_file_hidden)
+		ntbs_fdtab_set(fd, NULL, &old, &last);
+	ntbs_sys1(SYS_close, fd);
+}

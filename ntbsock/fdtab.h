@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fdtab.h - descriptor -> object, lock-free for readers
+ *
+ * Two levels, made as descriptors appear, never freed, never sized by RLIMIT_NOFILE.  A descriptor that is not ours
+ * costs two loads and a branch.  The table belongs to one process: in a vfork child (which runs in its parent's
+ * memory) only the kernel's table may change, which ntbs_fdtab_foreign() tells.
+ */
+#ifndef NTBSOCK_FDTAB_H
+#define NTBSOCK_FDTAB_H
+
+#include <stdbool.h>
+#include "sock.h"
+
+#define NTBS_FD_L2 1024u
+#define NTBS_FD_L1 1024u
+
+extern struct ntbs_file **ntbs_fdtab_l1[NTBS_FD_L1];
+extern struct ntbs_file ntbs_file_hidden;	/* what the library's own descriptors point at */
+
+static inline struct ntbs_file *ntbs_fdtab_peek(int fd)
+{
+	struct ntbs_file **page;
+
+	if (__builtin_expect((unsigned)fd >= NTBS_FD_L1 * NTBS_FD_L2, 0))
+		return NULL;
+	page = __atomic_load_n(&ntbs_fdtab_l1[(unsigned)fd / NTBS_FD_L2], __ATOMIC_ACQUIRE);
+	return page ? __atomic_load_n(&page[(unsigned)fd % NTBS_FD_L2], __ATOMIC_ACQUIRE) : NULL;
+}
+
+static inline struct ntbs_sock *ntbs_fdtab_sock(int fd)
+{
+	struct ntbs_file *f = ntbs_fdtab_peek(fd);
+
+	return f && f->kind == NTBS_FILE_SOCK ? (struct ntbs_sock *)f : NULL;
+}
+
+/* Changes; all take the table's lock.  set: one more descriptor for @f (NULL: take it out); returns what was there,
+ * whose count is one less.  The caller then decides if that was the last (@last). */
+bool ntbs_fdtab_set(int fd, struct ntbs_file *f, struct ntbs_file **old, bool *last);
+/* A descriptor that still refers to @f, or -1. */
+int ntbs_fdtab_find(const struct ntbs_file *f);
+bool ntbs_fdtab_foreign(void);			/* this is a vfork child, or a clone that we know nothing of */
+void ntbs_fdtab_fork_child(void);
+void ntbs_fdtab_init(void);
+extern int ntbs_fdtab_top;			/* above every descriptor ever entered */
+
+/* Move a descriptor of our own out of the program's way and mark it; returns the new number or -errno. */
+int ntbs_fd_hide(int fd);
+void ntbs_fd_unhide_close(int fd);
+
+#endif

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* handover.c - see handover.h */
+#include "handover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "fdtab.h"
+#include "log.h"
+#include "mbox.h"
+#include "offer.h"
+#include "runtime.h"
+#include "service.h"
+#include "shadow.h"
+#include "stats.h"
+#include "sys.h"
+#include "wait.h"
+
+#define ANSWER_WAIT_NS 2000000000ull	/* a peer that is stopped must not stop us for ever */
+
+void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_withdraw(sk, why);
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return;
+	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_stream_leave_tx(sk, fd, why);
+	ntbs_unlock(&sk->shm->tx.lock);
+	ntbs_mbox_poke(sk);
+}
+
+/* Position up to which we have taken what the peer sent. */
+static int consumed(struct ntbs_sock *sk, int fd, uint64_t *pos)
+{
+	if (sk->shm->rx.state == NTBS_DIR_TCP)
+		return ntbs_shadow_read(fd, pos);
+	*pos = sk->shm->rx.pos;
+	return 0;
+}
+
+static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+	uint64_t until = ntbs_now_ns() + ANSWER_WAIT_NS, pos = 0;
+	bool done = false;
+
+	ntbs_lock(&rx->lock);
+	ntbs_stream_rx_look(sk, fd);
+	if (rx->state == NTBS_DIR_BACK || consumed(sk, fd, &pos)) {
+		ntbs_unlock(&rx->lock);
+		return rx->state == NTBS_DIR_BACK;
+	}
+	ntbs_sock_set_flag(sk, NTBS_SK_WANT_TCP);
+	ntbs_window_store64(sk->q.port, &sk->q.out->asked, pos + 1);
+	ntbs_unlock(&rx->lock);
+	if (sk->chan && sk->chan->peer)
+		ntbs_bell_ring(sk->chan->peer->service_bell);
+	ntbs_mbox_poke(sk);
+	for (;;) {
+		uint32_t value = ntbs_mbox_arm_futex(sk);
+		int ret = 0;
+
+		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_le32_read_acquire(&sk->q.in->rstate)) {
+			ntbs_service_watch(sk, fd);
+			ret = ntbs_mbox_sleep(sk, value, until);
+		}
+		ntbs_mbox_slept(sk);
+		ntbs_lock(&rx->lock);
+		ntbs_stream_rx_look(sk, fd);
+		if (ntbs_le64_read_acquire(&sk->q.in->q)) {
+			/* DRAIN with Q == W is as good: nothing of the ring is left before it */
+			done = rx->state == NTBS_DIR_BACK ||
+			       (rx->state == NTBS_DIR_DRAIN && ntbs_le64_read(&sk->q.in->q) == rx->pos + 1);
+			ntbs_unlock(&rx->lock);
+			break;
+		}
+		ntbs_unlock(&rx->lock);
+		if (ntbs_le32_read_acquire(&sk->q.in->rstate) || ntbs_shadow_end(fd) == 0) {
+			/* the peer has gone: whole only if nothing of its is left in the ring */
+			done = ntbs_msgq_avail(&sk->q) <= 0;
+			break;
+		}
+		if (ret == -ETIMEDOUT) {
+			ntbs_stats_timer_ran_out();
+			break;
+		}
+	}
+	ntbs_sock_clear_flag(sk, NTBS_SK_WANT_TCP);
+	return done;
+}
+
+bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	bool done = true;
+
+	ntbs_handover_tx(sk, fd, why);
+	if (ntbs_sock_stage(sk) == NTBS_NEW)
+		ntbs_sock_plain(sk, why);
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return true;
+	done = ask_for_tcp(sk, fd);
+	if (!done)
+		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: the other side did not take its bytes back "
+			 "to TCP; what it sent last is lost to the new reader", sk->shm->conn.tuple.lport,
+			 sk->shm->conn.tuple.rport);
+	if (sk->shm->conn.reason == NTBS_WHY_NONE || sk->shm->conn.reason == NTBS_WHY_PEER_ASKED)
+		sk->shm->conn.reason = why;
+	return done;
+}
+
+void ntbs_handover_before_exec(void)
+{
+	for (int fd = 0; fd < ntbs_fdtab_top; fd++) {
+		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+		long flags;
+
+		if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN)
+			continue;
+		flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
+		if (flags >= 0 && !(flags & FD_CLOEXEC))
+			ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
+	}
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * handover.h - a direction goes back to TCP: every case that the ring cannot serve
+ *
+ * The sender of a direction moves it by stating Q; a receiver that must leave asks, stating what it has consumed, and
+ * stands still until the peer - its program or its service thread - has answered.
+ */
+#ifndef NTBSOCK_HANDOVER_H
+#define NTBSOCK_HANDOVER_H
+
+#include "sock.h"
+
+/* What we send goes over TCP from here on. */
+void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
+/* Both directions; afterwards the descriptor is good for code that knows nothing of us.  False: bytes of the peer could
+ * not be brought back (it is gone, or does not answer). */
+bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
+/* Every socket that an image started now would inherit. */
+void ntbs_handover_before_exec(void);
+
+#endif

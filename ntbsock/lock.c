@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* lock.c - see lock.h: the paths on which somebody else holds the lock */
+#include "lock.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <time.h>
+
+#include "barrier.h"
+#include "sys.h"
+
+#define SPINS 200			/* a critical section is a copy of 16 KiB at most: a few microseconds */
+#define OWNER_CHECK_NS 50000000		/* how often a sleeper looks whether the owner lives */
+
+__thread uint32_t ntbs_tid;
+
+uint32_t ntbs_tid_slow(void)
+{
+	return ntbs_tid = ntbs_sys0(SYS_gettid);
+}
+
+/* tkill with signal 0 asks without doing; ESRCH is the only answer that means dead. */
+static bool owner_dead(uint32_t tid)
+{
+	return ntbs_sys2(SYS_tkill, tid, 0) == -ESRCH;
+}
+
+void ntbs_lock_slow(struct ntbs_lock *lock)
+{
+	const struct timespec check = { 0, OWNER_CHECK_NS };
+	uint32_t seen, me = ntbs_my_tid();
+
+	for (int i = 0; i < SPINS; i++) {
+		if (ntbs_trylock(lock))
+			return;
+		ntbs_spin_pause();
+	}
+	for (;;) {
+		seen = __atomic_load_n(&lock->word, __ATOMIC_RELAXED);
+		if (!seen) {
+			/* others may sleep behind us: keep the bit */
+			if (__atomic_compare_exchange_n(&lock->word, &seen, me | NTBS_LOCK_WAITERS, false,
+							__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+				return;
+			continue;
+		}
+		if (!(seen & NTBS_LOCK_WAITERS) &&
+		    !__atomic_compare_exchange_n(&lock->word, &seen, seen | NTBS_LOCK_WAITERS, false,
+						 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			continue;
+		seen |= NTBS_LOCK_WAITERS;
+		if (ntbs_sys4(SYS_futex, &lock->word, FUTEX_WAIT, seen, &check) == -ETIMEDOUT &&
+		    owner_dead(seen & ~NTBS_LOCK_WAITERS) &&
+		    __atomic_compare_exchange_n(&lock->word, &seen, me | NTBS_LOCK_WAITERS, false, __ATOMIC_ACQUIRE,
+						__ATOMIC_RELAXED))
+			return;
+	}
+}
+
+void ntbs_unlock_slow(struct ntbs_lock *lock)
+{
+	ntbs_sys3(SYS_futex, &lock->word, FUTEX_WAKE, 1);
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * lock.h - a lock in memory that processes share
+ *
+ * The word is the owner's thread id and a bit that says that somebody sleeps.  Taking and giving it back are one locked
+ * instruction each; giving it back is the full barrier S2 between publishing a slot and looking whether the peer
+ * sleeps.  A waiter looks now and then whether the owner still exists and takes the lock of a dead one over: every
+ * state change under these locks is ordered so that a half-made one is harmless (a slot that is filled and not published
+ * does not count; one that is published and not counted is found by its stamp).
+ *
+ * Thread ids are those of the namespace that a family of processes shares; where fork has crossed into a new PID
+ * namespace, a dead owner cannot be told from a living one and is waited for.
+ */
+#ifndef NTBSOCK_LOCK_H
+#define NTBSOCK_LOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ntbs_lock {
+	uint32_t word;
+};
+#define NTBS_LOCK_WAITERS (1u << 31)
+
+extern __thread uint32_t ntbs_tid;	/* 0: not asked yet */
+uint32_t ntbs_tid_slow(void);
+void ntbs_lock_slow(struct ntbs_lock *lock);
+void ntbs_unlock_slow(struct ntbs_lock *lock);
+
+static inline uint32_t ntbs_my_tid(void)
+{
+	return __builtin_expect(ntbs_tid != 0, 1) ? ntbs_tid : ntbs_tid_slow();
+}
+
+static inline bool ntbs_trylock(struct ntbs_lock *lock)
+{
+	uint32_t none = 0;
+
+	return __atomic_compare_exchange_n(&lock->word, &none, ntbs_my_tid(), false, __ATOMIC_ACQUIRE,
+					   __ATOMIC_RELAXED);
+}
+
+static inline void ntbs_lock(struct ntbs_lock *lock)
+{
+	if (__builtin_expect(!ntbs_trylock(lock), 0))
+		ntbs_lock_slow(lock);
+}
+
+static inline void ntbs_unlock(struct ntbs_lock *lock)
+{
+	if (__builtin_expect(__atomic_exchange_n(&lock->word, 0, __ATOMIC_SEQ_CST) & NTBS_LOCK_WAITERS, 0))
+		ntbs_unlock_slow(lock);
+}
+
+/* Does this very thread hold it (a signal handler has interrupted the holder)? */
+static inline bool ntbs_lock_mine(const struct ntbs_lock *lock)
+{
+	return (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) & ~NTBS_LOCK_WAITERS) == ntbs_my_tid();
+}
+
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * msgq.h - message queue: moves messages between an outbox and an inbox
+ *
+ * Theory of operation.  Each side has two inboxes' worth of state: it publishes slots into @out (the peer's
+ * inbox) and takes slots from @in (its own).  A slot is published by its last word and carries, besides the
+ * message, how many slots of the other direction have been consumed.  Bytes that do not fit into a slot lie in
+ * the bulk ring of the same inbox; the slot says where.
+ *
+ * Sending, by what is to send and how far behind the reader is known to be:
+ *   up to 116 bytes             INLINE, one or two lines
+ *   more                        BULK slots of up to 16 KiB each, payload first
+ *   reader 3/4 of a ring behind OPEN slots: small sends extend the last one, by its published end, so that a
+ *                               slow reader costs bytes and not slots (only on a port that is @whole)
+ *
+ * Invariants:
+ *  - tail - head <= nr_slots and bulk_tail - bulk_head <= bulk_bytes: nothing unread is overwritten;
+ *  - what the reader acknowledges it has copied out before (ack after consumption);
+ *  - only the last slot is OPEN, and it ends at bulk_tail;
+ *  - once every slot is consumed the bulk ring is empty, whatever the last head word said.
+ *
+ * State that must survive fork is in the *_shm structs (shared by the processes that hold the socket), guarded by
+ * the lock of its direction.  struct ntbs_msgq itself is private to a process and constant while in use.
+ * Nothing here sleeps, allocates or takes a lock; nothing read from @in is trusted.
+ */
+#ifndef NTBSOCK_MSGQ_H
+#define NTBSOCK_MSGQ_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <ntbsock/abi_inbox.h>
+#include "iter.h"
+#include "port.h"
+
+#define NTBS_MSGQ_CHUNK 16384u		/* most bytes a BULK slot names: the reader starts early */
+#define NTBS_MSGQ_OPEN_MAX (1u << 30)	/* an OPEN slot stays far below a 32-bit position */
+
+struct ntbs_msgq_geo {
+	uint32_t nr_slots;		/* power of two */
+	uint32_t bulk_bytes;		/* power of two */
+	uint32_t bulk_offset;		/* of the bulk ring in an inbox */
+};
+
+struct ntbs_msgq_tx_shm {
+	uint32_t tail, head;		/* slots published; known to be consumed */
+	uint32_t bulk_tail, bulk_head;
+	uint32_t open_bytes;		/* length of the last slot if it is OPEN, else 0 */
+	uint32_t generation;
+	uint64_t inline_msgs, short_msgs, long_msgs;
+};
+
+struct ntbs_msgq_rx_shm {
+	uint32_t head;			/* slot being read */
+	uint32_t taken;			/* bytes of an INLINE slot already delivered */
+	uint32_t in_bulk;		/* slot @head names bulk bytes and bulk_head stands in it */
+	uint32_t bulk_head;
+	uint32_t acked_slots, acked_bulk;	/* last told to the peer */
+	uint32_t peer_ack;		/* last ack16 seen on a slot of the peer: read by the sending side */
+	uint32_t generation;
+	uint32_t crc_seq_ok;		/* message whose CRC has been seen to be right, + 1 */
+	uint64_t inline_msgs, short_msgs, long_msgs;
+};
+
+struct ntbs_msgq {
+	struct ntbs_port *port;
+	struct ntbs_msgq_geo geo;
+	const struct ntbs_inbox_shm *in;
+	struct ntbs_inbox_shm *out;
+	struct ntbs_msgq_tx_shm *tx;
+	struct ntbs_msgq_rx_shm *rx;
+	uint32_t long_min;		/* messages from this size on are LONG: stored past the cache */
+	uint32_t ack_bulk;		/* bulk bytes consumed that earn a head word of their own */
+	uint32_t epoch;
+};
+
+/**
+ * ntbs_msgq_init() - Begin a generation
+ * @q: @port, @geo, @in, @out, @tx, @rx are set; the geometry has been checked with ntbs_msgq_geo_ok()
+ * @generation: of the lease
+ * @tx_seq: first sequence that we publish
+ * @rx_seq: first sequence that the peer publishes
+ */
+void ntbs_msgq_init(struct ntbs_msgq *q, uint32_t generation, uint32_t tx_seq, uint32_t rx_seq);
+
+bool ntbs_msgq_geo_ok(const struct ntbs_msgq_geo *geo);
+static inline size_t ntbs_msgq_inbox_bytes(const struct ntbs_msgq_geo *geo)
+{
+	return (size_t)geo->bulk_offset + geo->bulk_bytes;
+}
+
+/* ---- sending; the caller holds the lock of the direction ---- */
+
+/**
+ * ntbs_msgq_send() - Publish bytes, as many as credit allows
+ * @bulk_limit: most bulk bytes in flight (0: the whole ring)
+ * Return: bytes published (> 0), or -EAGAIN: no credit.
+ */
+ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_limit);
+
+/* Publish SWITCH with W.  0, or -EAGAIN. */
+int ntbs_msgq_send_switch(struct ntbs_msgq *q, uint64_t bytes);
+
+/* Would a send of any size be taken, with a third of the ring to spare (what TCP calls writable)? */
+bool ntbs_msgq_writable(struct ntbs_msgq *q);
+
+/* Has the peer consumed everything that we published, as far as it has told? */
+bool ntbs_msgq_all_acked(struct ntbs_msgq *q);
+
+/* The peer's processes are gone: had they consumed everything?  One host only. */
+bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q);
+
+/**
+ * ntbs_msgq_unread() - Copy back what we have published from @back bytes before the tail on (replay over TCP)
+ * The peer has promised to take no more.  Return: bytes put into @dst (at most @len), or -EINVAL if the ring
+ * does not hold that much any more.
+ */
+ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t len);
+
+/* ---- receiving; the caller holds the lock of the direction ---- */
+
+#define NTBS_RECV_PEEK 1	/* take nothing */
+#define NTBS_RECV_DROP 2	/* copy nothing: MSG_TRUNC */
+
+/**
+ * ntbs_msgq_recv() - Take bytes
+ * @acked: set to true if credit was returned, so that the caller looks whether the peer sleeps; else untouched
+ * Return: bytes taken (> 0); -EAGAIN nothing there; -EPROTO the peer wrote nonsense: reset the connection.
+ * A SWITCH slot counts as nonsense here: it is looked for with ntbs_msgq_peek_switch().
+ */
+ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, bool *acked);
+
+/* 1 and *@bytes if the next slot is SWITCH; 0 if there is no slot yet; -EPROTO if it is another kind. */
+int ntbs_msgq_peek_switch(struct ntbs_msgq *q, uint64_t *bytes);
+void ntbs_msgq_pass_switch(struct ntbs_msgq *q);
+
+/* Is the next byte there?  Two cache lines at most, both ours; may be called without the lock as a hint. */
+bool ntbs_msgq_readable(const struct ntbs_msgq *q);
+
+/* Bytes there (FIONREAD); -EPROTO as above. */
+ssize_t ntbs_msgq_avail(const struct ntbs_msgq *q);
+
+/* Tell the peer all that has been consumed, if it has not been told.  True if something was stored. */
+bool ntbs_msgq_ack(struct ntbs_msgq *q);
+
+/* A number that moves whenever something new was published for us (for edges); any thread, no lock. */
+uint64_t ntbs_msgq_rx_mark(const struct ntbs_msgq *q);
+
+#endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * msgq_crc.h - what a message's CRC covers, said once for both ends
+ *
+ * Seed: epoch, generation, sequence; then the words of line 1 before the tail, the ack, line 0's data if the
+ * message has it, the bulk bytes if it names some.  So a stale line, a torn line and a line of another lease all
+ * fail, whatever their stamp says.
+ */
+#ifndef NTBSOCK_MSGQ_CRC_H
+#define NTBSOCK_MSGQ_CRC_H
+
+#include "crc32c.h"
+#include "msgq.h"
+
+static inline uint32_t ntbs_msg_crc(const struct ntbs_msgq *q, uint32_t generation, uint32_t seq, uint16_t ack,
+				    const struct ntbs_line1_shm *line1, const struct ntbs_line0_shm *line0,
+				    const uint8_t *bulk, uint32_t start, uint32_t end)
+{
+	uint32_t seed[3] = { q->epoch, generation, seq };
+	uint32_t crc = ntbs_crc32c(~0u, seed, sizeof(seed));
+
+	crc = ntbs_crc32c(crc, line1, offsetof(struct ntbs_line1_shm, tail));
+	crc = ntbs_crc32c(crc, &ack, sizeof(ack));
+	if (line0)
+		crc = ntbs_crc32c(crc, line0->data, sizeof(line0->data));
+	while (start != end) {
+		uint32_t idx = start & (q->geo.bulk_bytes - 1);
+		uint32_t run = q->geo.bulk_bytes - idx;
+
+		if (run > end - start)
+			run = end - start;
+		crc = ntbs_crc32c(crc, bulk + idx, run);
+		start += run;
+	}
+	return ~crc;
+}
+
+#endif

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * msgq_rx.c - peek and consume slots of our inbox
+ *
+ * Everything read here was written by somebody else.  A slot is looked at through a struct view made once: kind,
+ * lengths and positions are read into it, checked against our own geometry, and only the copy is used.  The work of
+ * a call is bounded by the caller's buffer and by nr_slots, whatever the peer writes meanwhile.
+ *
+ * A reader that finds nothing has looked at one line (the next slot's stamp), or two if it stands on an OPEN slot.
+ */
+#include "msgq.h"
+
+#include <errno.h>
+
+#include "msgq_crc.h"
+
+/* One message as we have read it. */
+struct view {
+	uint8_t kind, len;
+	uint32_t start, end;		/* BULK, OPEN */
+	uint64_t bytes;			/* SWITCH */
+	const uint8_t *data0, *data1;	/* INLINE: lines 0 and 1 */
+	struct ntbs_slot_shm copy;	/* where a CRC vouches for it (not on shm: the lines are stable there) */
+};
+
+static const struct ntbs_slot_shm *slot_at(const struct ntbs_msgq *q, uint32_t seq)
+{
+	return &q->in->slot[seq & (q->geo.nr_slots - 1)];
+}
+
+static const uint8_t *in_bulk(const struct ntbs_msgq *q)
+{
+	return (const uint8_t *)q->in + q->geo.bulk_offset;
+}
+
+static bool stamped(const struct ntbs_msgq *q, uint32_t seq)
+{
+	return NTBS_TAIL_STAMP(ntbs_le64_read_acquire(&slot_at(q, seq)->line1.tail)) == (uint16_t)seq;
+}
+
+static int check(const struct ntbs_msgq *q, const struct view *v)
+{
+	switch (v->kind) {
+	case NTBS_SLOT_INLINE:
+		return v->len && v->len <= NTBS_INLINE_MAX ? 0 : -EPROTO;
+	case NTBS_SLOT_BULK:
+		return v->end - v->start <= q->geo.bulk_bytes && v->end != v->start ? 0 : -EPROTO;
+	case NTBS_SLOT_OPEN:
+		return q->port->whole && v->end - v->start <= NTBS_MSGQ_OPEN_MAX + NTBS_MSGQ_CHUNK ? 0 : -EPROTO;
+	case NTBS_SLOT_SWITCH:
+		return 0;
+	default:
+		return -EPROTO;
+	}
+}
+
+/* Ports that can tear: take both lines, then believe them only if stamps and CRC agree. */
+static int view_checked(const struct ntbs_msgq *q, uint32_t seq, struct view *v, uint64_t tail)
+{
+	const struct ntbs_slot_shm *slot = slot_at(q, seq);
+	const struct ntbs_line0_shm *line0 = NULL;
+	int ret;
+
+	memcpy(&v->copy.line1, &slot->line1, sizeof(v->copy.line1));
+	if (v->copy.line1.tail.v != tail)
+		return 0;
+	v->kind = v->copy.line1.kind;
+	v->len = v->copy.line1.len;
+	v->start = v->end = 0;
+	if (v->kind == NTBS_SLOT_INLINE && v->len > NTBS_LINE1_DATA) {
+		if (ntbs_le16_read(&slot->line0.stamp) != (uint16_t)seq)
+			return 0;
+		ntbs_from_peer_barrier();	/* A1, line 0 */
+		memcpy(&v->copy.line0, &slot->line0, sizeof(v->copy.line0));
+		line0 = &v->copy.line0;
+	} else if (v->kind == NTBS_SLOT_BULK) {
+		v->start = v->copy.line1.bulk.start.v;
+		v->end = v->copy.line1.bulk.end.v;
+	} else if (v->kind == NTBS_SLOT_SWITCH) {
+		v->bytes = v->copy.line1.sw.bytes.v;
+	}
+	/* A torn line may say anything: not an error before the CRC agrees. */
+	ret = check(q, v);
+	if (ret)
+		return 0;
+	if (q->rx->crc_seq_ok != seq + 1 &&
+	    ntbs_msg_crc(q, q->rx->generation, seq, NTBS_TAIL_ACK(tail), &v->copy.line1, line0, in_bulk(q), v->start,
+			 v->end) != NTBS_TAIL_CRC(tail))
+		return 0;
+	v->data0 = v->copy.line0.data;
+	v->data1 = v->copy.line1.data;
+	return 1;
+}
+
+/* 1: the message @seq is there and @v is what it says; 0 not there; -EPROTO nonsense. */
+static int view_slot(const struct ntbs_msgq *q, uint32_t seq, struct view *v)
+{
+	const struct ntbs_slot_shm *slot = slot_at(q, seq);
+	uint64_t tail = ntbs_le64_read_acquire(&slot->line1.tail);	/* A1: pairs with R1 in msgq_tx.c */
+	int ret;
+
+	if (NTBS_TAIL_STAMP(tail) != (uint16_t)seq)
+		return 0;
+	if (!q->port->whole) {
+		ret = view_checked(q, seq, v, tail);
+		if (ret <= 0)
+			return ret;
+	} else {
+		v->kind = __atomic_load_n(&slot->line1.kind, __ATOMIC_RELAXED);
+		v->len = __atomic_load_n(&slot->line1.len, __ATOMIC_RELAXED);
+		if (v->kind == NTBS_SLOT_BULK || v->kind == NTBS_SLOT_OPEN) {
+			v->start = ntbs_le32_read(&slot->line1.bulk.start);
+			v->end = ntbs_le32_read_acquire(&slot->line1.bulk.end);
+		} else if (v->kind == NTBS_SLOT_SWITCH) {
+			v->bytes = ntbs_le64_read(&slot->line1.sw.bytes);
+		}
+		v->data0 = slot->line0.data;
+		v->data1 = slot->line1.data;
+		ret = check(q, v);
+		if (ret)
+			return ret;
+	}
+	__atomic_store_n(&q->rx->peer_ack, NTBS_TAIL_ACK(tail), __ATOMIC_RELEASE);
+	return 1;
+}
+
+/* Where we stand, apart from what is shared, so that a peek can walk on without taking. */
+struct cursor {
+	uint32_t head, taken, in_bulk, bulk_head;
+};
+
+static struct cursor cursor_of(const struct ntbs_msgq *q)
+{
+	return (struct cursor){ q->rx->head, q->rx->taken, q->rx->in_bulk, q->rx->bulk_head };
+}
+
+static void pass(struct cursor *c)
+{
+	c->head++;
+	c->taken = 0;
+	c->in_bulk = 0;
+}
+
+/*
+ * Bytes of the message under the cursor not yet taken.  Moves the cursor over messages that are exhausted; an OPEN
+ * one only when the next slot is there and its end, read once more after that, is reached.
+ * Return: > 0 and @v; 0 nothing; -EPROTO.
+ */
+static ssize_t next_bytes(const struct ntbs_msgq *q, struct cursor *c, struct view *v)
+{
+	for (uint32_t n = 0; n <= q->geo.nr_slots; n++) {
+		uint32_t left;
+		int ret = view_slot(q, c->head, v);
+
+		if (ret <= 0)
+			return ret;
+		if (v->kind == NTBS_SLOT_SWITCH)
+			return -EPROTO;
+		if (v->kind == NTBS_SLOT_INLINE) {
+			if (c->in_bulk || c->taken >= v->len)
+				return -EPROTO;
+			return v->len - c->taken;
+		}
+		if (!c->in_bulk) {
+			c->in_bulk = 1;
+			c->bulk_head = v->start;
+		}
+		left = v->end - c->bulk_head;
+		if (left > q->geo.bulk_bytes)
+			return -EPROTO;
+		if (left)
+			return left;
+		if (v->kind != NTBS_SLOT_OPEN || !stamped(q, c->head + 1))
+			return v->kind == NTBS_SLOT_OPEN ? 0 : -EPROTO;
+		if (ntbs_le32_read_acquire(&slot_at(q, c->head)->line1.bulk.end) == c->bulk_head)
+			pass(c);
+	}
+	return 0;
+}
+
+/* Exhausted by what we have just taken?  Then pass it now, so that its slot is free. */
+static void pass_if_done(struct cursor *c, const struct view *v)
+{
+	if (v->kind == NTBS_SLOT_INLINE ? c->taken == v->len : v->kind == NTBS_SLOT_BULK && c->bulk_head == v->end)
+		pass(c);
+}
+
+static void put_inline(const struct view *v, uint32_t from, uint32_t len, struct ntbs_iter *it)
+{
+	uint32_t in0 = v->len > NTBS_LINE1_DATA ? NTBS_LINE0_DATA : 0;
+	uint32_t n;
+
+	if (from < in0) {
+		n = in0 - from < len ? in0 - from : len;
+		ntbs_iter_put(it, v->data0 + from, n);
+		from += n;
+		len -= n;
+	}
+	if (len)
+		ntbs_iter_put(it, v->data1 + (from - in0), len);
+}
+
+static void put_bulk(const struct ntbs_msgq *q, uint32_t pos, uint32_t len, struct ntbs_iter *it)
+{
+	while (len) {
+		uint32_t idx = pos & (q->geo.bulk_bytes - 1);
+		uint32_t run = q->geo.bulk_bytes - idx;
+
+		if (run > len)
+			run = len;
+		ntbs_iter_put(it, in_bulk(q) + idx, run);
+		pos += run;
+		len -= run;
+	}
+}
+
+static void count(struct ntbs_msgq *q, const struct view *v)
+{
+	if (v->kind == NTBS_SLOT_INLINE)
+		q->rx->inline_msgs++;
+	else if (v->end - v->start < q->long_min && v->end - v->start < NTBS_MSGQ_CHUNK)
+		q->rx->short_msgs++;
+	else
+		q->rx->long_msgs++;
+}
+
+static bool ack_due(const struct ntbs_msgq *q)
+{
+	return q->rx->head - __atomic_load_n(&q->rx->acked_slots, __ATOMIC_RELAXED) >= q->geo.nr_slots / 2 ||
+	       q->rx->bulk_head - q->rx->acked_bulk >= q->ack_bulk;
+}
+
+ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, bool *acked)
+{
+	struct cursor c = cursor_of(q);
+	size_t before = it->left;
+	ssize_t have = 0;
+	struct view v;
+
+	while (it->left) {
+		uint32_t len;
+
+		have = next_bytes(q, &c, &v);
+		if (have <= 0)
+			break;
+		if (!q->port->whole)
+			q->rx->crc_seq_ok = c.head + 1;
+		len = (size_t)have < it->left ? (size_t)have : it->left;
+		if (flags & NTBS_RECV_DROP)
+			it->left -= len;
+		else if (v.kind == NTBS_SLOT_INLINE)
+			put_inline(&v, c.taken, len, it);
+		else
+			put_bulk(q, c.bulk_head, len, it);
+		if (v.kind == NTBS_SLOT_INLINE)
+			c.taken += len;
+		else
+			c.bulk_head += len;
+		if (!(flags & NTBS_RECV_PEEK)) {
+			if (len == have && v.kind != NTBS_SLOT_OPEN)
+				count(q, &v);
+			pass_if_done(&c, &v);
+			q->rx->taken = c.taken;
+			q->rx->in_bulk = c.in_bulk;
+			q->rx->bulk_head = c.bulk_head;
+			/* after the copy: the sending side acknowledges what it reads here */
+			__atomic_store_n(&q->rx->head, c.head, __ATOMIC_RELEASE);
+			if (ack_due(q))
+				*acked |= ntbs_msgq_ack(q);
+		} else {
+			pass_if_done(&c, &v);
+		}
+	}
+	if (have < 0)
+		return have;
+	if (!(flags & NTBS_RECV_PEEK) && c.head != q->rx->head) {
+		/* only passed an OPEN slot on the way to nothing */
+		q->rx->taken = c.taken;
+		q->rx->in_bulk = c.in_bulk;
+		__atomic_store_n(&q->rx->head, c.head, __ATOMIC_RELEASE);
+	}
+	if (!(flags & NTBS_RECV_PEEK) && q->port->whole)	/* our own line; a peer looks at it when we are dead */
+		ntbs_le64_write(&((struct ntbs_inbox_shm *)q->in)->consumed,
+				ntbs_head_word(q->rx->head, q->rx->bulk_head, q->rx->generation));
+	return before == it->left ? -EAGAIN : (ssize_t)(before - it->left);
+}
+
+int ntbs_msgq_peek_switch(struct ntbs_msgq *q, uint64_t *bytes)
+{
+	struct view v;
+	int ret = view_slot(q, q->rx->head, &v);
+
+	if (ret <= 0)
+		return ret;
+	if (v.kind != NTBS_SLOT_SWITCH)
+		return -EPROTO;
+	*bytes = v.bytes;
+	return 1;
+}
+
+void ntbs_msgq_pass_switch(struct ntbs_msgq *q)
+{
+	q->rx->taken = 0;
+	q->rx->in_bulk = 0;
+	__atomic_store_n(&q->rx->head, q->rx->head + 1, __ATOMIC_RELEASE);
+	if (q->port->whole)
+		ntbs_le64_write(&((struct ntbs_inbox_shm *)q->in)->consumed,
+				ntbs_head_word(q->rx->head, q->rx->bulk_head, q->rx->generation));
+}
+
+bool ntbs_msgq_readable(const struct ntbs_msgq *q)
+{
+	uint32_t head = __atomic_load_n(&q->rx->head, __ATOMIC_RELAXED);
+
+	if (!stamped(q, head))
+		return false;
+	if (!__atomic_load_n(&q->rx->in_bulk, __ATOMIC_RELAXED))
+		return true;
+	/* standing in a bulk message: more of it, or something behind it */
+	return ntbs_le32_read_acquire(&slot_at(q, head)->line1.bulk.end) !=
+		       __atomic_load_n(&q->rx->bulk_head, __ATOMIC_RELAXED) ||
+	       stamped(q, head + 1);
+}
+
+ssize_t ntbs_msgq_avail(const struct ntbs_msgq *q)
+{
+	struct cursor c = cursor_of(q);
+	ssize_t sum = 0, have;
+	struct view v;
+
+	for (uint32_t n = 0; n < q->geo.nr_slots; n++) {
+		have = next_bytes(q, &c, &v);
+		if (have <= 0)
+			return have < 0 && !sum ? have : sum;
+		sum += have;
+		if (v.kind == NTBS_SLOT_INLINE)
+			c.taken = v.len;
+		else
+			c.bulk_head = v.end;
+		pass_if_done(&c, &v);
+	}
+	return sum;
+}
+
+bool ntbs_msgq_ack(struct ntbs_msgq *q)
+{
+	struct ntbs_msgq_rx_shm *rx = q->rx;
+
+	if (rx->head == __atomic_load_n(&rx->acked_slots, __ATOMIC_RELAXED) && rx->bulk_head == rx->acked_bulk)
+		return false;
+	ntbs_window_store64(q->port, &q->out->head, ntbs_head_word(rx->head, rx->bulk_head, rx->generation));
+	__atomic_store_n(&rx->acked_slots, rx->head, __ATOMIC_RELAXED);
+	rx->acked_bulk = rx->bulk_head;
+	return true;
+}
+
+uint64_t ntbs_msgq_rx_mark(const struct ntbs_msgq *q)
+{
+	uint32_t head = __atomic_load_n(&q->rx->head, __ATOMIC_RELAXED);
+
+	/* the newest slot published, and how far it reaches; it does not move when we only consume */
+	for (uint32_t n = 0; n < q->geo.nr_slots && stamped(q, head); n++)
+		head++;
+	return (uint64_t)head << 32 | ntbs_le32_read(&slot_at(q, head - 1)->line1.bulk.end);
+}

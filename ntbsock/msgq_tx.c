@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * msgq_tx.c - reserve, fill and publish slots of the peer's inbox
+ *
+ * Lines touched by a message over shared memory: INLINE up to 54 bytes stores one line and reads two of ours that
+ * stay in the cache (own state; the peer's news in our inbox, which changes once per half ring); 55 to 116 bytes two;
+ * BULK the payload's lines and one.  No locked instruction here, no system call.
+ */
+#include "msgq.h"
+
+#include <errno.h>
+
+#include "msgq_crc.h"
+
+/* Small sends go into one OPEN slot once the reader is this far behind.  Acknowledgements come every half
+ * ring, so up to half a ring unacknowledged says nothing. */
+static uint32_t backlog_limit(const struct ntbs_msgq *q)
+{
+	return q->geo.nr_slots / 2 + q->geo.nr_slots / 4;
+}
+
+static uint8_t *out_bulk(const struct ntbs_msgq *q)
+{
+	return (uint8_t *)q->out + q->geo.bulk_offset;
+}
+
+bool ntbs_msgq_geo_ok(const struct ntbs_msgq_geo *geo)
+{
+	return geo->nr_slots >= NTBS_SLOTS_MIN && geo->nr_slots <= NTBS_SLOTS_MAX &&
+	       !(geo->nr_slots & (geo->nr_slots - 1)) && geo->bulk_bytes >= NTBS_BULK_MIN &&
+	       geo->bulk_bytes <= NTBS_BULK_MAX && !(geo->bulk_bytes & (geo->bulk_bytes - 1)) &&
+	       geo->bulk_offset % 4096 == 0 && geo->bulk_offset <= (1u << 24) &&
+	       geo->bulk_offset >= sizeof(struct ntbs_inbox_shm) + (size_t)geo->nr_slots * sizeof(struct ntbs_slot_shm);
+}
+
+void ntbs_msgq_init(struct ntbs_msgq *q, uint32_t generation, uint32_t tx_seq, uint32_t rx_seq)
+{
+	memset(q->tx, 0, sizeof(*q->tx));
+	memset(q->rx, 0, sizeof(*q->rx));
+	q->tx->tail = q->tx->head = tx_seq;
+	q->tx->generation = q->rx->generation = generation;
+	q->rx->head = q->rx->acked_slots = rx_seq;
+	q->rx->peer_ack = tx_seq;
+	q->ack_bulk = q->geo.bulk_bytes / 2;
+	if (q->port->whole && q->ack_bulk > 1u << 18)
+		q->ack_bulk = 1u << 18;
+	if (!q->long_min)
+		q->long_min = 16384;
+}
+
+/* A count of 16 bits of slots consumed, by way of either a slot or the head word: forward moves only. */
+static void merge_slots(struct ntbs_msgq_tx_shm *tx, uint32_t slots)
+{
+	uint32_t step = (slots - tx->head) & 0xffff;
+
+	if (step <= tx->tail - tx->head)
+		tx->head += step;
+}
+
+static void refresh(struct ntbs_msgq *q)
+{
+	struct ntbs_msgq_tx_shm *tx = q->tx;
+	uint64_t word = ntbs_le64_read_acquire(&q->in->head);
+
+	merge_slots(tx, __atomic_load_n(&q->rx->peer_ack, __ATOMIC_ACQUIRE));
+	if ((word >> 16 & 0xffff) == (tx->generation & 0xffff)) {
+		uint32_t bulk = word >> 32;
+
+		merge_slots(tx, word & 0xffff);
+		if (bulk - tx->bulk_head <= tx->bulk_tail - tx->bulk_head)
+			tx->bulk_head = bulk;
+	}
+	if (tx->head == tx->tail)
+		tx->bulk_head = tx->bulk_tail;
+}
+
+static uint32_t slots_free(const struct ntbs_msgq *q)
+{
+	return q->geo.nr_slots - (q->tx->tail - q->tx->head);
+}
+
+/* ack rides along; a racing reader may move on, then the next message says so. */
+static uint32_t take_ack(struct ntbs_msgq *q)
+{
+	uint32_t ack = __atomic_load_n(&q->rx->head, __ATOMIC_ACQUIRE);
+
+	__atomic_store_n(&q->rx->acked_slots, ack, __ATOMIC_RELAXED);
+	return ack;
+}
+
+/* Make line 1 (and 0) the slot at the tail.  @line1 is complete but for its last word. */
+static void publish(struct ntbs_msgq *q, struct ntbs_line1_shm *line1, struct ntbs_line0_shm *line0,
+		    uint32_t start, uint32_t end)
+{
+	struct ntbs_msgq_tx_shm *tx = q->tx;
+	struct ntbs_slot_shm *slot = &q->out->slot[tx->tail & (q->geo.nr_slots - 1)];
+	uint16_t ack = take_ack(q);
+	uint32_t crc = ntbs_msg_crc(q, tx->generation, tx->tail, ack, line1, line0, out_bulk(q), start, end);
+
+	line1->tail.v = ntbs_tail_word(tx->tail, ack, crc);
+	if (line0) {
+		line0->stamp.v = tx->tail;
+		q->port->ops->store_line(q->port, &slot->line0, line0);
+	}
+	q->port->ops->store_line(q->port, &slot->line1, line1);
+	q->port->ops->flush(q->port);
+}
+
+/* Copy of at most 64 bytes without a call: two overlapping moves of the widest fitting power of two. */
+static inline void copy_small(uint8_t *dst, const uint8_t *src, size_t n)
+{
+	if (n >= 32) {
+		memcpy(dst, src, 32);
+		memcpy(dst + n - 32, src + n - 32, 32);
+	} else if (n >= 16) {
+		memcpy(dst, src, 16);
+		memcpy(dst + n - 16, src + n - 16, 16);
+	} else if (n >= 8) {
+		memcpy(dst, src, 8);
+		memcpy(dst + n - 8, src + n - 8, 8);
+	} else if (n >= 4) {
+		memcpy(dst, src, 4);
+		memcpy(dst + n - 4, src + n - 4, 4);
+	} else {
+		while (n--)
+			*dst++ = *src++;
+	}
+}
+
+static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
+{
+	struct ntbs_msgq_tx_shm *tx = q->tx;
+	struct ntbs_slot_shm *slot = &q->out->slot[tx->tail & (q->geo.nr_slots - 1)];
+	uint8_t gather[NTBS_INLINE_MAX];
+	const uint8_t *src = gather;
+	bool two = len > NTBS_LINE1_DATA;
+	size_t run;
+
+	if (len <= it->iov->iov_len - it->off) {	/* one piece: straight from the caller */
+		src = (const uint8_t *)ntbs_iter_run(it, len, &run);
+		ntbs_iter_advance(it, len);
+	} else {
+		ntbs_iter_get(it, gather, len);
+	}
+	if (!q->port->ops) {
+		if (two) {
+			memcpy(slot->line0.data, src, NTBS_LINE0_DATA);
+			ntbs_le16_write_release(&slot->line0.stamp, tx->tail);
+			if (len - NTBS_LINE0_DATA <= NTBS_LINE1_DATA)	/* always; the compiler wants to know */
+				copy_small(slot->line1.data, src + NTBS_LINE0_DATA, len - NTBS_LINE0_DATA);
+		} else {
+			copy_small(slot->line1.data, src, len);
+		}
+		slot->line1.len = len;
+		slot->line1.kind = NTBS_SLOT_INLINE;
+		/* R1: the message before its stamp; pairs with A1 in msgq_rx.c */
+		ntbs_le64_write_release(&slot->line1.tail, ntbs_tail_word(tx->tail, take_ack(q), 0));
+	} else {
+		alignas(64) struct ntbs_line0_shm line0 = { { 0 }, { 0 } };
+		alignas(64) struct ntbs_line1_shm line1;
+		uint32_t in0 = two ? NTBS_LINE0_DATA : 0;
+
+		memset(&line1, 0, sizeof(line1));
+		memcpy(line0.data, src, in0);
+		memcpy(line1.data, src + in0, len - in0);
+		line1.len = len;
+		line1.kind = NTBS_SLOT_INLINE;
+		publish(q, &line1, two ? &line0 : NULL, 0, 0);
+	}
+	tx->tail++;
+	tx->open_bytes = 0;
+	tx->inline_msgs++;
+}
+
+static void send_pointer(struct ntbs_msgq *q, uint8_t kind, uint32_t start, uint32_t end)
+{
+	struct ntbs_msgq_tx_shm *tx = q->tx;
+	struct ntbs_slot_shm *slot = &q->out->slot[tx->tail & (q->geo.nr_slots - 1)];
+
+	if (!q->port->ops) {
+		ntbs_le32_write(&slot->line1.bulk.start, start);
+		ntbs_le32_write(&slot->line1.bulk.end, end);
+		slot->line1.len = 0;
+		slot->line1.kind = kind;
+		ntbs_le64_write_release(&slot->line1.tail, ntbs_tail_word(tx->tail, take_ack(q), 0));	/* R1 */
+	} else {
+		alignas(64) struct ntbs_line1_shm line1;
+
+		memset(&line1, 0, sizeof(line1));
+		line1.bulk.start.v = start;
+		line1.bulk.end.v = end;
+		line1.kind = kind;
+		q->port->ops->flush(q->port);	/* R1: bulk bytes before the slot */
+		publish(q, &line1, NULL, start, end);
+	}
+	tx->tail++;
+	tx->open_bytes = kind == NTBS_SLOT_OPEN ? end - start : 0;
+}
+
+static void store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, uint32_t len, bool is_long)
+{
+	uint8_t *bulk = out_bulk(q);
+
+	while (len) {
+		uint32_t idx = pos & (q->geo.bulk_bytes - 1);
+		size_t max = q->geo.bulk_bytes - idx, run;
+		char *src;
+
+		if (max > len)
+			max = len;
+		src = ntbs_iter_run(it, max, &run);
+		if (q->port->ops)
+			q->port->ops->store_bulk(q->port, bulk + idx, src, run);
+		else if (is_long)
+			ntbs_copy_nt(q->port->line_store, bulk + idx, src, run);
+		else
+			memcpy(bulk + idx, src, run);
+		ntbs_iter_advance(it, run);
+		pos += run;
+		len -= run;
+	}
+}
+
+/* Bytes that may still go into the bulk ring from @start on. */
+static uint32_t bulk_free(const struct ntbs_msgq *q, uint32_t start, uint32_t limit)
+{
+	uint32_t used = start - q->tx->bulk_head;
+
+	return used >= limit ? 0 : limit - used;
+}
+
+/* One chunk by way of the bulk ring; returns its length, 0 for no credit. */
+static uint32_t send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlog, uint32_t limit, bool is_long)
+{
+	struct ntbs_msgq_tx_shm *tx = q->tx;
+	bool extend = tx->open_bytes && tx->open_bytes < NTBS_MSGQ_OPEN_MAX &&
+		      (!slots_free(q) || (backlog && tx->open_bytes < q->geo.bulk_bytes / (q->geo.nr_slots / 4)));
+	uint32_t start = tx->bulk_tail, len, room;
+
+	if (!extend) {
+		if (!slots_free(q))
+			return 0;
+		if (tx->head == tx->tail && (start & (q->geo.bulk_bytes - 1)) >= q->geo.bulk_bytes / 32)
+			/* the ring is empty: begin at its base again, where the cache is warm */
+			tx->bulk_head = start = (start | (q->geo.bulk_bytes - 1)) + 1;
+		else
+			start = (start + NTBS_LINE - 1) & ~(NTBS_LINE - 1);
+	}
+	room = bulk_free(q, start, limit);
+	len = it->left < NTBS_MSGQ_CHUNK ? it->left : NTBS_MSGQ_CHUNK;
+	if (len > room)
+		len = room;
+	if (!len)
+		return 0;
+	store_bulk(q, it, start, len, is_long);
+	tx->bulk_tail = start + len;
+	if (extend) {
+		struct ntbs_slot_shm *slot = &q->out->slot[(tx->tail - 1) & (q->geo.nr_slots - 1)];
+
+		tx->open_bytes += len;
+		ntbs_le32_write_release(&slot->line1.bulk.end, tx->bulk_tail);	/* R1, as a stamp */
+	} else {
+		send_pointer(q, backlog && q->port->whole ? NTBS_SLOT_OPEN : NTBS_SLOT_BULK, start, tx->bulk_tail);
+	}
+	if (is_long)
+		tx->long_msgs++;
+	else
+		tx->short_msgs++;
+	return len;
+}
+
+ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_limit)
+{
+	struct ntbs_msgq_tx_shm *tx = q->tx;
+	bool is_long = it->left >= q->long_min;
+	size_t before = it->left;
+
+	if (!bulk_limit || bulk_limit > q->geo.bulk_bytes)
+		bulk_limit = q->geo.bulk_bytes;
+	while (it->left) {
+		bool backlog = tx->tail - tx->head > backlog_limit(q);
+
+		if (backlog || tx->bulk_tail - tx->bulk_head > bulk_limit / 2) {
+			refresh(q);
+			backlog = tx->tail - tx->head > backlog_limit(q);
+		}
+		if (it->left <= NTBS_INLINE_MAX && slots_free(q) && !(backlog && q->port->whole)) {
+			send_inline(q, it, it->left);
+			break;
+		}
+		if (tx->head != tx->tail && (tx->bulk_tail & (q->geo.bulk_bytes - 1)) >= q->geo.bulk_bytes / 32)
+			refresh(q);	/* perhaps it is empty by now and may begin at its base */
+		if (!send_bulk(q, it, backlog, bulk_limit, is_long))
+			break;
+	}
+	return before == it->left ? -EAGAIN : (ssize_t)(before - it->left);
+}
+
+int ntbs_msgq_send_switch(struct ntbs_msgq *q, uint64_t bytes)
+{
+	struct ntbs_slot_shm *slot = &q->out->slot[q->tx->tail & (q->geo.nr_slots - 1)];
+
+	refresh(q);
+	if (!slots_free(q))
+		return -EAGAIN;
+	if (!q->port->ops) {
+		ntbs_le64_write(&slot->line1.sw.bytes, bytes);
+		slot->line1.len = 0;
+		slot->line1.kind = NTBS_SLOT_SWITCH;
+		ntbs_le64_write_release(&slot->line1.tail, ntbs_tail_word(q->tx->tail, take_ack(q), 0));
+	} else {
+		alignas(64) struct ntbs_line1_shm line1;
+
+		memset(&line1, 0, sizeof(line1));
+		line1.sw.bytes.v = bytes;
+		line1.kind = NTBS_SLOT_SWITCH;
+		publish(q, &line1, NULL, 0, 0);
+	}
+	q->tx->tail++;
+	q->tx->open_bytes = 0;
+	return 0;
+}
+
+bool ntbs_msgq_writable(struct ntbs_msgq *q)
+{
+	if (q->tx->tail - q->tx->head > q->geo.nr_slots / 2 ||
+	    q->tx->bulk_tail - q->tx->bulk_head > q->geo.bulk_bytes / 2)
+		refresh(q);
+	return (slots_free(q) >= q->geo.nr_slots / 4 || q->tx->open_bytes ||
+		(q->port->whole && slots_free(q))) &&
+	       bulk_free(q, q->tx->bulk_tail, q->geo.bulk_bytes) >= q->geo.bulk_bytes / 3;
+}
+
+bool ntbs_msgq_all_acked(struct ntbs_msgq *q)
+{
+	refresh(q);
+	return q->tx->head == q->tx->tail;
+}
+
+bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q)
+{
+	uint64_t word = ntbs_le64_read_acquire(&q->out->consumed);
+	uint32_t left = (q->tx->tail - (uint32_t)word) & 0xffff;
+
+	return !left || (left == 1 && q->tx->open_bytes && (uint32_t)(word >> 32) == q->tx->bulk_tail);
+}
+
+/*
+ * The outbox is our copy of what the peer has not taken: over shared memory it may be read back.  Slots are walked
+ * back from the tail.  What the peer may have scribbled over is bounded like any other input.
+ */
+ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t len)
+{
+	const uint8_t *bulk = out_bulk(q);
+	uint32_t mask = q->geo.bulk_bytes - 1;
+	uint64_t covered = 0;
+	uint32_t seq = q->tx->tail;
+	size_t done = 0;
+
+	while (covered < back) {		/* find the slot that holds the byte */
+		const struct ntbs_line1_shm *line1;
+
+		if (seq == q->tx->tail - q->geo.nr_slots)
+			return -EINVAL;
+		line1 = &q->out->slot[--seq & (q->geo.nr_slots - 1)].line1;
+		if (line1->kind == NTBS_SLOT_INLINE)
+			covered += line1->len;
+		else if (line1->kind != NTBS_SLOT_SWITCH)
+			covered += ntbs_le32_read(&line1->bulk.end) - ntbs_le32_read(&line1->bulk.start);
+	}
+	for (uint64_t skip = covered - back; seq != q->tx->tail && done < len; seq++) {
+		const struct ntbs_slot_shm *slot = &q->out->slot[seq & (q->geo.nr_slots - 1)];
+		uint32_t start, size;
+		uint8_t flat[NTBS_INLINE_MAX + 12];
+
+		if (slot->line1.kind == NTBS_SLOT_SWITCH)
+			continue;
+		if (slot->line1.kind == NTBS_SLOT_INLINE) {
+			size = slot->line1.len;
+			if (size > NTBS_INLINE_MAX)
+				return -EINVAL;
+			start = size > NTBS_LINE1_DATA ? NTBS_LINE0_DATA : 0;
+			memcpy(flat, slot->line0.data, start);
+			memcpy(flat + start, slot->line1.data, size - start);
+			start = 0;
+		} else {
+			start = ntbs_le32_read(&slot->line1.bulk.start);
+			size = ntbs_le32_read(&slot->line1.bulk.end) - start;
+		}
+		for (uint32_t i = skip; i < size && done < len; i++)
+			((uint8_t *)dst)[done++] = slot->line1.kind == NTBS_SLOT_INLINE ? flat[i] :
+										  bulk[(start + i) & mask];
+		skip = 0;
+	}
+	return done;
+}

@@ -1,0 +1,557 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * offer.c - see offer.h
+ *
+ * Connecting side: the offer is written into the board of our user; ASKED means that somebody wants it by way of a
+ * channel that we may not have mapped yet.  Accepting side: a look-up by 4-tuple; an offer in our own user's board we
+ * claim by compare-exchange, one in a board that we may only read the broker asks for on our behalf, with the accepted
+ * socket as proof.
+ *
+ * Invariants: ctl lock held for every move; a claim binds only while one process holds the description (holders == 1),
+ * since only that process is sure to have the channel mapped; the lease is prepared (both line 0 and 1, queue state)
+ * before the word says claimed.
+ */
+#include "offer.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <urcu-bp.h>
+
+#include "conf.h"
+#include "epoll.h"
+#include "fdtab.h"
+#include "log.h"
+#include "mbox.h"
+#include "runtime.h"
+#include "service.h"
+#include "shadow.h"
+#include "sys.h"
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+#define UNCLAIMED_CALLS 32	/* answers that came by TCP while nobody claimed: there is no library at the other end */
+#define REMOTE_LOOKS 64		/* an offer from another host may come later than its first bytes */
+
+static bool addr16(const struct sockaddr_storage *ss, uint8_t *a, uint16_t *port)
+{
+	if (ss->ss_family == AF_INET) {
+		const struct sockaddr_in *in = (const struct sockaddr_in *)ss;
+
+		memset(a, 0, 10);
+		a[10] = a[11] = 0xff;
+		memcpy(a + 12, &in->sin_addr, 4);
+		*port = ntohs(in->sin_port);
+		return true;
+	}
+	if (ss->ss_family == AF_INET6) {
+		const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)ss;
+
+		memcpy(a, &in6->sin6_addr, 16);
+		*port = ntohs(in6->sin6_port);
+		return true;
+	}
+	return false;
+}
+
+/* Our own view of the connection, into conn.tuple. */
+static bool learn_tuple(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_tuple *t = &sk->shm->conn.tuple;
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	if (ntbs_sys3(SYS_getsockname, fd, &ss, &len) < 0 || !addr16(&ss, t->laddr, &t->lport))
+		return false;
+	sk->shm->conn.family = ss.ss_family;
+	len = sizeof(ss);
+	if (ntbs_sys3(SYS_getpeername, fd, &ss, &len) < 0 || !addr16(&ss, t->raddr, &t->rport))
+		return false;
+	len = sizeof(sk->shm->netns);
+	if (ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_NETNS_COOKIE, &sk->shm->netns, &len) < 0)
+		sk->shm->netns = 0;
+	return true;
+}
+
+static struct ntbs_offer_shm *my_entry(const struct ntbs_sock *sk)
+{
+	struct ntbs_board *b = ntbs_rt.board;
+
+	return b ? &b->shm->offer[sk->shm->entry % NTBS_BOARD_OFFERS] : NULL;
+}
+
+static void set_live(struct ntbs_sock *sk)
+{
+	sk->shm->conn.stage = NTBS_LIVE;
+	sk->shm->conn.reason = NTBS_WHY_NONE;
+	sk->shm->conn.chan = sk->shm->chan;
+	sk->shm->conn.lease = sk->shm->lease;
+	atomic_store_explicit(&sk->shm->stage, NTBS_LIVE, memory_order_release);
+	ntbs_epoll_sock_live(sk);
+}
+
+static void fill_queue(struct ntbs_sock *sk, struct ntbs_chan *c)
+{
+	sk->chan = c;
+	sk->q.port = &ntbs_rt.port;
+	sk->q.geo = c->geo;
+	sk->q.in = ntbs_chan_inbox(c, sk->shm->lease, c->acceptor);
+	sk->q.out = ntbs_chan_inbox(c, sk->shm->lease, !c->acceptor);
+	sk->q.tx = &sk->shm->tx.mq;
+	sk->q.rx = &sk->shm->rx.mq;
+	sk->q.long_min = ntbs_conf.long_min;
+	atomic_store(&sk->attached, 1);
+}
+
+/*
+ * A process that has inherited the socket has inherited the mapping too.  Anything else cannot be: OFFER does not
+ * survive a fork on the connecting side, and is claimed on the accepting side by a sole holder only.
+ */
+bool ntbs_sock_attach(struct ntbs_sock *sk)
+{
+	return atomic_load_explicit(&sk->attached, memory_order_acquire);
+}
+
+/* ------------------------------------------------------------ connecting */
+
+static void post(struct ntbs_sock *sk, uint32_t remote_node)
+{
+	struct ntbs_board *b = ntbs_rt.board;
+	uint32_t hash = ntbs_offer_hash(&sk->shm->conn.tuple, sk->shm->netns);
+
+	for (uint32_t i = 0; i < NTBS_BOARD_PROBE; i++) {
+		struct ntbs_offer_shm *o = &b->shm->offer[(hash + i) % NTBS_BOARD_OFFERS];
+		uint64_t word = ntbs_le64_read(&o->word), taken;
+
+		if (NTBS_OFFER_STATE(word) != NTBS_OFFER_FREE)
+			continue;
+		taken = ntbs_offer_word(NTBS_OFFER_WRITING, NTBS_OFFER_TAG(word) + 1, 0, 0);
+		if (!__atomic_compare_exchange_n(&o->word.v, &word, taken, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			continue;
+		o->netns = sk->shm->netns;
+		o->tuple = sk->shm->conn.tuple;
+		o->proc = ntbs_rt.proc;
+		__atomic_store_n(&o->hint, 0, __ATOMIC_RELAXED);
+		sk->shm->entry = (hash + i) % NTBS_BOARD_OFFERS;
+		sk->shm->offer_word = ntbs_offer_word(NTBS_OFFER_OFFERED, NTBS_OFFER_TAG(taken), 0, 0);
+		sk->shm->offer_calls = 0;
+		sk->shm->conn.reason = NTBS_WHY_OFFERED;
+		sk->shm->conn.stage = NTBS_OFFER;
+		atomic_store_explicit(&sk->shm->stage, NTBS_OFFER, memory_order_release);
+		ntbs_le64_write_release(&o->word, sk->shm->offer_word);
+		if (remote_node) {
+			struct ntbs_msg_claim msg = { .h = { NTBS_MSG_OFFER_REMOTE, sizeof(msg), 0 },
+						      .word = sk->shm->offer_word, .uid = ntbs_rt.uid,
+						      .entry = sk->shm->entry };
+
+			ntbs_broker_send(&msg, sizeof(msg), NULL, 0);
+		}
+		return;
+	}
+	ntbs_sock_plain(sk, NTBS_WHY_BOARD_FULL);
+}
+
+static bool same_end(const struct ntbs_tuple *t)
+{
+	return t->lport == t->rport && !memcmp(t->laddr, t->raddr, 16);
+}
+
+void ntbs_offer_connected(struct ntbs_sock *sk, int fd)
+{
+	uint32_t remote_node;
+	enum ntbs_reason why;
+
+	ntbs_sock_clear_flag(sk, NTBS_SK_CONNECTING);
+	if (ntbs_sock_stage(sk) != NTBS_NEW)
+		return;
+	ntbs_lock(&sk->shm->ctl);
+	if (ntbs_sock_stage(sk) != NTBS_NEW)
+		goto out;
+	if (ntbs_sock_flags(sk) & NTBS_SK_NO_SWITCH)
+		ntbs_sock_plain(sk, NTBS_WHY_OPTION);
+	else if (!learn_tuple(sk, fd) || same_end(&sk->shm->conn.tuple))
+		ntbs_sock_plain(sk, NTBS_WHY_OPTION);
+	else if (!ntbs_runtime_ready() || !ntbs_service_start())
+		ntbs_sock_plain(sk, NTBS_WHY_NO_BROKER);
+	else if ((why = ntbs_rules_check(&sk->shm->conn.tuple, false, &remote_node)) != NTBS_WHY_NONE)
+		ntbs_sock_plain(sk, why);
+	else if (atomic_load(&sk->shm->holders) != 1)
+		ntbs_sock_plain(sk, NTBS_WHY_FORKED);
+	else
+		post(sk, remote_node);
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_epoll_sock_offer(sk);
+out:
+	ntbs_unlock(&sk->shm->ctl);
+}
+
+void ntbs_offer_look_connected(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_shadow_info info;
+
+	if (ntbs_shadow_info(fd, &info) || info.state == TCP_SYN_SENT)
+		return;
+	if (info.state == TCP_ESTABLISHED || info.state == TCP_CLOSE_WAIT)
+		ntbs_offer_connected(sk, fd);
+}
+
+/* The claim binds, the channel is mapped: ctl lock held. */
+static void connector_live(struct ntbs_sock *sk, struct ntbs_chan *c, uint64_t word, bool confirm)
+{
+	struct ntbs_sock_shm *shm = sk->shm;
+	uint32_t first_in, first_out;
+
+	shm->chan = c->id;
+	shm->lease = NTBS_OFFER_LEASE(word);
+	fill_queue(sk, c);
+	shm->generation = ntbs_le32_read(&sk->q.out->generation);
+	first_in = ntbs_le32_read(&sk->q.in->first_seq);
+	first_out = ntbs_le32_read(&sk->q.out->first_seq);
+	ntbs_msgq_init(&sk->q, shm->generation, first_out, first_in);
+	if (confirm) {
+		ntbs_le32_write_release(&sk->q.out->confirm, shm->generation);
+		ntbs_peer_ring(c, 0);
+	}
+	set_live(sk);
+}
+
+/* The entry is free for the next; tag moves on with its next use. */
+static void free_entry(struct ntbs_offer_shm *o, uint64_t word)
+{
+	ntbs_le64_write_release(&o->word, ntbs_offer_word(NTBS_OFFER_FREE, NTBS_OFFER_TAG(word), 0, 0));
+}
+
+static void connector_step(struct ntbs_sock *sk)
+{
+	struct ntbs_offer_shm *o = my_entry(sk);
+	uint64_t word, claimed;
+	struct ntbs_chan *c;
+
+	if (!o) {
+		ntbs_sock_plain(sk, NTBS_WHY_NO_BROKER);
+		return;
+	}
+	word = ntbs_le64_read_acquire(&o->word);
+	if (word == sk->shm->offer_word)
+		return;
+	ntbs_lock(&sk->shm->ctl);
+	if (ntbs_sock_stage(sk) != NTBS_OFFER)
+		goto out;
+	word = ntbs_le64_read_acquire(&o->word);
+	if (NTBS_OFFER_TAG(word) != NTBS_OFFER_TAG(sk->shm->offer_word) ||
+	    (NTBS_OFFER_STATE(word) != NTBS_OFFER_ASKED && NTBS_OFFER_STATE(word) != NTBS_OFFER_CLAIMED)) {
+		if (NTBS_OFFER_STATE(word) != NTBS_OFFER_OFFERED)
+			ntbs_sock_plain(sk, NTBS_WHY_UNCLAIMED);	/* a broker has cleared the board */
+		goto out;
+	}
+	rcu_read_lock();
+	c = ntbs_chan_find(NTBS_OFFER_CHAN(word));
+	rcu_read_unlock();	/* it stays: the peer lives, or its end waits for us */
+	if (!c || NTBS_OFFER_LEASE(word) >= c->nr_leases) {
+		if (NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED) {
+			/* only we let a channel become "attached": this is a claim by somebody who lies */
+			ntbs_sock_plain(sk, NTBS_WHY_CORRUPT);
+			free_entry(o, word);
+		}
+		goto out;
+	}
+	if (NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED) {
+		connector_live(sk, c, word, false);
+		free_entry(o, word);
+		goto out;
+	}
+	claimed = ntbs_offer_word(NTBS_OFFER_CLAIMED, NTBS_OFFER_TAG(word), NTBS_OFFER_LEASE(word), NTBS_OFFER_CHAN(word));
+	if (atomic_load(&sk->shm->holders) == 1 &&
+	    __atomic_compare_exchange_n(&o->word.v, &word, claimed, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+		connector_live(sk, c, claimed, true);
+		free_entry(o, claimed);
+	}
+out:
+	ntbs_unlock(&sk->shm->ctl);
+}
+
+/* ctl lock held */
+static void connector_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
+{
+	struct ntbs_offer_shm *o = my_entry(sk);
+	uint64_t word = o ? ntbs_le64_read_acquire(&o->word) : 0;
+
+	while (o && NTBS_OFFER_TAG(word) == NTBS_OFFER_TAG(sk->shm->offer_word) &&
+	       (NTBS_OFFER_STATE(word) == NTBS_OFFER_OFFERED || NTBS_OFFER_STATE(word) == NTBS_OFFER_ASKED)) {
+		uint64_t none = ntbs_offer_word(NTBS_OFFER_WITHDRAWN, NTBS_OFFER_TAG(word), 0, 0);
+
+		if (__atomic_compare_exchange_n(&o->word.v, &word, none, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+			free_entry(o, none);
+			ntbs_sock_plain(sk, why);
+			return;
+		}
+	}
+	if (o && NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED &&
+	    NTBS_OFFER_TAG(word) == NTBS_OFFER_TAG(sk->shm->offer_word)) {
+		struct ntbs_chan *c;
+
+		rcu_read_lock();
+		c = ntbs_chan_find(NTBS_OFFER_CHAN(word));
+		rcu_read_unlock();
+		if (c && NTBS_OFFER_LEASE(word) < c->nr_leases) {
+			connector_live(sk, c, word, false);
+			free_entry(o, word);
+			return;
+		}
+	}
+	ntbs_sock_plain(sk, why);
+}
+
+/* -------------------------------------------------------------- accepting */
+
+/* The lease begins a generation: nobody else uses it now. */
+static void prepare_lease(struct ntbs_sock *sk, struct ntbs_chan *c, int lease)
+{
+	struct ntbs_sock_shm *shm = sk->shm;
+	uint32_t gen = c->leases->lease[lease].generation;
+	uint32_t seq_in = c->leases->lease[lease].next_in, seq_out = c->leases->lease[lease].next_out;
+	struct ntbs_inbox_shm *in = ntbs_chan_inbox(c, lease, true), *out = ntbs_chan_inbox(c, lease, false);
+
+	shm->chan = c->id;
+	shm->lease = lease;
+	shm->generation = gen;
+	for (int i = 0; i < 2; i++) {
+		struct ntbs_inbox_shm *box = i ? out : in;
+
+		memset(&box->head, 0, offsetof(struct ntbs_inbox_shm, slot) - offsetof(struct ntbs_inbox_shm, head));
+		ntbs_le64_write(&box->consumed, 0);
+		ntbs_le32_write(&box->abi, NTBS_INBOX_ABI);
+		ntbs_le32_write(&box->epoch, 0);
+		ntbs_le32_write(&box->first_seq, i ? seq_out : seq_in);
+		ntbs_le32_write_release(&box->generation, gen);
+	}
+	fill_queue(sk, c);
+	ntbs_msgq_init(&sk->q, gen, seq_out, seq_in);
+	shm->tx.rung = 0;
+}
+
+static void undo_lease(struct ntbs_sock *sk)
+{
+	struct ntbs_chan *c = sk->chan;
+
+	atomic_store(&sk->attached, 0);
+	sk->chan = NULL;
+	sk->shm->chan = 0;
+	ntbs_chan_unlease(c, sk->shm->lease);
+}
+
+struct found {
+	struct ntbs_board *board;
+	uint32_t entry;
+	uint64_t word;
+	uint32_t proc;
+};
+
+static bool look_in(struct ntbs_board *b, const struct ntbs_tuple *key, uint64_t netns, struct found *f)
+{
+	uint32_t hash = ntbs_offer_hash(key, netns);
+
+	for (uint32_t i = 0; i < NTBS_BOARD_PROBE; i++) {
+		uint32_t n = (hash + i) % NTBS_BOARD_OFFERS;
+		struct ntbs_offer_shm *o = &b->shm->offer[n];
+		uint64_t word = ntbs_le64_read_acquire(&o->word);
+
+		if (NTBS_OFFER_STATE(word) != NTBS_OFFER_OFFERED || o->netns != netns ||
+		    memcmp(&o->tuple, key, sizeof(*key)))
+			continue;
+		*f = (struct found){ b, n, word, __atomic_load_n(&o->proc, __ATOMIC_RELAXED) };
+		return true;
+	}
+	return false;
+}
+
+static bool look(struct ntbs_sock *sk, struct found *f)
+{
+	const struct ntbs_tuple *mine = &sk->shm->conn.tuple;
+	struct ntbs_tuple key;
+	struct ntbs_board *b;
+	bool hit = false;
+
+	memset(&key, 0, sizeof(key));
+	memcpy(key.laddr, mine->raddr, 16);
+	memcpy(key.raddr, mine->laddr, 16);
+	key.lport = mine->rport;
+	key.rport = mine->lport;
+	rcu_read_lock();
+	cds_list_for_each_entry_rcu(b, &ntbs_rt.boards, node) {
+		hit = look_in(b, &key, b->uid == NTBS_BOARD_REMOTE_UID ? 0 : sk->shm->netns, f);
+		if (hit)
+			break;
+	}
+	rcu_read_unlock();
+	return hit;
+}
+
+/* ctl lock held.  True: claimed or asked for. */
+static bool claim(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_chan *c;
+	struct found f;
+	uint64_t word;
+	bool binding;
+	int lease;
+
+	if (!look(sk, &f))
+		return false;
+	c = ntbs_chan_for(f.proc, &lease);
+	if (!c) {
+		ntbs_sock_plain(sk, NTBS_WHY_NO_MEMORY);
+		return true;
+	}
+	prepare_lease(sk, c, lease);
+	if (!f.board->mine) {
+		struct ntbs_msg_claim msg = { .h = { NTBS_MSG_CLAIM, sizeof(msg), 0 }, .chan = c->id, .word = f.word,
+					      .uid = f.board->uid, .entry = f.entry, .lease = lease };
+
+		sk->shm->claim_asked = ntbs_broker_send(&msg, sizeof(msg), &fd, 1);
+		if (!sk->shm->claim_asked) {
+			undo_lease(sk);
+			ntbs_sock_plain(sk, NTBS_WHY_NO_BROKER);
+		}
+		return true;
+	}
+	binding = ntbs_le32_read_acquire(&c->shm->attached) && __atomic_load_n(&c->peer, __ATOMIC_ACQUIRE);
+	word = f.word;
+	if (!__atomic_compare_exchange_n(&f.board->shm->offer[f.entry].word.v, &word,
+					 ntbs_offer_word(binding ? NTBS_OFFER_CLAIMED : NTBS_OFFER_ASKED,
+							 NTBS_OFFER_TAG(word), lease, c->id),
+					 false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+		undo_lease(sk);		/* withdrawn under our hands */
+		return false;
+	}
+	if (binding)
+		set_live(sk);
+	else
+		sk->shm->claim_asked = 1;
+	if (__atomic_load_n(&f.board->shm->offer[f.entry].hint, __ATOMIC_SEQ_CST))
+		ntbs_peer_ring(c, 0);
+	return true;
+}
+
+static void acceptor_step(struct ntbs_sock *sk, int fd)
+{
+	if (sk->shm->claim_asked) {
+		if (!ntbs_sock_attach(sk) || ntbs_le32_read_acquire(&sk->q.in->confirm) != sk->shm->generation)
+			return;
+		ntbs_lock(&sk->shm->ctl);
+		if (ntbs_sock_stage(sk) == NTBS_OFFER)
+			set_live(sk);
+		ntbs_unlock(&sk->shm->ctl);
+		return;
+	}
+	if (atomic_load(&sk->shm->holders) != 1 || ntbs_rt.broker < 0)
+		return;
+	ntbs_lock(&sk->shm->ctl);
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked)
+		claim(sk, fd);
+	ntbs_unlock(&sk->shm->ctl);
+}
+
+void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
+{
+	uint32_t remote_node;
+	enum ntbs_reason why;
+
+	sk->shm->conn.accepted = 1;
+	if (!learn_tuple(sk, fd) || same_end(&sk->shm->conn.tuple)) {
+		ntbs_sock_plain(sk, NTBS_WHY_OPTION);
+		return;
+	}
+	if (!ntbs_runtime_ready()) {
+		ntbs_sock_plain(sk, NTBS_WHY_NO_BROKER);
+		return;
+	}
+	why = ntbs_rules_check(&sk->shm->conn.tuple, true, &remote_node);
+	if (why != NTBS_WHY_NONE) {
+		ntbs_sock_plain(sk, why);
+		return;
+	}
+	sk->shm->offer_calls = remote_node ? REMOTE_LOOKS : 1;
+	sk->shm->conn.reason = NTBS_WHY_NO_OFFER;
+	acceptor_step(sk, fd);
+}
+
+/* ------------------------------------------------------------------- both */
+
+void ntbs_offer_step(struct ntbs_sock *sk, int fd)
+{
+	if (sk->shm->conn.accepted)
+		acceptor_step(sk, fd);
+	else
+		connector_step(sk);
+}
+
+void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
+{
+	if (sk->shm->conn.accepted) {
+		if (sk->shm->claim_asked)
+			return;
+		acceptor_step(sk, fd);
+		if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked && --sk->shm->offer_calls == 0)
+			ntbs_sock_plain(sk, atomic_load(&sk->shm->holders) == 1 ? NTBS_WHY_NO_OFFER : NTBS_WHY_FORKED);
+	} else if (++sk->shm->offer_calls == UNCLAIMED_CALLS) {
+		ntbs_offer_withdraw(sk, NTBS_WHY_UNCLAIMED);
+	}
+}
+
+void ntbs_offer_sleepy(struct ntbs_sock *sk)
+{
+	struct ntbs_offer_shm *o = my_entry(sk);
+
+	/* seq_cst on both sides: either the claimer sees the hint or we see the claim in the step that follows */
+	if (!sk->shm->conn.accepted && o)
+		__atomic_store_n(&o->hint, 1, __ATOMIC_SEQ_CST);
+}
+
+void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
+{
+	ntbs_lock(&sk->shm->ctl);
+	if (ntbs_sock_stage(sk) == NTBS_OFFER) {
+		if (!sk->shm->conn.accepted) {
+			connector_withdraw(sk, why);
+		} else if (sk->shm->claim_asked) {
+			/* the connector may confirm at any moment: the lease stays taken until it is seen to be gone */
+			if (ntbs_le32_read_acquire(&sk->q.in->confirm) == sk->shm->generation)
+				set_live(sk);
+			else
+				ntbs_sock_plain(sk, why);
+		} else {
+			ntbs_sock_plain(sk, why);
+		}
+	}
+	ntbs_unlock(&sk->shm->ctl);
+}
+
+void ntbs_offer_before_fork(struct ntbs_sock *sk)
+{
+	if (!sk->shm->conn.accepted)
+		ntbs_offer_withdraw(sk, NTBS_WHY_FORKED);
+}
+
+struct use {
+	struct ntbs_chan *chan;
+	bool found;
+};
+
+static void uses(struct ntbs_sock *sk, void *arg)
+{
+	struct use *u = arg;
+
+	u->found |= sk->chan == u->chan;
+}
+
+bool ntbs_chan_in_use(struct ntbs_chan *c)
+{
+	struct use u = { c, false };
+
+	ntbs_sock_for_each(uses, &u);
+	return u.found;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * offer.h - offers made, claimed, confirmed, withdrawn: how a connection may leave TCP
+ *
+ * abi_broker.h draws the moves of an offer's word.  The claim binds; before it every byte is on TCP, so that whatever
+ * goes wrong - no library there, no broker, a listener in a foreign program, a fork, a late answer - leaves plain TCP.
+ */
+#ifndef NTBSOCK_OFFER_H
+#define NTBSOCK_OFFER_H
+
+#include "sock.h"
+
+/* connect() has succeeded, or a connecting socket is seen to be connected: offer. */
+void ntbs_offer_connected(struct ntbs_sock *sk, int fd);
+/* Is a CONNECTING socket connected by now?  Then offer. */
+void ntbs_offer_look_connected(struct ntbs_sock *sk, int fd);
+/* accept() has returned it: claim if the offer is there. */
+void ntbs_offer_accepted(struct ntbs_sock *sk, int fd);
+/* Stage OFFER: has the other side moved?  May make it LIVE or PLAIN.  Cheap: a line or a few. */
+void ntbs_offer_step(struct ntbs_sock *sk, int fd);
+/* Stage OFFER: bytes of the peer have come by TCP (its offer, if it makes one, is older than they are). */
+void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd);
+/* We are about to sleep, on mbox 0: the claimer shall ring. */
+void ntbs_offer_sleepy(struct ntbs_sock *sk);
+/* Take it back, or go LIVE if it was claimed first. */
+void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why);
+void ntbs_offer_before_fork(struct ntbs_sock *sk);
+/* Is a LIVE socket of this process on it? */
+bool ntbs_chan_in_use(struct ntbs_chan *c);
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * preload.h - what the wrapped calls share
+ *
+ * A wrapped call looks the descriptor up and calls the fast path or the next definition.  Only these files set errno.
+ */
+#ifndef NTBSOCK_PRELOAD_H
+#define NTBSOCK_PRELOAD_H
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "epoll.h"
+#include "fdtab.h"
+#include "sock.h"
+
+#define NTBS_EXPORT __attribute__((visibility("default")))
+
+struct ntbs_libc {
+#define NTBS_CALL(ret, name, args) ret(*name) args;
+#define NTBS_ALIAS(name)
+#include "preload_libc.def"
+#undef NTBS_CALL
+#undef NTBS_ALIAS
+};
+extern struct ntbs_libc ntbs_libc;
+extern bool ntbs_on;			/* false: disabled, everything passes through */
+void ntbs_init(void);
+void ntbs_at_exit(void);
+
+/* The next definition; a call may come before our constructor. */
+#define LIBC(name) (*(__builtin_expect(!ntbs_libc.name, 0) ? (ntbs_init(), ntbs_libc.name) : ntbs_libc.name))
+
+static inline ssize_t to_libc(ssize_t ret)
+{
+	if (__builtin_expect(ret < 0, 0)) {
+		errno = -ret;
+		return -1;
+	}
+	return ret;
+}
+
+/* The table after a descriptor has gone or come (preload_fd.c). */
+void ntbs_fd_forget(int fd);			/* before the kernel closes it */
+void ntbs_fd_dupped(int old, int new_fd);
+
+#endif

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * preload_fd.c - close dup fcntl ioctl
+ *
+ * Order: the end of a socket is stated, the table lets go of the descriptor, then the kernel closes it - after that its
+ * number may be anything in another thread.  The library's own descriptors look closed to the program.
+ */
+#include "preload.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/sockios.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "handover.h"
+#include "sys.h"
+
+static void put_file(struct ntbs_file *f)
+{
+	if (f->kind == NTBS_FILE_SOCK)
+		ntbs_sock_put((struct ntbs_sock *)f);
+	else if (f->kind == NTBS_FILE_EPOLL)
+		ntbs_epoll_free((struct ntbs_ep *)f);
+}
+
+/* Takes @fd out of the table; what is to be stated is stated.  Returns what to put after the kernel has closed it. */
+static struct ntbs_file *leave(int fd)
+{
+	struct ntbs_file *f;
+	bool last;
+
+	ntbs_fdtab_set(fd, NULL, &f, &last);
+	if (!f || f == &ntbs_file_hidden)
+		return NULL;
+	if (last) {
+		if (f->kind == NTBS_FILE_SOCK)
+			ntbs_sock_last_close((struct ntbs_sock *)f, fd);
+		return f;
+	}
+	if (f->kind == NTBS_FILE_SOCK && ((struct ntbs_sock *)f)->fd == fd)
+		((struct ntbs_sock *)f)->fd = ntbs_fdtab_find(f);
+	else if (f->kind == NTBS_FILE_EPOLL && ((struct ntbs_ep *)f)->epfd == fd)
+		((struct ntbs_ep *)f)->epfd = ntbs_fdtab_find(f);
+	return NULL;
+}
+
+void ntbs_fd_forget(int fd)
+{
+	struct ntbs_file *f = leave(fd);
+
+	if (f)
+		put_file(f);
+}
+
+NTBS_EXPORT int close(int fd)
+{
+	struct ntbs_file *f = ntbs_fdtab_peek(fd), *gone;
+	int ret, saved;
+
+	if (!f || ntbs_fdtab_foreign())
+		return LIBC(close)(fd);
+	if (f == &ntbs_file_hidden) {
+		errno = EBADF;
+		return -1;
+	}
+	saved = errno;
+	gone = leave(fd);
+	errno = saved;
+	ret = LIBC(close)(fd);
+	saved = errno;
+	if (gone)
+		put_file(gone);
+	errno = saved;
+	return ret;
+}
+NTBS_EXPORT int __close(int fd) __attribute__((alias("close")));
+
+/* A vfork child gives a socket another number, to start another image with it. */
+static bool foreign_dup(int fd)
+{
+	struct ntbs_sock *sk;
+
+	if (!ntbs_fdtab_foreign())
+		return false;
+	sk = ntbs_fdtab_sock(fd);
+	if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN)
+		ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
+	return true;
+}
+
+void ntbs_fd_dupped(int old, int new_fd)
+{
+	struct ntbs_file *f = ntbs_fdtab_peek(old), *was;
+	bool last;
+
+	if (new_fd < 0 || !f || f == &ntbs_file_hidden)
+		return;
+	ntbs_fdtab_set(new_fd, f, &was, &last);
+}
+
+NTBS_EXPORT int dup(int fd)
+{
+	int ret = LIBC(dup)(fd);
+
+	if (ret >= 0 && ntbs_fdtab_peek(fd) && !foreign_dup(fd))
+		ntbs_fd_dupped(fd, ret);
+	return ret;
+}
+
+static int dup_onto(int old, int new_fd, int flags, bool three)
+{
+	struct ntbs_file *f = ntbs_fdtab_peek(old), *was = ntbs_fdtab_peek(new_fd), *gone = NULL;
+	int ret, saved = errno;
+
+	if ((!f && !was) || old == new_fd)
+		return three ? LIBC(dup3)(old, new_fd, flags) : LIBC(dup2)(old, new_fd);
+	if (was == &ntbs_file_hidden) {
+		errno = EBUSY;
+		return -1;
+	}
+	if (f ? foreign_dup(old) : ntbs_fdtab_foreign())
+		return three ? LIBC(dup3)(old, new_fd, flags) : LIBC(dup2)(old, new_fd);
+	/* the kernel closes new_fd on the way, if it does anything */
+	if (was && ntbs_sys2(SYS_fcntl, old, F_GETFD) >= 0 && !(flags & ~O_CLOEXEC))
+		gone = leave(new_fd);
+	errno = saved;
+	ret = three ? LIBC(dup3)(old, new_fd, flags) : LIBC(dup2)(old, new_fd);
+	saved = errno;
+	if (ret >= 0)
+		ntbs_fd_dupped(old, ret);
+	if (gone)
+		put_file(gone);
+	errno = saved;
+	return ret;
+}
+
+NTBS_EXPORT int dup2(int old, int new_fd)
+{
+	return dup_onto(old, new_fd, 0, false);
+}
+NTBS_EXPORT __attribute__((nothrow, leaf)) int __dup2(int old, int new_fd) __attribute__((alias("dup2")));
+
+NTBS_EXPORT int dup3(int old, int new_fd, int flags)
+{
+	return dup_onto(old, new_fd, flags, true);
+}
+
+/* The kernel's call on the runs between our own descriptors. */
+static int range_around(unsigned int first, unsigned int last, int flags)
+{
+	unsigned int from = first, top = ntbs_fdtab_top;
+	int ret = 0;
+
+	for (unsigned int fd = first; fd <= last && fd < top; fd++) {
+		if (ntbs_fdtab_peek(fd) != &ntbs_file_hidden)
+			continue;
+		if (fd > from)
+			ret = LIBC(close_range)(from, fd - 1, flags);
+		if (ret)
+			return ret;
+		from = fd + 1;
+	}
+	return from <= last ? LIBC(close_range)(from, last, flags) : 0;
+}
+
+NTBS_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
+{
+	unsigned int top = ntbs_fdtab_top;
+	int ret;
+
+	if (!ntbs_on || first > last || first >= top)
+		return LIBC(close_range)(first, last, flags);
+	if (!(flags & ~CLOSE_RANGE_UNSHARE) && !ntbs_fdtab_foreign())
+		for (unsigned int fd = first; fd <= last && fd < top; fd++) {
+			struct ntbs_file *f = ntbs_fdtab_peek(fd);
+
+			if (f && f != &ntbs_file_hidden)
+				close(fd);
+		}
+	ret = range_around(first, last, flags);
+	return ret;
+}
+
+NTBS_EXPORT void closefrom(int low)
+{
+	if (!ntbs_on) {
+		LIBC(closefrom)(low);
+		return;
+	}
+	if (close_range(low < 0 ? 0 : low, ~0u, 0))
+		for (int fd = low < 0 ? 0 : low, top = sysconf(_SC_OPEN_MAX); fd < top; fd++)
+			close(fd);	/* before Linux 5.9 */
+}
+
+static int do_fcntl(int fd, int cmd, long arg, int (*next)(int, int, ...))
+{
+	struct ntbs_file *f = ntbs_fdtab_peek(fd);
+	int ret;
+
+	if (!f)
+		return next(fd, cmd, arg);
+	if (f == &ntbs_file_hidden) {
+		errno = EBADF;
+		return -1;
+	}
+	ret = next(fd, cmd, arg);
+	if (ret >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !foreign_dup(fd))
+		ntbs_fd_dupped(fd, ret);
+	if (ret >= 0 && cmd == F_SETFL && f->kind == NTBS_FILE_SOCK) {
+		if (arg & O_NONBLOCK)
+			ntbs_sock_set_flag((struct ntbs_sock *)f, NTBS_SK_NONBLOCK);
+		else
+			ntbs_sock_clear_flag((struct ntbs_sock *)f, NTBS_SK_NONBLOCK);
+	}
+	return ret;
+}
+
+#define LONG_ARG(last, arg)                \
+	do {                               \
+		va_list ap_;               \
+		va_start(ap_, last);       \
+		arg = va_arg(ap_, long);   \
+		va_end(ap_);               \
+	} while (0)
+
+NTBS_EXPORT int fcntl(int fd, int cmd, ...)
+{
+	long arg;
+
+	LONG_ARG(cmd, arg);
+	return do_fcntl(fd, cmd, arg, &LIBC(fcntl));
+}
+
+NTBS_EXPORT int __fcntl(int fd, int cmd, ...);
+NTBS_EXPORT int __fcntl(int fd, int cmd, ...)
+{
+	long arg;
+
+	LONG_ARG(cmd, arg);
+	return do_fcntl(fd, cmd, arg, &LIBC(fcntl));
+}
+
+NTBS_EXPORT int fcntl64(int fd, int cmd, ...)
+{
+	long arg;
+
+	LONG_ARG(cmd, arg);
+	return do_fcntl(fd, cmd, arg, &LIBC(fcntl64));
+}
+
+static int unread(struct ntbs_sock *sk, int fd, int *out)
+{
+	ssize_t n;
+
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return -ENTBS_PASS;
+	ntbs_lock(&sk->shm->rx.lock);
+	n = ntbs_stream_avail(sk, fd);
+	ntbs_unlock(&sk->shm->rx.lock);
+	if (n < 0)
+		return n;
+	*out = n > INT32_MAX ? INT32_MAX : n;
+	return 0;
+}
+
+NTBS_EXPORT int ioctl(int fd, unsigned long cmd, ...)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	long arg;
+	int ret;
+
+	LONG_ARG(cmd, arg);
+	if (!sk)
+		return LIBC(ioctl)(fd, cmd, arg);
+	if (cmd == FIONREAD && arg) {	/* SIOCINQ is the same number */
+		ret = unread(sk, fd, (int *)arg);
+		if (ret != -ENTBS_PASS)
+			return to_libc(ret);
+	}
+	ret = LIBC(ioctl)(fd, cmd, arg);
+	if (!ret && cmd == FIONBIO && arg) {
+		if (*(int *)arg)
+			ntbs_sock_set_flag(sk, NTBS_SK_NONBLOCK);
+		else
+			ntbs_sock_clear_flag(sk, NTBS_SK_NONBLOCK);
+	}
+	return ret;
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * preload_init.c - bring-up in order, fork and exit handlers
+ *
+ * The constructor looks up the next definitions, reads the knobs and registers the fork handlers: no descriptor, no
+ * thread, no mapping, so that a program without sockets pays a few microseconds.  A wrapped call that comes before it
+ * (another library's constructor) runs it.  If a definition cannot be found it is one that this libc does not have, and
+ * nobody can call it.
+ */
+#include "preload.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <urcu-bp.h>
+
+#include "conf.h"
+#include "handover.h"
+#include "log.h"
+#include "runtime.h"
+#include "service.h"
+#include "stats.h"
+#include "sys.h"
+#include "wait.h"
+
+struct ntbs_libc ntbs_libc;
+bool ntbs_on;
+static int initialised;
+
+static void before_fork(void)
+{
+	if (!ntbs_on)
+		return;
+	ntbs_sock_fork_prepare();
+	ntbs_lock(&ntbs_rt.lock);
+	urcu_bp_before_fork();
+}
+
+static void after_fork_parent(void)
+{
+	if (!ntbs_on)
+		return;
+	urcu_bp_after_fork_parent();
+	ntbs_unlock(&ntbs_rt.lock);
+	ntbs_sock_fork_parent();
+}
+
+static void after_fork_child(void)
+{
+	if (!ntbs_on)
+		return;
+	urcu_bp_after_fork_child();
+	ntbs_tid = 0;
+	ntbs_fdtab_fork_child();
+	ntbs_runtime_fork_child();
+	ntbs_sock_fork_child();
+	ntbs_epoll_fork_child();
+	ntbs_service_fork_child();
+	ntbs_wait_fork_child();
+	ntbs_stats_fork_child();
+}
+
+__attribute__((constructor(101))) void ntbs_init(void)
+{
+	if (__atomic_exchange_n(&initialised, 1, __ATOMIC_ACQ_REL))
+		return;
+#define NTBS_CALL(ret, name, args) *(void **)&ntbs_libc.name = dlsym(RTLD_NEXT, #name);
+#define NTBS_ALIAS(name)
+#include "preload_libc.def"
+#undef NTBS_CALL
+#undef NTBS_ALIAS
+	ntbs_fdtab_init();
+	ntbs_runtime_init();
+	ntbs_epoll_init();
+	ntbs_wait_init();
+	ntbs_conf_init(environ);
+	if (ntbs_conf.disable || pthread_atfork(before_fork, after_fork_parent, after_fork_child))
+		return;
+	ntbs_on = true;
+}
+
+static void close_one(struct ntbs_sock *sk, void *arg)
+{
+	/* a handler that interrupted a critical section of this very thread calls exit: the kernel says the rest */
+	if (sk->file.fds <= 0 || ntbs_lock_mine(&sk->shm->tx.lock) || ntbs_lock_mine(&sk->shm->rx.lock) ||
+	    ntbs_lock_mine(&sk->shm->ctl))
+		return;
+	ntbs_sock_last_close(sk, sk->fd);
+	if (atomic_load(&sk->shm->holders) <= 0) {
+		if (sk->chan)
+			ntbs_chan_release(sk);
+		ntbs_le32_write_release(&sk->shm->conn.used, 0);
+	}
+}
+
+/* The process ends: what close() would have stated of every socket is stated now, the kernel closes them next. */
+void ntbs_at_exit(void)
+{
+	static _Atomic int once;
+
+	if (!ntbs_on || ntbs_fdtab_foreign() || atomic_exchange(&once, 1))
+		return;
+	ntbs_stats_write();
+	ntbs_sock_for_each(close_one, NULL);
+}
+
+/* Runs after the program's atexit handlers and other libraries' destructors of higher priority. */
+__attribute__((destructor(101))) static void fini(void)
+{
+	ntbs_at_exit();
+}

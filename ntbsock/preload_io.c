@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * preload_io.c - send recv read write, their v, msg, mmsg and file forms
+ *
+ * Each: look up, try ours, else the next definition.  -ENTBS_STALE means that the descriptor has changed its meaning under
+ * our hands; the loop looks it up again.
+ */
+#include "preload.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "handover.h"
+#include "sys.h"
+
+#define FILE_CHUNK 32768
+
+/* r = ours(sk), if the descriptor is ours and has something of ours to do; falls through otherwise. */
+#define OURS(fd, call)                                                     \
+	do {                                                               \
+		struct ntbs_sock *sk_;                                     \
+		while ((sk_ = ntbs_fdtab_sock(fd)) != NULL) {              \
+			struct ntbs_sock *sk = sk_;                        \
+			ssize_t r_ = call;                                 \
+			if (r_ == -ENTBS_PASS)                             \
+				break;                                     \
+			if (r_ != -ENTBS_STALE)                            \
+				return to_libc(r_);                        \
+		}                                                          \
+	} while (0)
+
+static inline ssize_t recv1(struct ntbs_sock *sk, int fd, void *buf, size_t len, int flags)
+{
+	struct iovec iov = { buf, len };
+
+	return ntbs_sock_recv(sk, fd, &iov, 1, flags);
+}
+
+static inline ssize_t send1(struct ntbs_sock *sk, int fd, const void *buf, size_t len, int flags)
+{
+	struct iovec iov = { (void *)buf, len };
+
+	return ntbs_sock_send(sk, fd, &iov, 1, flags);
+}
+
+NTBS_EXPORT ssize_t read(int fd, void *buf, size_t len)
+{
+	OURS(fd, recv1(sk, fd, buf, len, 0));
+	return LIBC(read)(fd, buf, len);
+}
+NTBS_EXPORT ssize_t __read(int fd, void *buf, size_t len) __attribute__((alias("read")));
+
+NTBS_EXPORT ssize_t write(int fd, const void *buf, size_t len)
+{
+	OURS(fd, send1(sk, fd, buf, len, 0));
+	return LIBC(write)(fd, buf, len);
+}
+NTBS_EXPORT ssize_t __write(int fd, const void *buf, size_t len) __attribute__((alias("write")));
+
+NTBS_EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
+{
+	OURS(fd, recv1(sk, fd, buf, len, flags));
+	return LIBC(recv)(fd, buf, len, flags);
+}
+
+NTBS_EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
+{
+	OURS(fd, send1(sk, fd, buf, len, flags));
+	return LIBC(send)(fd, buf, len, flags);
+}
+NTBS_EXPORT ssize_t __send(int fd, const void *buf, size_t len, int flags) __attribute__((alias("send")));
+
+/* The fortified forms: a length above the buffer's is the program's bug, which the next definition reports. */
+NTBS_EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size);
+NTBS_EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
+{
+	if (len <= size)
+		OURS(fd, recv1(sk, fd, buf, len, 0));
+	return LIBC(__read_chk)(fd, buf, len, size);
+}
+
+NTBS_EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags);
+NTBS_EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags)
+{
+	if (len <= size)
+		OURS(fd, recv1(sk, fd, buf, len, flags));
+	return LIBC(__recv_chk)(fd, buf, len, size, flags);
+}
+
+static ssize_t recvfrom1(struct ntbs_sock *sk, int fd, void *buf, size_t len, int flags, socklen_t *alen)
+{
+	ssize_t n = recv1(sk, fd, buf, len, flags);
+
+	if (n >= 0 && alen)
+		*alen = 0;	/* a connected stream names no sender */
+	return n;
+}
+
+NTBS_EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags, struct sockaddr *restrict addr,
+			     socklen_t *restrict alen)
+{
+	OURS(fd, recvfrom1(sk, fd, buf, len, flags, addr ? alen : NULL));
+	return LIBC(recvfrom)(fd, buf, len, flags, addr, alen);
+}
+
+NTBS_EXPORT ssize_t __recvfrom_chk(int fd, void *restrict buf, size_t len, size_t size, int flags,
+				   struct sockaddr *restrict addr, socklen_t *restrict alen);
+NTBS_EXPORT ssize_t __recvfrom_chk(int fd, void *restrict buf, size_t len, size_t size, int flags,
+				   struct sockaddr *restrict addr, socklen_t *restrict alen)
+{
+	if (len <= size)
+		OURS(fd, recvfrom1(sk, fd, buf, len, flags, addr ? alen : NULL));
+	return LIBC(__recvfrom_chk)(fd, buf, len, size, flags, addr, alen);
+}
+
+NTBS_EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *addr, socklen_t alen)
+{
+	OURS(fd, send1(sk, fd, buf, len, flags));
+	return LIBC(sendto)(fd, buf, len, flags, addr, alen);
+}
+
+static bool iov_ok(int cnt)
+{
+	return cnt >= 0 && cnt <= IOV_MAX;
+}
+
+NTBS_EXPORT ssize_t readv(int fd, const struct iovec *iov, int cnt)
+{
+	if (iov_ok(cnt))
+		OURS(fd, ntbs_sock_recv(sk, fd, iov, cnt, 0));
+	return LIBC(readv)(fd, iov, cnt);
+}
+
+NTBS_EXPORT ssize_t writev(int fd, const struct iovec *iov, int cnt)
+{
+	if (iov_ok(cnt))
+		OURS(fd, ntbs_sock_send(sk, fd, iov, cnt, 0));
+	return LIBC(writev)(fd, iov, cnt);
+}
+
+/* On a socket: offset -1 and RWF_NOWAIT alone make sense; the rest gets the kernel's refusal. */
+static bool stream_rw(off_t off, int flags)
+{
+	return off == -1 && !(flags & ~RWF_NOWAIT);
+}
+
+static int rwf(int flags)
+{
+	return flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+}
+
+NTBS_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
+{
+	if (iov_ok(cnt) && stream_rw(off, flags))
+		OURS(fd, ntbs_sock_recv(sk, fd, iov, cnt, rwf(flags)));
+	return LIBC(preadv2)(fd, iov, cnt, off, flags);
+}
+NTBS_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int cnt, off64_t off, int flags)
+	__attribute__((alias("preadv2")));
+
+NTBS_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
+{
+	if (iov_ok(cnt) && stream_rw(off, flags))
+		OURS(fd, ntbs_sock_send(sk, fd, iov, cnt, rwf(flags)));
+	return LIBC(pwritev2)(fd, iov, cnt, off, flags);
+}
+NTBS_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int cnt, off64_t off, int flags)
+	__attribute__((alias("pwritev2")));
+
+NTBS_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	OURS(fd, ntbs_sock_recvmsg(sk, fd, msg, flags));
+	return LIBC(recvmsg)(fd, msg, flags);
+}
+
+/* A descriptor of ours travels to another process: it goes as plain TCP. */
+static void pass_descriptors(const struct msghdr *msg)
+{
+	struct cmsghdr *c;
+
+	if (!msg || !msg->msg_control || msg->msg_controllen < sizeof(*c))
+		return;
+	for (c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR((struct msghdr *)msg, c)) {
+		size_t n;
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0))
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++) {
+			struct ntbs_sock *sk;
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			sk = ntbs_fdtab_sock(fd);
+			if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN)
+				ntbs_handover_both(sk, fd, NTBS_WHY_PASSED);
+		}
+	}
+}
+
+NTBS_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	OURS(fd, ntbs_sock_sendmsg(sk, fd, msg, flags));
+	if (ntbs_on && !ntbs_fdtab_peek(fd))
+		pass_descriptors(msg);
+	return LIBC(sendmsg)(fd, msg, flags);
+}
+
+static bool plain(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	return !sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW;
+}
+
+NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
+{
+	unsigned int i;
+
+	if (plain(fd)) {
+		for (i = 0; ntbs_on && i < n && !ntbs_fdtab_peek(fd); i++)
+			pass_descriptors(&vec[i].msg_hdr);
+		return LIBC(sendmmsg)(fd, vec, n, flags);
+	}
+	for (i = 0; i < n; i++) {
+		ssize_t ret = sendmsg(fd, &vec[i].msg_hdr, flags);
+
+		if (ret < 0)
+			return i ? (int)i : -1;
+		vec[i].msg_len = ret;
+	}
+	return i;
+}
+
+NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, struct timespec *timeout)
+{
+	struct timespec now, end;
+	unsigned int i;
+
+	if (plain(fd))
+		return LIBC(recvmmsg)(fd, vec, n, flags, timeout);
+	if (timeout) {
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		end.tv_sec += timeout->tv_sec;
+		end.tv_nsec += timeout->tv_nsec;
+	}
+	for (i = 0; i < n; i++) {
+		ssize_t ret = recvmsg(fd, &vec[i].msg_hdr, flags & ~MSG_WAITFORONE);
+
+		if (ret < 0)
+			return i ? (int)i : -1;
+		vec[i].msg_len = ret;
+		if (flags & MSG_WAITFORONE)
+			flags |= MSG_DONTWAIT;
+		if (timeout) {		/* as in the kernel: looked at after each message */
+			clock_gettime(CLOCK_MONOTONIC, &now);
+			if (now.tv_sec > end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec >= end.tv_nsec)) {
+				i++;
+				break;
+			}
+		}
+	}
+	return i;
+}
+
+/* A file into a socket of ours: by way of a buffer that stays in the cache. */
+static ssize_t send_file(int out, int in, off_t *off, size_t count, bool *pass)
+{
+	char buf[FILE_CHUNK];
+	size_t sum = 0;
+	off_t pos;
+
+	*pass = false;
+	pos = off ? *off : lseek(in, 0, SEEK_CUR);
+	if (pos < 0) {
+		*pass = true;
+		return 0;
+	}
+	if (count > SSIZE_MAX)
+		count = SSIZE_MAX;
+	while (sum < count) {
+		size_t want = count - sum < sizeof(buf) ? count - sum : sizeof(buf);
+		ssize_t got = ntbs_sys4(SYS_pread64, in, buf, want, pos), sent;
+
+		if (got < 0) {
+			if (!sum && (got == -ESPIPE || got == -EINVAL)) {
+				*pass = true;
+				return 0;
+			}
+			if (sum)
+				break;
+			return got;
+		}
+		if (!got)
+			break;
+		sent = send(out, buf, got, (size_t)got == want && sum + got < count ? MSG_MORE : 0);
+		if (sent < 0) {
+			if (sum)
+				break;
+			return -errno;
+		}
+		sum += sent;
+		pos += sent;
+		if (sent < got)
+			break;
+	}
+	if (off)
+		*off = pos;
+	else if (sum)
+		lseek(in, pos, SEEK_SET);
+	return sum;
+}
+
+NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
+{
+	int saved = errno;
+	ssize_t ret;
+	bool pass;
+
+	if (plain(out))
+		return LIBC(sendfile)(out, in, off, count);
+	ret = send_file(out, in, off, count, &pass);
+	if (!pass) {
+		errno = saved;
+		return to_libc(ret);
+	}
+	ntbs_handover_tx(ntbs_fdtab_sock(out), out, NTBS_WHY_OPTION);
+	return LIBC(sendfile)(out, in, off, count);
+}
+NTBS_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t count) __attribute__((alias("sendfile")));
+
+/* From a socket of ours into a pipe: what the pipe has taken is consumed, no more. */
+static ssize_t splice_out(int in, int out, size_t len, unsigned int flags)
+{
+	char buf[FILE_CHUNK];
+	ssize_t got, put;
+
+	got = recv(in, buf, len < sizeof(buf) ? len : sizeof(buf),
+		   MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
+	if (got <= 0)
+		return got;
+	if (flags & SPLICE_F_NONBLOCK) {
+		struct pollfd pfd = { out, POLLOUT, 0 };
+
+		if (LIBC(poll)(&pfd, 1, 0) == 0) {
+			errno = EAGAIN;
+			return -1;
+		}
+		if (got > 4096)		/* PIPE_BUF: what poll() promises to take at once */
+			got = 4096;
+	}
+	put = LIBC(write)(out, buf, got);
+	return put <= 0 ? put : recv(in, NULL, put, MSG_TRUNC | MSG_DONTWAIT);
+}
+
+NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t len, unsigned int flags)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(out);
+
+	if (sk && !plain(out))		/* pages of a pipe into a ring cannot be taken back: TCP does it */
+		ntbs_handover_tx(sk, out, NTBS_WHY_OPTION);
+	if (!plain(in) && !off_in && !off_out && len)
+		return splice_out(in, out, len, flags);
+	return LIBC(splice)(in, off_in, out, off_out, len, flags);
+}

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn, stdio; and exit, raw system calls
+ *
+ * Another image or another layer knows nothing of rings: the sockets that it would get go back to TCP first.
+ */
+#include "preload.h"
+
+#include <alloca.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "conf.h"
+#include "handover.h"
+#include "stats.h"
+
+static void before_exec(void)
+{
+	int saved = errno;
+
+	if (ntbs_on)
+		ntbs_handover_before_exec();
+	errno = saved;
+}
+
+NTBS_EXPORT int execve(const char *path, char *const *argv, char *const *env)
+{
+	before_exec();
+	return LIBC(execve)(path, argv, env);
+}
+
+NTBS_EXPORT int execv(const char *path, char *const *argv)
+{
+	before_exec();
+	return LIBC(execv)(path, argv);
+}
+
+NTBS_EXPORT int execvp(const char *file, char *const *argv)
+{
+	before_exec();
+	return LIBC(execvp)(file, argv);
+}
+
+NTBS_EXPORT int execvpe(const char *file, char *const *argv, char *const *env)
+{
+	before_exec();
+	return LIBC(execvpe)(file, argv, env);
+}
+
+NTBS_EXPORT int fexecve(int fd, char *const *argv, char *const *env)
+{
+	before_exec();
+	return LIBC(fexecve)(fd, argv, env);
+}
+
+NTBS_EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *env, int flags)
+{
+	before_exec();
+	return LIBC(execveat)(dir, path, argv, env, flags);
+}
+
+/* Arguments of the l forms as an array on the stack. */
+#define GATHER(first, argv, ap)                                             \
+	do {                                                                \
+		size_t n_ = 1, i_;                                          \
+		va_list count_;                                             \
+		va_copy(count_, ap);                                        \
+		while (va_arg(count_, char *))                              \
+			n_++;                                               \
+		va_end(count_);                                             \
+		argv = alloca((n_ + 1) * sizeof(char *));                   \
+		argv[0] = (char *)(first);                                  \
+		for (i_ = 1; i_ <= n_; i_++)                                \
+			argv[i_] = va_arg(ap, char *);                      \
+	} while (0)
+
+NTBS_EXPORT int execl(const char *path, const char *arg, ...)
+{
+	char **argv;
+	va_list ap;
+
+	va_start(ap, arg);
+	GATHER(arg, argv, ap);
+	va_end(ap);
+	return execv(path, argv);
+}
+
+NTBS_EXPORT int execlp(const char *file, const char *arg, ...)
+{
+	char **argv;
+	va_list ap;
+
+	va_start(ap, arg);
+	GATHER(arg, argv, ap);
+	va_end(ap);
+	return execvp(file, argv);
+}
+
+NTBS_EXPORT int execle(const char *path, const char *arg, ...)
+{
+	char **argv, *const *env;
+	va_list ap;
+
+	va_start(ap, arg);
+	GATHER(arg, argv, ap);
+	env = va_arg(ap, char *const *);
+	va_end(ap);
+	return execve(path, argv, env);
+}
+
+NTBS_EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
+			    const posix_spawn_file_actions_t *restrict actions,
+			    const posix_spawnattr_t *restrict attr, char *const argv[restrict], char *const env[restrict])
+{
+	before_exec();
+	return LIBC(posix_spawn)(pid, path, actions, attr, argv, env);
+}
+
+NTBS_EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
+			     const posix_spawn_file_actions_t *restrict actions,
+			     const posix_spawnattr_t *restrict attr, char *const argv[restrict], char *const env[restrict])
+{
+	before_exec();
+	return LIBC(posix_spawnp)(pid, file, actions, attr, argv, env);
+}
+
+NTBS_EXPORT int system(const char *command)
+{
+	if (command)
+		before_exec();
+	return LIBC(system)(command);
+}
+
+NTBS_EXPORT FILE *popen(const char *command, const char *mode)
+{
+	before_exec();
+	return LIBC(popen)(command, mode);
+}
+
+/* glibc's stdio reads and writes by calls that have no name to wrap. */
+static void before_stdio(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int saved = errno;
+
+	if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN)
+		ntbs_handover_both(sk, fd, NTBS_WHY_STDIO);
+	errno = saved;
+}
+
+NTBS_EXPORT FILE *fdopen(int fd, const char *mode)
+{
+	before_stdio(fd);
+	return LIBC(fdopen)(fd, mode);
+}
+
+NTBS_EXPORT int vdprintf(int fd, const char *restrict fmt, va_list ap)
+{
+	before_stdio(fd);
+	return LIBC(vdprintf)(fd, fmt, ap);
+}
+
+NTBS_EXPORT int dprintf(int fd, const char *restrict fmt, ...)
+{
+	va_list ap;
+	int ret;
+
+	va_start(ap, fmt);
+	ret = vdprintf(fd, fmt, ap);
+	va_end(ap);
+	return ret;
+}
+
+NTBS_EXPORT void _exit(int status)
+{
+	ntbs_at_exit();
+	LIBC(_exit)(status);
+	__builtin_unreachable();
+}
+
+NTBS_EXPORT void _Exit(int status)
+{
+	ntbs_at_exit();
+	LIBC(_Exit)(status);
+	__builtin_unreachable();
+}
+
+/*
+ * io_uring would move bytes on our descriptors behind our back: it is not there, and programs fall back to readiness.
+ * Other socket calls by number go to their wrapped names.
+ */
+NTBS_EXPORT long syscall(long nr, ...)
+{
+	long a, b, c, d, e, f;
+	va_list ap;
+
+	va_start(ap, nr);
+	a = va_arg(ap, long);
+	b = va_arg(ap, long);
+	c = va_arg(ap, long);
+	d = va_arg(ap, long);
+	e = va_arg(ap, long);
+	f = va_arg(ap, long);
+	va_end(ap);
+	switch (nr) {
+#ifdef SYS_io_uring_setup
+	case SYS_io_uring_setup:
+		if (ntbs_on && !ntbs_conf.io_uring) {
+			errno = ENOSYS;
+			return -1;
+		}
+		break;
+#endif
+	case SYS_read:
+		return read(a, (void *)b, c);
+	case SYS_write:
+		return write(a, (const void *)b, c);
+	case SYS_readv:
+		return readv(a, (const struct iovec *)b, c);
+	case SYS_writev:
+		return writev(a, (const struct iovec *)b, c);
+	case SYS_sendto:
+		return sendto(a, (const void *)b, c, d, (const struct sockaddr *)e, f);
+	case SYS_recvfrom:
+		return recvfrom(a, (void *)b, c, d, (struct sockaddr *)e, (socklen_t *)f);
+	case SYS_sendmsg:
+		return sendmsg(a, (const struct msghdr *)b, c);
+	case SYS_recvmsg:
+		return recvmsg(a, (struct msghdr *)b, c);
+	case SYS_socket:
+		return socket(a, b, c);
+	case SYS_connect:
+		return connect(a, (const struct sockaddr *)b, c);
+	case SYS_accept4:
+		return accept4(a, (struct sockaddr *)b, (socklen_t *)c, d);
+	case SYS_shutdown:
+		return shutdown(a, b);
+	case SYS_close:
+		return close(a);
+	case SYS_close_range:
+		return close_range(a, b, c);
+	case SYS_dup:
+		return dup(a);
+	case SYS_dup3:
+		return dup3(a, b, c);
+	case SYS_exit_group:
+		ntbs_at_exit();
+		break;
+	}
+	return LIBC(syscall)(nr, a, b, c, d, e, f);
+}
+
+/* liburing's own entries, which make the system call inline; -ENOSYS is how they report the kernel's refusal. */
+struct io_uring;
+struct io_uring_params;
+
+#include <dlfcn.h>
+
+static bool uring_off(void)
+{
+	return ntbs_on && !ntbs_conf.io_uring;
+}
+
+NTBS_EXPORT int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags);
+NTBS_EXPORT int io_uring_queue_init(unsigned entries, struct io_uring *ring, unsigned flags)
+{
+	int (*next)(unsigned, struct io_uring *, unsigned);
+
+	if (uring_off())
+		return -ENOSYS;
+	*(void **)&next = dlsym(RTLD_NEXT, "io_uring_queue_init");
+	return next ? next(entries, ring, flags) : -ENOSYS;
+}
+
+NTBS_EXPORT int io_uring_queue_init_params(unsigned entries, struct io_uring *ring, struct io_uring_params *p);
+NTBS_EXPORT int io_uring_queue_init_params(unsigned entries, struct io_uring *ring, struct io_uring_params *p)
+{
+	int (*next)(unsigned, struct io_uring *, struct io_uring_params *);
+
+	if (uring_off())
+		return -ENOSYS;
+	*(void **)&next = dlsym(RTLD_NEXT, "io_uring_queue_init_params");
+	return next ? next(entries, ring, p) : -ENOSYS;
+}
+
+NTBS_EXPORT int io_uring_queue_init_mem(unsigned entries, struct io_uring *ring, struct io_uring_params *p, void *buf,
+					size_t size);
+NTBS_EXPORT int io_uring_queue_init_mem(unsigned entries, struct io_uring *ring, struct io_uring_params *p, void *buf,
+					size_t size)
+{
+	int (*next)(unsigned, struct io_uring *, struct io_uring_params *, void *, size_t);
+
+	if (uring_off())
+		return -ENOSYS;
+	*(void **)&next = dlsym(RTLD_NEXT, "io_uring_queue_init_mem");
+	return next ? next(entries, ring, p, buf, size) : -ENOSYS;
+}
+
+NTBS_EXPORT int io_uring_setup(unsigned entries, struct io_uring_params *p);
+NTBS_EXPORT int io_uring_setup(unsigned entries, struct io_uring_params *p)
+{
+	int (*next)(unsigned, struct io_uring_params *);
+
+	if (uring_off())
+		return -ENOSYS;
+	*(void **)&next = dlsym(RTLD_NEXT, "io_uring_setup");
+	return next ? next(entries, p) : -ENOSYS;
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * preload_sock.c - socket listen accept connect shutdown, options
+ *
+ * The kernel does all of it; we learn what we need and keep its result and timing.
+ */
+#include "preload.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+#include "handover.h"
+#include "mbox.h"
+#include "offer.h"
+#include "runtime.h"
+#include "sys.h"
+
+#ifndef SO_ZEROCOPY
+#define SO_ZEROCOPY 60
+#endif
+#ifndef SO_RCVTIMEO_NEW
+#define SO_RCVTIMEO_NEW 66
+#define SO_SNDTIMEO_NEW 67
+#endif
+#ifndef TCP_ULP
+#define TCP_ULP 31
+#endif
+
+static void install(int fd, struct ntbs_sock *sk)
+{
+	struct ntbs_file *old;
+	bool last;
+
+	if (!ntbs_fdtab_set(fd, &sk->file, &old, &last)) {
+		ntbs_sock_last_close(sk, fd);
+		ntbs_sock_put(sk);
+	}
+	/* an entry that was still there belonged to a descriptor that was closed behind our back: its object's end
+	 * has been told by the kernel; the object goes */
+	if (old && last && old->kind == NTBS_FILE_SOCK) {
+		ntbs_sock_last_close((struct ntbs_sock *)old, -1);
+		ntbs_sock_put((struct ntbs_sock *)old);
+	} else if (old && last && old->kind == NTBS_FILE_EPOLL) {
+		ntbs_epoll_free((struct ntbs_ep *)old);
+	}
+}
+
+NTBS_EXPORT int socket(int domain, int type, int protocol)
+{
+	int fd = LIBC(socket)(domain, type, protocol);
+	struct ntbs_sock *sk;
+
+	if (fd < 0 || !ntbs_on || (domain != AF_INET && domain != AF_INET6) ||
+	    (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != SOCK_STREAM || (protocol && protocol != IPPROTO_TCP) ||
+	    ntbs_fdtab_foreign())
+		return fd;
+	sk = ntbs_sock_new(fd, type & SOCK_NONBLOCK ? NTBS_SK_NONBLOCK : 0, NTBS_NEW);
+	if (sk)
+		install(fd, sk);
+	return fd;
+}
+
+NTBS_EXPORT int listen(int fd, int backlog)
+{
+	int ret = LIBC(listen)(fd, backlog);
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int saved = errno;
+
+	if (!ret && sk) {
+		ntbs_sock_set_flag(sk, NTBS_SK_LISTEN);
+		ntbs_sock_plain(sk, NTBS_WHY_NOT_USED);
+	}
+	errno = saved;
+	return ret;
+}
+
+NTBS_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int ret, saved;
+
+	if (!sk || ntbs_sock_stage(sk) != NTBS_NEW)
+		return LIBC(connect)(fd, addr, len);
+	saved = errno;
+	ntbs_runtime_ready();		/* the first time: before the kernel's handshake, not between it and us */
+	errno = saved;
+	ntbs_sock_set_flag(sk, NTBS_SK_CONNECTED | NTBS_SK_CONNECTING);
+	ret = LIBC(connect)(fd, addr, len);
+	saved = errno;
+	if (!ret)
+		ntbs_offer_connected(sk, fd);
+	else if (saved == EISCONN)
+		ntbs_offer_look_connected(sk, fd);
+	else if (saved != EINPROGRESS && saved != EALREADY && saved != EINTR)
+		ntbs_sock_clear_flag(sk, NTBS_SK_CONNECTING);
+	errno = saved;
+	return ret;
+}
+NTBS_EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len) __attribute__((alias("connect")));
+
+static bool is_tcp(int fd)
+{
+	int protocol = 0;
+	socklen_t len = sizeof(protocol);
+
+	return ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) == 0 && protocol == IPPROTO_TCP;
+}
+
+static int accepted(int listener, int fd, int flags)
+{
+	struct ntbs_sock *from = ntbs_fdtab_sock(listener), *sk;
+	int saved = errno;
+
+	if (fd < 0 || !ntbs_on || (!from && !is_tcp(fd)) || ntbs_fdtab_foreign())
+		goto out;
+	sk = ntbs_sock_new(fd, flags & SOCK_NONBLOCK ? NTBS_SK_NONBLOCK : 0, NTBS_OFFER);
+	if (!sk)
+		goto out;
+	if (from) {		/* what the kernel's socket inherits from its listener */
+		sk->shm->rcvtimeo_ns = from->shm->rcvtimeo_ns;
+		sk->shm->sndtimeo_ns = from->shm->sndtimeo_ns;
+		sk->shm->rcvlowat = from->shm->rcvlowat;
+		if (ntbs_sock_flags(from) & NTBS_SK_NO_SWITCH)
+			ntbs_sock_plain(sk, NTBS_WHY_OPTION);
+	}
+	install(fd, sk);
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_accepted(sk, fd);
+out:
+	errno = saved;
+	return fd;
+}
+
+NTBS_EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	return accepted(fd, LIBC(accept)(fd, addr, len), 0);
+}
+
+NTBS_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	return accepted(fd, LIBC(accept4)(fd, addr, len, flags), flags);
+}
+
+NTBS_EXPORT int shutdown(int fd, int how)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int ret;
+
+	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW)
+		return LIBC(shutdown)(fd, how);
+	if (how == SHUT_WR || how == SHUT_RDWR) {
+		ntbs_lock(&sk->shm->tx.lock);
+		if (ntbs_sock_stage(sk) == NTBS_LIVE && sk->shm->tx.state == NTBS_DIR_RING)	/* before the FIN */
+			ntbs_window_store64(sk->q.port, &sk->q.out->final, sk->shm->tx.pos + 1);
+		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_WR);
+		ret = LIBC(shutdown)(fd, how);
+		ntbs_unlock(&sk->shm->tx.lock);
+	} else {
+		ret = LIBC(shutdown)(fd, how);
+	}
+	if (!ret && (how == SHUT_RD || how == SHUT_RDWR))
+		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_RD);
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
+		int saved = errno;
+
+		ntbs_mbox_poke(sk);
+		ntbs_mbox_wake_own(sk);
+		errno = saved;
+	}
+	return ret;
+}
+
+static uint64_t timeval_ns(const void *val, socklen_t len)
+{
+	struct timeval tv;
+
+	if (len < sizeof(tv))
+		return 0;
+	memcpy(&tv, val, sizeof(tv));
+	return tv.tv_sec < 0 ? 1 : tv.tv_sec * 1000000000ull + tv.tv_usec * 1000ull;
+}
+
+static void learn_option(struct ntbs_sock *sk, int name, const void *val, socklen_t len)
+{
+	switch (name) {
+	case SO_RCVTIMEO:
+	case SO_RCVTIMEO_NEW:
+		sk->shm->rcvtimeo_ns = timeval_ns(val, len);
+		break;
+	case SO_SNDTIMEO:
+	case SO_SNDTIMEO_NEW:
+		sk->shm->sndtimeo_ns = timeval_ns(val, len);
+		break;
+	case SO_RCVLOWAT:
+		if (len >= sizeof(int)) {
+			int v;
+
+			memcpy(&v, val, sizeof(v));
+			sk->shm->rcvlowat = v < 0 ? INT32_MAX : v ? v : 1;
+		}
+		break;
+	}
+}
+
+NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int ret;
+
+	if (!sk)
+		return LIBC(setsockopt)(fd, level, name, val, len);
+	if ((level == IPPROTO_TCP && (name == TCP_ULP || name == TCP_REPAIR)) ||
+	    (level == SOL_SOCKET && name == SO_ZEROCOPY)) {
+		/* bytes that only the kernel can treat: the connection goes there first */
+		if (ntbs_sock_stage(sk) == NTBS_NEW)
+			ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);
+		else
+			ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
+	}
+	ret = LIBC(setsockopt)(fd, level, name, val, len);
+	if (!ret && level == SOL_SOCKET)
+		learn_option(sk, name, val, len);
+	return ret;
+}
+
+NTBS_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int ret = LIBC(getsockopt)(fd, level, name, val, len);
+
+	if (sk && !ret && level == SOL_SOCKET && name == SO_ERROR && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
+		ntbs_offer_look_connected(sk, fd);	/* how a non-blocking connect() is asked for its end */
+	return ret;
+}

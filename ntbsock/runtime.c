@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * runtime.c - see runtime.h: bring-up, rules, peers and channels
+ *
+ * What arrives from the broker is handled in bclient.c.
+ */
+#include "runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <urcu-bp.h>
+
+#include "bclient.h"
+#include "conf.h"
+#include "fdtab.h"
+#include "log.h"
+#include "service.h"
+#include "sys.h"
+
+struct ntbs_runtime ntbs_rt = { .broker = -1, .service_bell = -1 };
+static int64_t last_try_s;
+static int chan_nr;
+
+#define POOLS_MAX 64
+static int pools[POOLS_MAX];		/* memfds not yet shown to the broker, or to be shown to the next */
+static int nr_pools;
+
+void ntbs_runtime_init(void)
+{
+	CDS_INIT_LIST_HEAD(&ntbs_rt.peers);
+	CDS_INIT_LIST_HEAD(&ntbs_rt.chans);
+	CDS_INIT_LIST_HEAD(&ntbs_rt.boards);
+	for (int i = 0; i < NTBS_MBOXES; i++)
+		ntbs_rt.mbox[i] = -1;
+	ntbs_port_attach(&ntbs_rt.port, NULL, NTBS_MEM_CACHED);
+}
+
+int ntbs_memfd(const char *name, size_t len)
+{
+	struct rlimit lim;
+	long fd, ret;
+
+	/* ftruncate() past RLIMIT_FSIZE would send SIGXFSZ */
+	if (ntbs_sys4(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &lim) == 0 && lim.rlim_cur < len)
+		return -EFBIG;
+	fd = ntbs_sys2(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0)
+		return fd;
+	ret = ntbs_sys2(SYS_ftruncate, fd, len);
+	if (!ret)
+		ret = ntbs_sys3(SYS_fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	if (ret < 0) {
+		ntbs_sys1(SYS_close, fd);
+		return ret;
+	}
+	return fd;
+}
+
+/* pool_lock of sock.c is held, so there is no race; the descriptor is kept for the next broker. */
+void ntbs_runtime_add_pool(int fd)
+{
+	struct ntbs_msg_plain msg = { { NTBS_MSG_POOL, sizeof(msg), 0 } };
+
+	if (nr_pools == POOLS_MAX) {
+		ntbs_sys1(SYS_close, fd);
+		return;
+	}
+	fd = ntbs_fd_hide(fd);
+	if (fd < 0)
+		return;
+	pools[nr_pools++] = fd;
+	if (ntbs_rt.broker >= 0)
+		ntbs_broker_send(&msg, sizeof(msg), &fd, 1);
+}
+
+static int new_bell(void)
+{
+	long fd = ntbs_sys2(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	return fd < 0 ? fd : ntbs_fd_hide(fd);
+}
+
+static bool bring_up(void)
+{
+	struct ntbs_msg_plain pool = { { NTBS_MSG_POOL, sizeof(pool), 0 } };
+
+	if (ntbs_rt.mbox[0] < 0)
+		ntbs_rt.mbox[0] = new_bell();
+	if (ntbs_rt.service_bell < 0)
+		ntbs_rt.service_bell = new_bell();
+	if (ntbs_rt.mbox[0] < 0 || ntbs_rt.service_bell < 0)
+		return false;
+	if (!ntbs_bclient_connect())
+		return false;
+	for (int i = 0; i < nr_pools; i++)
+		ntbs_broker_send(&pool, sizeof(pool), &pools[i], 1);
+	return true;
+}
+
+bool ntbs_runtime_ready(void)
+{
+	static struct ntbs_lock up_lock;	/* one thread tries, the others go on without */
+	struct timespec now;
+	bool up;
+
+	if (__atomic_load_n(&ntbs_rt.broker, __ATOMIC_ACQUIRE) >= 0)
+		return true;
+	if (ntbs_conf.disable)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (now.tv_sec == last_try_s && last_try_s)
+		return false;
+	if (ntbs_lock_mine(&up_lock))
+		return false;
+	ntbs_lock(&up_lock);
+	up = __atomic_load_n(&ntbs_rt.broker, __ATOMIC_ACQUIRE) >= 0;
+	if (!up && now.tv_sec != last_try_s) {
+		up = bring_up();
+		last_try_s = up ? 0 : now.tv_sec;
+	}
+	ntbs_unlock(&up_lock);
+	return up;
+}
+
+static void inherit(void)
+{
+	struct ntbs_chan *c;
+
+	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+		c->inherited = true;
+}
+
+/*
+ * Channels and bells go on to serve the inherited sockets.  The broker's connection is the parent's.  The eventfds
+ * stay those of the family: a ring wakes every holder, and each looks at memory.
+ */
+void ntbs_runtime_fork_child(void)
+{
+	ntbs_rt.lock.word = 0;
+	if (ntbs_rt.broker >= 0)
+		ntbs_fd_unhide_close(ntbs_rt.broker);
+	ntbs_rt.broker = -1;
+	ntbs_rt.proc = 0;
+	last_try_s = 0;
+	inherit();
+}
+
+/* ------------------------------------------------------------------ rules */
+
+static bool loopback(const uint8_t *a)
+{
+	static const uint8_t v6[16] = { [15] = 1 };
+
+	return !memcmp(a, v6, 16) || (a[10] == 0xff && a[11] == 0xff && a[12] == 127);
+}
+
+static bool prefix_match(const uint8_t *a, const uint8_t *b, uint32_t bits)
+{
+	if (bits > 128)
+		return false;
+	if (memcmp(a, b, bits / 8))
+		return false;
+	return !(bits % 8) || !((a[bits / 8] ^ b[bits / 8]) >> (8 - bits % 8));
+}
+
+static bool port_allowed(const struct ntbs_rules_shm *r, uint16_t port)
+{
+	uint32_t n = r->nr_ports < NTBS_RULES_PORTS ? r->nr_ports : NTBS_RULES_PORTS;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct ntbs_rule_port *p = &r->port[i];
+
+		if (port >= p->first && port <= p->last &&
+		    (!p->program[0] || !strncmp(p->program, ntbs_conf.program, sizeof(p->program))))
+			return p->allow;
+	}
+	return true;
+}
+
+enum ntbs_reason ntbs_rules_check(const struct ntbs_tuple *t, bool accepted, uint32_t *remote_node)
+{
+	const struct ntbs_rules_shm *r = ntbs_rt.rules;
+	enum ntbs_reason why;
+	uint32_t version;
+
+	do {
+		version = ntbs_le32_read_acquire(&r->version);
+		why = NTBS_WHY_NODE;
+		*remote_node = 0;
+		if (loopback(t->raddr) || !memcmp(t->laddr, t->raddr, 16)) {
+			why = NTBS_WHY_NONE;
+		} else {
+			uint32_t n = r->nr_nodes < NTBS_RULES_NODES ? r->nr_nodes : NTBS_RULES_NODES;
+
+			for (uint32_t i = 0; i < n && why != NTBS_WHY_NONE; i++)
+				if (prefix_match(t->raddr, r->node[i].addr, r->node[i].prefix)) {
+					*remote_node = r->node[i].node;
+					why = NTBS_WHY_NONE;
+				}
+		}
+		if (why == NTBS_WHY_NONE && !port_allowed(r, accepted ? t->lport : t->rport))
+			why = NTBS_WHY_RULE;
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	} while ((version & 1) || version != ntbs_le32_read(&r->version));
+	if (*remote_node == ntbs_rt.node)
+		*remote_node = 0;	/* this host */
+	return why;
+}
+
+/* --------------------------------------------------------------- channels */
+
+struct ntbs_chan *ntbs_chan_find(uint64_t id)
+{
+	struct ntbs_chan *c;
+
+	cds_list_for_each_entry_rcu(c, &ntbs_rt.chans, node)
+		if (c->id == id && !c->acceptor)
+			return c;
+	return NULL;
+}
+
+void ntbs_peer_ring(struct ntbs_chan *c, unsigned mbox)
+{
+	struct ntbs_peer *p = __atomic_load_n(&c->peer, __ATOMIC_ACQUIRE);
+	int bell;
+
+	if (!p || mbox >= NTBS_MBOXES)
+		return;
+	bell = __atomic_load_n(&p->bell[mbox], __ATOMIC_ACQUIRE);
+	if (bell < 0)
+		bell = __atomic_load_n(&p->bell[0], __ATOMIC_ACQUIRE);
+	if (bell >= 0)
+		ntbs_port_ring(&ntbs_rt.port, bell);
+}
+
+static int take_lease(struct ntbs_chan *c)
+{
+	int found = -1;
+
+	ntbs_lock(&c->leases->lock);
+	for (uint32_t i = 0; i < c->nr_leases && found < 0; i++) {
+		if (c->leases->lease[i].busy == 2 &&
+		    ntbs_le32_read_acquire(&c->shm->released[i]) == c->leases->lease[i].generation)
+			c->leases->lease[i].busy = 0;
+		if (!c->leases->lease[i].busy) {
+			c->leases->lease[i].busy = 1;
+			c->leases->lease[i].generation++;
+			found = i;
+		}
+	}
+	ntbs_unlock(&c->leases->lock);
+	return found;
+}
+
+/* Runtime's lock held. */
+static struct ntbs_chan *chan_make(uint32_t peer_proc)
+{
+	struct ntbs_msg_chan msg = { .h = { NTBS_MSG_CHAN_OPEN, sizeof(msg), 0 }, .proc = peer_proc };
+	struct ntbs_chan *c;
+	long mem;
+	int fd;
+
+	mem = ntbs_sys6(SYS_mmap, 0, sizeof(*c), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem < 0 && mem > -4096)
+		return NULL;
+	c = (struct ntbs_chan *)mem;
+	c->acceptor = true;
+	c->peer_proc = peer_proc;
+	c->geo.nr_slots = ntbs_conf.ring;
+	c->geo.bulk_bytes = ntbs_conf.bulk;
+	c->geo.bulk_offset = (sizeof(struct ntbs_inbox_shm) + ntbs_conf.ring * sizeof(struct ntbs_slot_shm) + 4095) & ~4095u;
+	c->nr_leases = NTBS_LEASES_MAX;
+	c->inbox_bytes = ntbs_msgq_inbox_bytes(&c->geo);
+	c->bytes = NTBS_CHAN_HDR + (size_t)c->nr_leases * 2 * c->inbox_bytes;
+	c->id = NTBS_CHAN_ID(ntbs_rt.proc, ++chan_nr);
+	fd = ntbs_memfd("ntbsock-channel", c->bytes);
+	if (fd < 0)
+		goto err_free;
+	mem = ntbs_sys6(SYS_mmap, 0, c->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	if (mem < 0 && mem > -4096)
+		goto err_close;
+	c->shm = (struct ntbs_chan_shm *)mem;
+	ntbs_sys3(SYS_madvise, mem, c->bytes, MADV_DONTDUMP);
+	mem = ntbs_sys6(SYS_mmap, 0, sizeof(*c->leases), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (mem < 0 && mem > -4096)
+		goto err_unmap;
+	c->leases = (struct ntbs_leases_shm *)mem;
+	for (uint32_t i = 0; i < c->nr_leases; i++)
+		/* fresh memory is zero: no slot may expect stamp 0 first */
+		c->leases->lease[i].next_in = c->leases->lease[i].next_out = c->geo.nr_slots;
+	ntbs_le32_write(&c->shm->abi, NTBS_INBOX_ABI);
+	ntbs_le32_write(&c->shm->nr_leases, c->nr_leases);
+	ntbs_le32_write(&c->shm->nr_slots, c->geo.nr_slots);
+	ntbs_le32_write(&c->shm->bulk_bytes, c->geo.bulk_bytes);
+	ntbs_le32_write(&c->shm->bulk_offset, c->geo.bulk_offset);
+	ntbs_le32_write(&c->shm->inbox_bytes, c->inbox_bytes);
+	ntbs_le32_write_release(&c->shm->magic, NTBS_CHAN_MAGIC);
+	msg.chan = c->id;
+	if (!ntbs_bclient_send(&msg, sizeof(msg), &fd, 1))
+		goto err_leases;
+	ntbs_sys1(SYS_close, fd);
+	cds_list_add_rcu(&c->node, &ntbs_rt.chans);
+	return c;
+
+err_leases:
+	ntbs_sys2(SYS_munmap, c->leases, sizeof(*c->leases));
+err_unmap:
+	ntbs_sys2(SYS_munmap, c->shm, c->bytes);
+err_close:
+	ntbs_sys1(SYS_close, fd);
+err_free:
+	ntbs_sys2(SYS_munmap, c, sizeof(*c));
+	return NULL;
+}
+
+struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease)
+{
+	struct ntbs_chan *c, *got = NULL;
+
+	ntbs_lock(&ntbs_rt.lock);
+	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+		if (c->acceptor && !c->inherited && c->peer_proc == peer_proc && !(c->peer && c->peer->gone)) {
+			*lease = take_lease(c);
+			if (*lease >= 0) {
+				got = c;
+				break;
+			}
+		}
+	if (!got && ntbs_rt.broker >= 0 && ntbs_service_start()) {
+		got = chan_make(peer_proc);
+		*lease = got ? take_lease(got) : -1;
+	}
+	ntbs_unlock(&ntbs_rt.lock);
+	return got;
+}
+
+void ntbs_chan_unlease(struct ntbs_chan *c, uint32_t lease)
+{
+	ntbs_lock(&c->leases->lock);
+	c->leases->lease[lease].busy = 0;
+	ntbs_unlock(&c->leases->lock);
+}
+
+void ntbs_chan_release(struct ntbs_sock *sk)
+{
+	struct ntbs_chan *c = sk->chan;
+	uint32_t lease = sk->shm->lease;
+
+	if (!c)
+		return;
+	if (c->acceptor) {
+		ntbs_lock(&c->leases->lock);
+		/* whatever was published has a stamp below these */
+		c->leases->lease[lease].next_out = sk->shm->tx.mq.tail;
+		c->leases->lease[lease].next_in = sk->shm->rx.mq.head + c->geo.nr_slots;
+		c->leases->lease[lease].busy = 2;
+		ntbs_unlock(&c->leases->lock);
+	} else {
+		ntbs_le32_write_release(&c->shm->released[lease], sk->shm->generation);
+	}
+	sk->chan = NULL;
+}

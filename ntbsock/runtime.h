@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * runtime.h - what a process has once it takes part: the broker's connection, boards, peers, channels, bells
+ *
+ * Made at the first connect() or listen() of a TCP socket, never before; made anew in a fork child at its first
+ * connect() or claim.  Lists of peers, channels and boards are read under RCU and changed under one lock; what leaves
+ * a list is unmapped by the service thread after a grace period.
+ *
+ * When the broker goes, established connections do not notice.  New ones stay on TCP until it is back: the next
+ * connect() or accept() tries to reach it, at most once a second.
+ */
+#ifndef NTBSOCK_RUNTIME_H
+#define NTBSOCK_RUNTIME_H
+
+#include <stdbool.h>
+#include <urcu/list.h>
+#include <urcu/rculist.h>
+#include "sock.h"
+
+#define NTBS_MBOXES 16
+
+struct ntbs_peer {
+	struct cds_list_head node;
+	uint32_t proc, uid;
+	int bell[NTBS_MBOXES];		/* eventfds of its mboxes, -1: not known */
+	int service_bell;
+	int chans;			/* channels that name it; under the runtime's lock */
+	bool gone;
+};
+
+/* The acceptor's own view of a channel's leases: shared with its fork children. */
+struct ntbs_leases_shm {
+	struct ntbs_lock lock;
+	struct {
+		uint32_t busy;		/* 1: held by one of our connections; 2: by the connector alone */
+		uint32_t generation;
+		uint32_t next_out, next_in;	/* first sequences of the next generation */
+	} lease[NTBS_LEASES_MAX];
+};
+
+struct ntbs_chan {
+	struct cds_list_head node;
+	uint64_t id;
+	bool acceptor;			/* we own it */
+	bool inherited;			/* made by the process that forked us: no new leases here */
+	struct ntbs_chan_shm *shm;
+	size_t bytes;
+	struct ntbs_msgq_geo geo;
+	uint32_t nr_leases, inbox_bytes;
+	struct ntbs_leases_shm *leases;	/* acceptor */
+	struct ntbs_peer *peer;		/* connector: always; acceptor: NULL until its bells have come */
+	uint32_t peer_proc;
+};
+
+struct ntbs_board {
+	struct cds_list_head node;
+	uint32_t uid;
+	bool mine;			/* read-write */
+	struct ntbs_board_shm *shm;
+};
+
+struct ntbs_runtime {
+	struct ntbs_port port;		/* shm; one for all */
+	uint32_t proc;			/* our id with the broker */
+	uint32_t node;
+	uint32_t uid;
+	int broker;			/* -1: not connected */
+	int mbox[NTBS_MBOXES];		/* our eventfds; [0] at the least */
+	int mbox_self;			/* the one that this process sleeps on */
+	int service_bell;
+	struct ntbs_rules_shm *rules;
+	struct cds_list_head peers, chans, boards;
+	struct ntbs_board *board;	/* own user's */
+	struct ntbs_lock lock;		/* guards the lists, the broker's descriptor, ids */
+};
+extern struct ntbs_runtime ntbs_rt;
+
+/* Is there a broker to talk to?  Tries to connect, if it has not lately.  May wait for the broker's answer, once. */
+bool ntbs_runtime_ready(void);
+void ntbs_runtime_fork_child(void);
+void ntbs_runtime_init(void);
+
+/* One packet to the broker, with descriptors; takes the runtime's lock.  False: the broker is gone. */
+bool ntbs_broker_send(const void *msg, size_t len, const int *fds, int nr_fds);
+/* Take what the broker has sent; service thread.  False: it has gone. */
+bool ntbs_broker_receive(void);
+
+/* A sealed memfd of @len bytes, zeroed; -errno. */
+int ntbs_memfd(const char *name, size_t len);
+void ntbs_runtime_add_pool(int fd);
+
+/* What the rules say of a connection. */
+enum ntbs_reason ntbs_rules_check(const struct ntbs_tuple *t, bool accepted, uint32_t *remote_node);
+
+/* Channels.  find: under RCU. */
+struct ntbs_chan *ntbs_chan_find(uint64_t id);
+struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease);	/* acceptor; makes one if need be */
+void ntbs_chan_release(struct ntbs_sock *sk);			/* the last holder has let go */
+void ntbs_chan_unlease(struct ntbs_chan *c, uint32_t lease);	/* claimed by nobody after all */
+static inline struct ntbs_inbox_shm *ntbs_chan_inbox(const struct ntbs_chan *c, uint32_t lease, bool of_acceptor)
+{
+	return (struct ntbs_inbox_shm *)((char *)c->shm + NTBS_CHAN_HDR +
+					 ((size_t)lease * 2 + !of_acceptor) * c->inbox_bytes);
+}
+void ntbs_peer_ring(struct ntbs_chan *c, unsigned mbox);
+
+#endif

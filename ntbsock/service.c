@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* service.c - see service.h */
+#include "service.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+
+#include "fdtab.h"
+#include "log.h"
+#include "mbox.h"
+#include "offer.h"
+#include "runtime.h"
+#include "sys.h"
+
+#define STACK_BYTES (256 << 10)
+#define TAG_BROKER 1ull
+#define TAG_BELL 2ull
+#define TAG_SOCK (1ull << 63)		/* and serial 31 bits, index 32 bits */
+
+static struct ntbs_lock start_lock;
+static _Atomic int epfd = -1;
+static _Atomic int running;
+
+static uint64_t tag_of(const struct ntbs_sock *sk)
+{
+	return TAG_SOCK | (uint64_t)(sk->serial & 0x7fffffff) << 32 | ntbs_sock_index(sk);
+}
+
+static struct ntbs_sock *sock_of(uint64_t tag)
+{
+	struct ntbs_sock *sk = ntbs_sock_by_index((uint32_t)tag);
+
+	return sk && (sk->serial & 0x7fffffff) == (tag >> 32 & 0x7fffffff) && sk->shm ? sk : NULL;
+}
+
+static int ctl(int op, int fd, uint32_t events, uint64_t tag)
+{
+	struct epoll_event ev = { .events = events, .data.u64 = tag };
+
+	return ntbs_sys4(SYS_epoll_ctl, epfd, op, fd, &ev);
+}
+
+void ntbs_service_want_room(struct ntbs_sock *sk, int fd)
+{
+	ntbs_service_watch(sk, fd);
+	ctl(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, tag_of(sk));
+}
+
+static void on_shadow(struct ntbs_sock *sk, uint32_t events)
+{
+	int fd = sk->fd;
+
+	if (sk->shm->tx.replay && (events & EPOLLOUT)) {
+		ntbs_lock(&sk->shm->tx.lock);
+		ntbs_stream_replay(sk, fd);	/* -EAGAIN: the next edge goes on */
+		ntbs_unlock(&sk->shm->tx.lock);
+	}
+	atomic_fetch_or(&sk->shm->shadow_ev, events & (POLLIN | POLLRDHUP | POLLHUP | POLLERR));
+	if (ntbs_sock_attach(sk))
+		ntbs_mbox_wake_own(sk);
+}
+
+/* The peer asks for TCP; the program may be in a computation, or asleep with nobody to read. */
+static void answer(struct ntbs_sock *sk, void *arg)
+{
+	uint64_t asked;
+
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk) || sk->file.fds <= 0)
+		return;
+	asked = ntbs_le64_read_acquire(&sk->q.in->asked);
+	if (!asked)
+		return;
+	ntbs_lock(&sk->shm->tx.lock);
+	if (sk->shm->tx.state != NTBS_DIR_BACK && ntbs_stream_answer(sk, sk->fd, asked - 1) == -EAGAIN)
+		ntbs_service_want_room(sk, sk->fd);
+	ntbs_unlock(&sk->shm->tx.lock);
+	ntbs_mbox_poke(sk);
+	ntbs_mbox_wake_own(sk);
+}
+
+static void step(struct ntbs_sock *sk, void *arg)
+{
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0)
+		ntbs_offer_step(sk, sk->fd);
+}
+
+static void on_broker(void)
+{
+	if (!ntbs_broker_receive())
+		ntbs_log(NTBS_LOG_INFO, "the broker has gone; new connections stay on TCP until it is back");
+	/* a channel may have come for which somebody waits; sleepers on our mbox look for themselves */
+	ntbs_sock_for_each(step, NULL);
+	if (ntbs_rt.mbox[0] >= 0)
+		ntbs_bell_ring(ntbs_rt.mbox[0]);
+}
+
+static void *service(void *arg)
+{
+	struct epoll_event ev[32];
+
+	for (;;) {
+		long n = ntbs_sys6(SYS_epoll_pwait, epfd, (long)ev, 32, -1, 0, 8);
+
+		if (n < 0 && n != -EINTR)
+			break;		/* somebody has closed our descriptor by force */
+		for (long i = 0; i < n; i++) {
+			uint64_t tag = ev[i].data.u64;
+			struct ntbs_sock *sk;
+
+			if (tag == TAG_BROKER)
+				on_broker();
+			else if (tag == TAG_BELL)
+				ntbs_sock_for_each(answer, NULL);
+			else if ((sk = sock_of(tag)) != NULL)
+				on_shadow(sk, ev[i].events);
+		}
+	}
+	ntbs_log(NTBS_LOG_ERR, "the service thread's descriptor was closed by the program; handovers asked for by peers "
+		 "wait for the program's next call");
+	return NULL;
+}
+
+static bool spawn(void)
+{
+	sigset_t all, old;
+	pthread_attr_t attr;
+	pthread_t thread;
+	int ret;
+
+	sigfillset(&all);
+	if (pthread_attr_init(&attr))
+		return false;
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
+	ret = pthread_create(&thread, &attr, service, NULL);
+	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, 8);
+	pthread_attr_destroy(&attr);
+	return !ret;
+}
+
+bool ntbs_service_start(void)
+{
+	long fd;
+
+	if (atomic_load_explicit(&running, memory_order_acquire))
+		return true;
+	if (ntbs_lock_mine(&start_lock))
+		return false;
+	ntbs_lock(&start_lock);
+	if (!running) {
+		if (epfd < 0) {
+			fd = ntbs_sys1(SYS_epoll_create1, EPOLL_CLOEXEC);
+			if (fd >= 0)
+				epfd = ntbs_fd_hide(fd);
+		}
+		if (epfd >= 0) {
+			if (ntbs_rt.broker >= 0)
+				ctl(EPOLL_CTL_ADD, ntbs_rt.broker, EPOLLIN, TAG_BROKER);
+			if (ntbs_rt.service_bell >= 0)
+				ctl(EPOLL_CTL_ADD, ntbs_rt.service_bell, EPOLLIN | EPOLLET, TAG_BELL);
+			running = spawn();
+		}
+	}
+	ntbs_unlock(&start_lock);
+	return running;
+}
+
+void ntbs_service_new_broker(void)
+{
+	if (running && ntbs_rt.broker >= 0)
+		ctl(EPOLL_CTL_ADD, ntbs_rt.broker, EPOLLIN, TAG_BROKER);
+}
+
+bool ntbs_service_watch(struct ntbs_sock *sk, int fd)
+{
+	if (atomic_load_explicit(&sk->watched, memory_order_acquire))
+		return true;
+	if (!ntbs_service_start())
+		return false;
+	/* -EEXIST: another thread was quicker, or a stale registration of a descriptor of this number lives on */
+	if (ctl(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(sk)) == -EEXIST)
+		ctl(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(sk));
+	atomic_store_explicit(&sk->watched, 1, memory_order_release);
+	return true;
+}
+
+void ntbs_service_unwatch(struct ntbs_sock *sk, int fd, bool kernel_does)
+{
+	if (!kernel_does && epfd >= 0)
+		ctl(EPOLL_CTL_DEL, fd, 0, 0);
+	atomic_store(&sk->watched, 0);
+}
+
+void ntbs_service_fork_child(void)
+{
+	start_lock.word = 0;
+	running = 0;
+	if (epfd >= 0)
+		ntbs_fd_unhide_close(epfd);	/* the parent's instance: ours is a copy of the descriptor */
+	epfd = -1;
+}

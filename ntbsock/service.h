@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * service.h - the service thread: what cannot wait for the program's next call
+ *
+ * One thread in a process that takes part; all signals blocked, asleep in epoll_wait(), no CPU.  It takes the broker's
+ * messages, answers peers that ask for TCP while the program is elsewhere, goes on with a replay when the shadow has
+ * room, and wakes whoever sleeps on a futex when the shadow shows an end.  Never on the data path.  fork does not copy
+ * it: the child starts its own at the first need.
+ */
+#ifndef NTBSOCK_SERVICE_H
+#define NTBSOCK_SERVICE_H
+
+#include "sock.h"
+
+bool ntbs_service_start(void);		/* it runs, or runs now */
+void ntbs_service_new_broker(void);
+/* Watch the shadow for the end, for sleepers on the futex.  False: it cannot be watched. */
+bool ntbs_service_watch(struct ntbs_sock *sk, int fd);
+void ntbs_service_unwatch(struct ntbs_sock *sk, int fd, bool kernel_does);
+/* A replay waits for room in the shadow. */
+void ntbs_service_want_room(struct ntbs_sock *sk, int fd);
+void ntbs_service_fork_child(void);
+
+#endif

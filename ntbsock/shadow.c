@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* shadow.c - see shadow.h */
+#include "shadow.h"
+
+#include <errno.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <poll.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "sys.h"
+
+#ifndef SOL_TCP
+#define SOL_TCP 6
+#endif
+#define EQUAL_LOOKS 64
+enum { ST_ESTABLISHED = 1, ST_TIME_WAIT = 6, ST_CLOSE = 7, ST_CLOSE_WAIT = 8, ST_LAST_ACK = 9, ST_CLOSING = 11 };
+
+int ntbs_shadow_info(int fd, struct ntbs_shadow_info *info)
+{
+	struct tcp_info ti;
+	socklen_t len = sizeof(ti);
+	long ret = ntbs_sys5(SYS_getsockopt, fd, SOL_TCP, TCP_INFO, &ti, &len);
+
+	if (ret < 0)
+		return ret;
+	if (len < offsetof(struct tcp_info, tcpi_segs_out))
+		return -EOPNOTSUPP;	/* before Linux 4.1: no byte counts, so no way to the ring */
+	info->state = ti.tcpi_state;
+	info->bytes_acked = ti.tcpi_bytes_acked;
+	info->bytes_received = ti.tcpi_bytes_received;
+	return 0;
+}
+
+int ntbs_shadow_sent(int fd, bool connected, uint64_t *bytes)
+{
+	struct ntbs_shadow_info a = { 0 }, b = { 0 };
+	int outq, ret;
+
+	for (int i = 0; i < EQUAL_LOOKS; i++) {
+		ret = ntbs_shadow_info(fd, &a);
+		if (ret)
+			return ret;
+		if (a.state != ST_ESTABLISHED && a.state != ST_CLOSE_WAIT)
+			return -ENOTCONN;
+		ret = ntbs_sys3(SYS_ioctl, fd, SIOCOUTQ, &outq);
+		if (ret)
+			return ret;
+		ret = ntbs_shadow_info(fd, &b);
+		if (ret)
+			return ret;
+		if (a.bytes_acked == b.bytes_acked) {
+			/* the acknowledged SYN of an active open counts as a byte (RFC 4898, AppHCThruOctetsAcked as
+			 * Linux keeps it) */
+			*bytes = a.bytes_acked + outq - connected;
+			if (outq)
+				ntbs_shadow_push(fd);
+			return 0;
+		}
+	}
+	return -EAGAIN;
+}
+
+int ntbs_shadow_read(int fd, uint64_t *bytes)
+{
+	struct ntbs_shadow_info a = { 0 }, b = { 0 };
+	int inq, ret;
+
+	for (int i = 0; i < EQUAL_LOOKS; i++) {
+		ret = ntbs_shadow_info(fd, &a);
+		if (ret)
+			return ret;
+		ret = ntbs_sys3(SYS_ioctl, fd, SIOCINQ, &inq);
+		if (ret)
+			return ret;
+		ret = ntbs_shadow_info(fd, &b);
+		if (ret)
+			return ret;
+		if (a.bytes_received == b.bytes_received && a.state == b.state) {
+			bool fin = a.state == ST_CLOSE_WAIT || a.state == ST_LAST_ACK || a.state == ST_CLOSING ||
+				   a.state == ST_TIME_WAIT;
+
+			*bytes = a.bytes_received - fin - inq;
+			return 0;
+		}
+	}
+	return -EAGAIN;
+}
+
+void ntbs_shadow_inq(int fd, int *bytes)
+{
+	if (ntbs_sys3(SYS_ioctl, fd, SIOCINQ, bytes) < 0)
+		*bytes = 0;
+}
+
+void ntbs_shadow_push(int fd)
+{
+	static const int on = 1, off = 0;
+	int cork = 0, nodelay = 1;
+	socklen_t len = sizeof(int);
+
+	ntbs_sys5(SYS_getsockopt, fd, SOL_TCP, TCP_CORK, &cork, &len);
+	len = sizeof(int);
+	ntbs_sys5(SYS_getsockopt, fd, SOL_TCP, TCP_NODELAY, &nodelay, &len);
+	if (cork)
+		ntbs_sys5(SYS_setsockopt, fd, SOL_TCP, TCP_CORK, &off, sizeof(int));
+	ntbs_sys5(SYS_setsockopt, fd, SOL_TCP, TCP_NODELAY, &on, sizeof(int));
+	if (!nodelay)
+		ntbs_sys5(SYS_setsockopt, fd, SOL_TCP, TCP_NODELAY, &off, sizeof(int));
+	if (cork)
+		ntbs_sys5(SYS_setsockopt, fd, SOL_TCP, TCP_CORK, &on, sizeof(int));
+}
+
+ssize_t ntbs_shadow_send(int fd, struct ntbs_iter *it, int flags)
+{
+	ssize_t sum = 0, n;
+
+	while (it->left) {
+		size_t run;
+		char *p = ntbs_iter_run(it, it->left, &run);
+
+		n = ntbs_sys6(SYS_sendto, fd, (long)p, run,
+			      flags | MSG_DONTWAIT | MSG_NOSIGNAL | (run < it->left ? MSG_MORE : 0), 0, 0);
+		if (n < 0)
+			return sum ? sum : n;
+		ntbs_iter_advance(it, n);
+		sum += n;
+		if ((size_t)n < run)
+			break;
+	}
+	return sum;
+}
+
+ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags)
+{
+	ssize_t sum = 0, n;
+
+	if (max > it->left)
+		max = it->left;
+	while (max) {
+		size_t run;
+		char *p = ntbs_iter_run(it, max, &run);
+
+		n = ntbs_sys6(SYS_recvfrom, fd, (long)p, run, flags | MSG_DONTWAIT, 0, 0);
+		if (n <= 0)
+			return sum ? sum : n;
+		ntbs_iter_advance(it, n);
+		sum += n;
+		max -= n;
+		if ((size_t)n < run || (flags & MSG_PEEK))
+			break;
+	}
+	return sum;
+}
+
+short ntbs_shadow_poll(int fd, short events)
+{
+	struct pollfd pfd = { fd, events, 0 };
+	static const struct timespec now;
+
+	return ntbs_sys5(SYS_ppoll, &pfd, 1, &now, 0, 0) > 0 ? pfd.revents : 0;
+}
+
+int ntbs_shadow_end(int fd)
+{
+	char c;
+	long n = ntbs_sys6(SYS_recvfrom, fd, (long)&c, 1, MSG_PEEK | MSG_DONTWAIT, 0, 0);
+
+	return n;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shadow.h - the kernel TCP connection behind a stream: counts, bytes, FIN, RST
+ *
+ * How many bytes a direction has carried over TCP is always the kernel's word, never our own count, so that a write or
+ * read by anybody else is not missed.
+ */
+#ifndef NTBSOCK_SHADOW_H
+#define NTBSOCK_SHADOW_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "iter.h"
+
+struct ntbs_shadow_info {
+	uint8_t state;			/* TCP_ESTABLISHED ... */
+	uint64_t bytes_acked, bytes_received;
+};
+
+int ntbs_shadow_info(int fd, struct ntbs_shadow_info *info);
+
+/* W: bytes that this end has handed to TCP so far.  @connected: connect() made the socket.  0 or -errno. */
+int ntbs_shadow_sent(int fd, bool connected, uint64_t *bytes);
+/* Bytes that have been read from TCP so far, FIN not counted.  0 or -errno. */
+int ntbs_shadow_read(int fd, uint64_t *bytes);
+/* Bytes that can be read now. */
+void ntbs_shadow_inq(int fd, int *bytes);
+/* What waits in the kernel for Nagle or a cork goes out now; the program's options are as before. */
+void ntbs_shadow_push(int fd);
+
+/* Never blocks, no signal; count or -errno.  recv: at most @max bytes. */
+ssize_t ntbs_shadow_send(int fd, struct ntbs_iter *it, int flags);
+ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags);
+
+/* POLL* bits that hold now. */
+short ntbs_shadow_poll(int fd, short events);
+/* The kernel's view of the end: 0 FIN, -EAGAIN open and nothing there, 1 bytes are there, -errno. */
+int ntbs_shadow_end(int fd);
+
+#endif

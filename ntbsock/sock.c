@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * sock.c - the object: create, get, put, death
+ *
+ * A chunk is a memfd with CHUNK entries of shared state and, beside it, private objects of the same index.  Chunks are
+ * inherited by fork; an entry is taken by a compare-exchange on its @used word, so parent and child may both take
+ * from one chunk.  A process that is killed leaves its entries behind; they go when the last process of the family
+ * goes.
+ *
+ * Death.  last_close() is called before the kernel closes the last descriptor of this process.  If no other process
+ * holds the description, the end of both directions is stated to the peer first: what the kernel says afterwards
+ * (FIN) then has a position.  Bytes of the peer that nobody has read make it a reset, as in TCP.
+ */
+#include "sock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <netinet/in.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "epoll.h"
+#include "fdtab.h"
+#include "mbox.h"
+#include "offer.h"
+#include "runtime.h"
+#include "service.h"
+#include "stats.h"
+#include "sys.h"
+
+#define CHUNK 256u
+#define CHUNKS_MAX 256u
+#define ENTRY_BYTES ((sizeof(struct ntbs_sock_shm) + 127) & ~127ul)
+#define FIRST_OFFSET 4096u
+
+static struct chunk {
+	struct ntbs_pool_shm *pool;
+	struct ntbs_sock *sock;
+	uint32_t hint;
+} chunks[CHUNKS_MAX];
+static _Atomic uint32_t nr_chunks;
+static struct ntbs_lock pool_lock;
+static _Atomic uint32_t next_serial;
+
+static struct ntbs_sock_shm *entry(const struct chunk *c, uint32_t i)
+{
+	return (struct ntbs_sock_shm *)((char *)c->pool + FIRST_OFFSET + (size_t)i * ENTRY_BYTES);
+}
+
+static void *map(size_t len, int prot_flags, int fd)
+{
+	long p = ntbs_sys6(SYS_mmap, 0, len, PROT_READ | PROT_WRITE, prot_flags, fd, 0);
+
+	return p < 0 && p > -4096 ? NULL : (void *)p;
+}
+
+/* pool_lock held */
+static bool add_chunk(void)
+{
+	uint32_t n = atomic_load(&nr_chunks);
+	size_t len = FIRST_OFFSET + (size_t)CHUNK * ENTRY_BYTES;
+	struct chunk *c = &chunks[n];
+	int fd;
+
+	if (n == CHUNKS_MAX)
+		return false;
+	fd = ntbs_memfd("ntbsock-state", len);
+	if (fd < 0)
+		return false;
+	c->pool = map(len, MAP_SHARED, fd);
+	c->sock = map(CHUNK * sizeof(struct ntbs_sock), MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	if (!c->pool || !c->sock) {
+		ntbs_sys1(SYS_close, fd);
+		return false;
+	}
+	ntbs_le32_write(&c->pool->abi, NTBS_STATE_ABI);
+	ntbs_le32_write(&c->pool->nr_entries, CHUNK);
+	ntbs_le32_write(&c->pool->entry_bytes, ENTRY_BYTES);
+	ntbs_le32_write(&c->pool->first_offset, FIRST_OFFSET);
+	ntbs_le32_write(&c->pool->pid, ntbs_sys0(SYS_getpid));
+	ntbs_le32_write_release(&c->pool->magic, NTBS_POOL_MAGIC);
+	ntbs_runtime_add_pool(fd);	/* takes the descriptor */
+	atomic_store(&nr_chunks, n + 1);
+	return true;
+}
+
+static int take_entry(struct chunk *c, uint32_t serial)
+{
+	for (uint32_t n = 0; n < CHUNK; n++) {
+		uint32_t i = (c->hint + n) % CHUNK;
+		ntbs_le32 *used = &entry(c, i)->conn.used;
+		uint32_t none = 0;
+
+		if (ntbs_le32_read(used))
+			continue;
+		if (__atomic_compare_exchange_n(&used->v, &none, serial, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+			c->hint = i + 1;
+			return i;
+		}
+	}
+	return -1;
+}
+
+struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
+{
+	uint32_t serial = (atomic_fetch_add(&next_serial, 1) + 1) | 1, n;
+	struct ntbs_sock *sk = NULL;
+	struct timespec now;
+
+	ntbs_lock(&pool_lock);
+	for (n = atomic_load(&nr_chunks); !sk; n = atomic_load(&nr_chunks)) {
+		for (uint32_t c = n; c-- > 0 && !sk;) {
+			int i = take_entry(&chunks[c], serial);
+
+			if (i >= 0) {
+				sk = &chunks[c].sock[i];
+				memset(sk, 0, sizeof(*sk));
+				sk->shm = entry(&chunks[c], i);
+			}
+		}
+		if (!sk && !add_chunk())
+			break;
+	}
+	ntbs_unlock(&pool_lock);
+	if (!sk)
+		return NULL;
+	/* the entry is ours, but for the word that says so */
+	memset((char *)sk->shm + sizeof(sk->shm->conn.used), 0, sizeof(*sk->shm) - sizeof(sk->shm->conn.used));
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	sk->shm->conn.since_s = now.tv_sec;
+	ntbs_le32_write(&sk->shm->conn.pid, ntbs_sys0(SYS_getpid));
+	sk->shm->conn.reason = NTBS_WHY_NOT_USED;
+	sk->shm->flags = flags;
+	sk->shm->rcvlowat = 1;
+	atomic_store(&sk->shm->holders, 1);
+	sk->shm->conn.holders = 1;
+	atomic_store(&sk->shm->stage, stage);
+	sk->shm->conn.stage = stage;
+	sk->file.kind = NTBS_FILE_SOCK;
+	atomic_store(&sk->file.refs, 1);	/* of the descriptors together */
+	sk->fd = fd;
+	sk->serial = serial;
+	return sk;
+}
+
+struct ntbs_sock *ntbs_sock_by_index(uint32_t index)
+{
+	return index / CHUNK < atomic_load(&nr_chunks) ? &chunks[index / CHUNK].sock[index % CHUNK] : NULL;
+}
+
+uint32_t ntbs_sock_index(const struct ntbs_sock *sk)
+{
+	for (uint32_t c = atomic_load(&nr_chunks); c-- > 0;)
+		if (sk >= chunks[c].sock && sk < chunks[c].sock + CHUNK)
+			return c * CHUNK + (sk - chunks[c].sock);
+	return UINT32_MAX;
+}
+
+void ntbs_sock_for_each(void (*fn)(struct ntbs_sock *sk, void *arg), void *arg)
+{
+	uint32_t n = atomic_load(&nr_chunks);
+
+	for (uint32_t c = 0; c < n; c++)
+		for (uint32_t i = 0; i < CHUNK; i++)
+			if (atomic_load(&chunks[c].sock[i].file.refs) > 0)
+				fn(&chunks[c].sock[i], arg);
+}
+
+void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why)
+{
+	enum ntbs_stage stage = ntbs_sock_stage(sk);
+
+	if (stage == NTBS_LIVE || stage == NTBS_PLAIN)
+		return;
+	sk->shm->conn.reason = why;
+	sk->shm->conn.stage = NTBS_PLAIN;
+	atomic_store_explicit(&sk->shm->stage, NTBS_PLAIN, memory_order_release);
+}
+
+/* States the end of both directions; the kernel's FIN or RST comes after it. */
+static void state_end(struct ntbs_sock *sk, int fd)
+{
+	bool unread = false;
+	ssize_t left;
+
+	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_lock(&sk->shm->rx.lock);
+	if (sk->shm->rx.state == NTBS_DIR_RING) {
+		left = ntbs_msgq_avail(&sk->q);
+		unread = left > 0;
+	} else if (sk->shm->rx.state == NTBS_DIR_TCP) {
+		/* a switch that nobody has looked at yet, with bytes behind it */
+		uint64_t w;
+
+		if (ntbs_msgq_peek_switch(&sk->q, &w) == 1) {
+			ntbs_msgq_pass_switch(&sk->q);
+			unread = ntbs_msgq_avail(&sk->q) > 0;
+		}
+	}
+	if (sk->shm->tx.state == NTBS_DIR_RING)
+		ntbs_window_store64(sk->q.port, &sk->q.out->final, sk->shm->tx.pos + 1);
+	ntbs_le32_write_release(&sk->q.out->rstate, unread ? NTBS_R_RESET : NTBS_R_CLOSED);
+	ntbs_unlock(&sk->shm->rx.lock);
+	ntbs_unlock(&sk->shm->tx.lock);
+	ntbs_mbox_poke(sk);
+	if (unread) {
+		const struct linger reset = { 1, 0 };
+
+		ntbs_sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	}
+}
+
+void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
+{
+	bool last = atomic_fetch_sub(&sk->shm->holders, 1) == 1;
+
+	sk->shm->conn.holders = atomic_load(&sk->shm->holders);
+	ntbs_epoll_sock_closed(sk, fd, !last);
+	if (atomic_load(&sk->watched))
+		ntbs_service_unwatch(sk, fd, last);
+	if (!last)
+		return;
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
+		state_end(sk, fd);
+}
+
+void ntbs_sock_get(struct ntbs_sock *sk)
+{
+	atomic_fetch_add(&sk->file.refs, 1);
+}
+
+void ntbs_sock_put(struct ntbs_sock *sk)
+{
+	if (atomic_fetch_sub(&sk->file.refs, 1) == 1)
+		ntbs_sock_free(sk);
+}
+
+/* No descriptor and no sleeper left in this process. */
+void ntbs_sock_free(struct ntbs_sock *sk)
+{
+	struct ntbs_sock_shm *shm = sk->shm;
+
+	/* whoever looked it up without a reference is let out first: he finds another serial under the lock */
+	ntbs_lock(&shm->tx.lock);
+	ntbs_lock(&shm->rx.lock);
+	ntbs_stats_account(sk);
+	sk->serial = 0;
+	ntbs_unlock(&shm->rx.lock);
+	ntbs_unlock(&shm->tx.lock);
+	if (atomic_load(&shm->holders) <= 0) {
+		if (sk->chan || shm->chan)
+			ntbs_chan_release(sk);
+		ntbs_le32_write_release(&shm->conn.used, 0);
+	}
+}
+
+static void before_fork(struct ntbs_sock *sk, void *arg)
+{
+	if (sk->file.fds <= 0)
+		return;
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_before_fork(sk);
+	/* Counted before the child exists, so that it cannot end first.  If fork fails the count stays too high: the end
+	 * is then told by the kernel's FIN alone, as after a kill. */
+	sk->shm->conn.holders = atomic_fetch_add(&sk->shm->holders, 1) + 1;
+}
+
+void ntbs_sock_fork_prepare(void)
+{
+	ntbs_lock(&pool_lock);
+	ntbs_sock_for_each(before_fork, NULL);
+}
+
+void ntbs_sock_fork_parent(void)
+{
+	ntbs_unlock(&pool_lock);
+}
+
+static void in_child(struct ntbs_sock *sk, void *arg)
+{
+	/* sleepers were other threads: they do not exist here */
+	if (sk->file.fds > 0)
+		atomic_store(&sk->file.refs, 1);
+	else
+		atomic_store(&sk->file.refs, 0);
+	atomic_store(&sk->watched, 0);
+	memset(&sk->tx, 0, sizeof(sk->tx));
+	memset(&sk->rx, 0, sizeof(sk->rx));
+}
+
+void ntbs_sock_fork_child(void)
+{
+	pool_lock.word = 0;
+	ntbs_sock_for_each(in_child, NULL);
+}

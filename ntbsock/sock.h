@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sock.h - the object behind a descriptor
+ *
+ * Two halves.  struct ntbs_sock_shm is the open file description: shared by all processes that hold it, in memory that
+ * fork inherits (a state pool).  struct ntbs_sock is one process's view of it: mapped addresses, epoll memberships.
+ * Both come from pools that are never unmapped, and are used again: whoever looked one up without a reference finds
+ * out under the direction's lock whether it is still the one he meant (ntbs_sock_lock()).  So the fast path takes no
+ * reference; whoever sleeps does.
+ *
+ * Stages, forward only:
+ *   PLAIN   kernel TCP, and will stay so; the reason is kept
+ *   NEW     a TCP socket of which nothing is known yet (not connected)
+ *   OFFER   connected; offered and not claimed, or accepted and not claimed.  All bytes are on TCP, calls do not
+ *           block in the kernel on the shadow alone
+ *   LIVE    both ends hold the lease; each direction is where its state says
+ *   (LIVE, both directions BACK: as PLAIN, but for what is left to read)
+ *
+ * Locks, in the order in which they nest: ctl (stage, offer, addresses), tx, rx, arm.  All are in shared memory, held
+ * for the length of a copy at most, never over a wait.
+ */
+#ifndef NTBSOCK_SOCK_H
+#define NTBSOCK_SOCK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <ntbsock/abi_broker.h>
+#include <ntbsock/abi_state.h>
+#include "lock.h"
+#include "msgq.h"
+
+enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
+
+#define NTBS_SK_NONBLOCK (1u << 0)	/* O_NONBLOCK of the description */
+#define NTBS_SK_CONNECTED (1u << 1)	/* connect() made it (its SYN counts in tcpi_bytes_acked) */
+#define NTBS_SK_CONNECTING (1u << 2)	/* connect() is under way */
+#define NTBS_SK_SHUT_WR (1u << 3)
+#define NTBS_SK_SHUT_RD (1u << 4)
+#define NTBS_SK_NO_SWITCH (1u << 5)	/* something was done that ties it to TCP: no new move to the ring */
+#define NTBS_SK_LISTEN (1u << 6)
+#define NTBS_SK_WANT_TCP (1u << 7)	/* we have asked for TCP: reading stands still until Q is known */
+#define NTBS_SK_RESET (1u << 8)		/* corrupt or lost: every call fails with ECONNRESET */
+
+struct ntbs_dir_tx_shm {
+	struct ntbs_lock lock;
+	uint32_t state;			/* enum ntbs_dir_state */
+	uint64_t pos;			/* stream bytes sent on TCP before and on the ring since */
+	uint64_t w;			/* RING: bytes that went over TCP before the switch */
+	uint64_t rung;			/* armed word that the peer was last rung for */
+	uint64_t replay;		/* bytes from the tail back that still have to go over TCP (Q behind the tail) */
+	uint32_t sends_unchecked;	/* since the shadow was last asked whether the peer lives */
+	struct ntbs_msgq_tx_shm mq;
+};
+
+struct ntbs_dir_rx_shm {
+	struct ntbs_lock lock;
+	uint32_t state;
+	uint64_t pos;			/* stream bytes delivered, counted from the switch: W + ring */
+	uint64_t tcp_left;		/* DRAIN: bytes still to come from TCP */
+	uint32_t empty_looks;		/* non-blocking looks at nothing since the shadow was last asked */
+	struct ntbs_msgq_rx_shm mq;
+};
+
+struct ntbs_sock_shm {
+	struct ntbs_conn_shm conn;		/* what ntbsock-ctl sees; stage, reason and states are its copies */
+	alignas(64) struct ntbs_lock ctl;
+	_Atomic uint32_t flags;			/* NTBS_SK_* */
+	_Atomic uint32_t stage;			/* enum ntbs_stage */
+	_Atomic int32_t holders;		/* processes */
+	_Atomic uint32_t shadow_ev;		/* POLL* bits that the shadow has shown and nobody has used up */
+	uint64_t rcvtimeo_ns, sndtimeo_ns;	/* 0: none */
+	uint32_t rcvlowat;
+	uint32_t generation, lease;
+	uint64_t chan;
+	uint64_t netns;
+	/* OFFER, connecting side: where it lies */
+	uint32_t entry;
+	uint64_t offer_word;
+	uint32_t offer_calls;			/* calls that moved bytes while nobody claimed */
+	uint32_t claim_asked;			/* accepting side: 1 claimed, not confirmed */
+	struct ntbs_lock arm;
+	uint32_t arm_count;
+	_Atomic uint32_t sleepers;		/* on the futex */
+	_Atomic uint32_t mbox_mask;		/* mboxes that sets with this socket sleep on */
+
+	alignas(64) struct ntbs_dir_tx_shm tx;
+	alignas(64) struct ntbs_dir_rx_shm rx;
+};
+
+struct ntbs_chan;
+struct ntbs_epm;
+
+enum ntbs_file_kind { NTBS_FILE_SOCK = 1, NTBS_FILE_EPOLL };
+struct ntbs_file {			/* what the descriptor table points at */
+	enum ntbs_file_kind kind;
+	_Atomic int32_t refs;		/* descriptors of this process, and calls that sleep */
+	int32_t fds;			/* descriptors alone; under the table's lock */
+};
+
+struct ntbs_sock {
+	struct ntbs_file file;
+	struct ntbs_sock_shm *shm;
+	struct ntbs_msgq q;		/* LIVE: filled in by ntbs_sock_attach(), once a process */
+	_Atomic uint32_t attached;
+	struct ntbs_chan *chan;
+	int fd;				/* one of the descriptors, for the service thread */
+	uint32_t serial;		/* differs for each use of the object */
+	_Atomic uint32_t watched;	/* the service thread watches the shadow */
+	struct ntbs_epm *members;	/* memberships of epoll sets; under the epoll lock */
+	struct ntbs_counters tx, rx;	/* of this process */
+};
+
+/* ---- pool and life (sock.c) ---- */
+struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage);
+struct ntbs_sock *ntbs_sock_by_index(uint32_t index);
+uint32_t ntbs_sock_index(const struct ntbs_sock *sk);
+/* The last descriptor of this process is about to be closed (or the process to end). */
+void ntbs_sock_last_close(struct ntbs_sock *sk, int fd);
+void ntbs_sock_free(struct ntbs_sock *sk);
+void ntbs_sock_get(struct ntbs_sock *sk);
+void ntbs_sock_put(struct ntbs_sock *sk);
+void ntbs_sock_fork_prepare(void);
+void ntbs_sock_fork_parent(void);
+void ntbs_sock_fork_child(void);
+/* Every socket of this process, for exit and the like. */
+void ntbs_sock_for_each(void (*fn)(struct ntbs_sock *sk, void *arg), void *arg);
+
+static inline enum ntbs_stage ntbs_sock_stage(const struct ntbs_sock *sk)
+{
+	return atomic_load_explicit(&sk->shm->stage, memory_order_acquire);
+}
+static inline uint32_t ntbs_sock_flags(const struct ntbs_sock *sk)
+{
+	return atomic_load_explicit(&sk->shm->flags, memory_order_relaxed);
+}
+static inline void ntbs_sock_set_flag(struct ntbs_sock *sk, uint32_t flag)
+{
+	atomic_fetch_or_explicit(&sk->shm->flags, flag, memory_order_relaxed);
+}
+static inline void ntbs_sock_clear_flag(struct ntbs_sock *sk, uint32_t flag)
+{
+	atomic_fetch_and_explicit(&sk->shm->flags, ~flag, memory_order_relaxed);
+}
+
+/* OFFER or NEW -> PLAIN, with the reason; a LIVE one is not touched. */
+void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why);
+
+/* ---- data path (sock_io.c); fd is one of sk's descriptors; results: count or -errno ---- */
+ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
+ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
+bool ntbs_sock_await_credit(struct ntbs_sock *sk);
+ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags);
+ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags);
+/* -ENTBS_PASS: nothing of ours, make the kernel's call. */
+#define ENTBS_PASS 4000
+/* sk is no longer what fd means: look it up again. */
+#define ENTBS_STALE 4001
+
+/* ---- stream (stream_tx.c, stream_rx.c): one try, lock held, no waiting ---- */
+ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, bool may_wait);
+ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, bool *acked);
+/* Our direction moves to the ring, if it can: tx lock held. */
+void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd);
+/* Our direction moves to TCP at the tail: tx lock held, state RING. */
+void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
+/* The peer has asked for TCP from position @from on: tx lock held.  Return 0, or -EAGAIN: bytes are left to replay. */
+int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from);
+int ntbs_stream_replay(struct ntbs_sock *sk, int fd);
+/* See what the other side has stated (SWITCH, Q, final): rx lock held. */
+int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd);
+ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd);
+
+/* ---- readiness (sock_poll.c) ---- */
+/* POLLIN, POLLOUT, POLLRDHUP, POLLHUP, POLLERR, POLLPRI that hold now.  @ask: the kernel may be asked. */
+short ntbs_sock_ready(struct ntbs_sock *sk, int fd, bool ask);
+
+/* ---- attach (offer.c) ---- */
+/* Fill in q of a LIVE socket in this process; false: its memory is not here. */
+bool ntbs_sock_attach(struct ntbs_sock *sk);
+
+#endif

@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * sock_io.c - flags, blocking, partial results, SIGPIPE
+ *
+ * One try under the lock of the direction (stream_*.c), and between tries a wait without it.  Where the next byte can
+ * only come from the ring a waiter spins and then sleeps on a futex; where it may come from TCP too it sleeps in
+ * ppoll() on the shadow and the mbox.
+ */
+#include "sock.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+
+#include "fdtab.h"
+#include "handover.h"
+#include "mbox.h"
+#include "offer.h"
+#include "runtime.h"
+#include "service.h"
+#include "shadow.h"
+#include "stats.h"
+#include "sys.h"
+#include "wait.h"
+
+/* Everything that may end a wait for bytes; two lines of ours. */
+static bool rx_news(const struct ntbs_sock *sk)
+{
+	const struct ntbs_inbox_shm *in = sk->q.in;
+
+	return ntbs_msgq_readable(&sk->q) || ntbs_le64_read_acquire(&in->final) || ntbs_le64_read_acquire(&in->q) ||
+	       ntbs_le32_read_acquire(&in->rstate) || atomic_load(&sk->shm->shadow_ev) ||
+	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_RD));
+}
+
+static bool tx_news(struct ntbs_sock *sk)
+{
+	const struct ntbs_inbox_shm *in = sk->q.in;
+
+	return ntbs_msgq_writable(&sk->q) || ntbs_le64_read_acquire(&in->asked) || ntbs_le32_read_acquire(&in->rstate) ||
+	       atomic_load(&sk->shm->shadow_ev) || sk->shm->tx.state != NTBS_DIR_RING ||
+	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_WR));
+}
+
+static bool news(struct ntbs_sock *sk, bool rx)
+{
+	bool n;
+
+	if (rx)
+		return rx_news(sk);
+	/* credit is read under the lock that guards it */
+	ntbs_lock(&sk->shm->tx.lock);
+	n = tx_news(sk);
+	ntbs_unlock(&sk->shm->tx.lock);
+	return n;
+}
+
+/* Wait on the ring: spin, arm, look, sleep. */
+static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
+{
+	struct ntbs_counters *shared = rx ? &sk->shm->conn.rx : &sk->shm->conn.tx;
+	struct ntbs_counters *own = rx ? &sk->rx : &sk->tx;
+	struct ntbs_spin spin;
+	uint32_t value;
+	int ret = 0;
+
+	if (ntbs_spin_begin(&spin, sk)) {
+		bool found = false;
+
+		do
+			for (int i = 0; i < 8 && !found; i++)
+				found = rx ? ntbs_msgq_readable(&sk->q) : news(sk, false);
+		while (!found && !(found = news(sk, rx)) && ntbs_spin_more(&spin));
+		ntbs_spin_end(&spin, found);
+		if (found) {
+			own->poll_hits++;
+			shared->poll_hits++;
+			return 0;
+		}
+	}
+	if (!ntbs_service_watch(sk, fd))	/* nobody would tell us of the peer's death: sleep on the shadow too */
+		return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLRDHUP, deadline_ns);
+	value = ntbs_mbox_arm_futex(sk);
+	if (!news(sk, rx)) {
+		own->sleeps++;
+		shared->sleeps++;
+		ret = ntbs_mbox_sleep(sk, value, deadline_ns);
+	}
+	ntbs_mbox_slept(sk);
+	return ret;
+}
+
+/* Wait where TCP has a say. */
+static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
+{
+	if (ntbs_sock_stage(sk) == NTBS_OFFER) {
+		ntbs_offer_sleepy(sk);
+		ntbs_offer_step(sk, fd);
+		if (ntbs_sock_stage(sk) != NTBS_OFFER)
+			return 0;
+	} else if (ntbs_sock_stage(sk) == NTBS_LIVE && rx && sk->shm->rx.state == NTBS_DIR_TCP) {
+		ntbs_mbox_arm_set(sk);
+		if (ntbs_msgq_readable(&sk->q))
+			return 0;
+	}
+	return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLOUT, deadline_ns);
+}
+
+static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
+{
+	int ret;
+
+	ntbs_sock_get(sk);
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx ? sk->shm->rx.state : sk->shm->tx.state) == NTBS_DIR_RING)
+		ret = wait_ring(sk, fd, rx, deadline_ns);
+	else
+		ret = wait_tcp(sk, fd, rx, deadline_ns);
+	if (ret == -EINTR && !deadline_ns && ntbs_wait_restarts())
+		ret = 0;
+	ntbs_sock_put(sk);
+	return ret;
+}
+
+static uint64_t deadline(uint64_t timeo_ns)
+{
+	return timeo_ns ? ntbs_now_ns() + timeo_ns : 0;
+}
+
+static bool total(const struct iovec *iov, int cnt, size_t *len)
+{
+	*len = 0;
+	for (int i = 0; i < cnt; i++) {
+		if (iov[i].iov_len > SSIZE_MAX - *len)
+			return false;
+		*len += iov[i].iov_len;
+	}
+	return true;
+}
+
+/* Under the lock: is it still what the caller's descriptor means? */
+static bool current(const struct ntbs_sock *sk, int fd)
+{
+	return ntbs_fdtab_peek(fd) == &sk->file;
+}
+
+/* Before anything else: has the connection a part to play? */
+static ssize_t enter(struct ntbs_sock *sk, int fd)
+{
+	enum ntbs_stage stage = ntbs_sock_stage(sk);
+
+	if (stage == NTBS_PLAIN)
+		return -ENTBS_PASS;
+	if (stage == NTBS_NEW) {
+		if (!(ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
+			return -ENTBS_PASS;
+		ntbs_offer_look_connected(sk, fd);
+		stage = ntbs_sock_stage(sk);
+		if (stage == NTBS_NEW || stage == NTBS_PLAIN)
+			return -ENTBS_PASS;
+	}
+	if (stage == NTBS_OFFER) {
+		ntbs_offer_step(sk, fd);
+		if (ntbs_sock_stage(sk) == NTBS_PLAIN)
+			return -ENTBS_PASS;
+	}
+	return 0;
+}
+
+ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
+{
+	size_t len, sum = 0, target;
+	struct ntbs_iter it;
+	uint64_t until = 0;
+	ssize_t n;
+
+	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd);
+	if (n)
+		return n;
+	if (flags & (MSG_OOB | MSG_ERRQUEUE))
+		return -ENTBS_PASS;
+	if (!total(iov, cnt, &len))
+		return -EINVAL;
+	if (!len)
+		return 0;
+	ntbs_iter_init(&it, iov, len);
+	target = flags & MSG_WAITALL ? len : sk->shm->rcvlowat < len ? sk->shm->rcvlowat : len;
+	for (;;) {
+		bool acked = false;
+
+		if (ntbs_sock_stage(sk) == NTBS_OFFER)
+			ntbs_offer_step(sk, fd);
+		ntbs_lock(&sk->shm->rx.lock);
+		if (__builtin_expect(!current(sk, fd), 0)) {
+			ntbs_unlock(&sk->shm->rx.lock);
+			return sum ? (ssize_t)sum : -ENTBS_STALE;
+		}
+		n = ntbs_stream_recv(sk, fd, &it, flags, &acked);
+		ntbs_unlock(&sk->shm->rx.lock);
+		if (acked)
+			ntbs_mbox_poke(sk);
+		if (n > 0 && ntbs_sock_stage(sk) == NTBS_OFFER)
+			ntbs_offer_bytes_came(sk, fd);
+		if (n > 0) {
+			sum += n;
+			if (sum >= target || !it.left)
+				return sum;
+		} else if (n != -EAGAIN) {
+			return sum ? (ssize_t)sum : n;
+		}
+		if ((flags & MSG_DONTWAIT) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK)) {
+			if (n > 0 && !(flags & MSG_PEEK))
+				continue;	/* perhaps the other way has more */
+			return sum ? (ssize_t)sum : -EAGAIN;
+		}
+		if (n > 0 && !(flags & MSG_PEEK))
+			continue;
+		if (flags & MSG_PEEK) {
+			ntbs_iter_init(&it, iov, len);
+			sum = 0;
+		}
+		if (!until)
+			until = deadline(sk->shm->rcvtimeo_ns);
+		n = wait_dir(sk, fd, true, until);
+		if (n)
+			return sum ? (ssize_t)sum : n == -ETIMEDOUT ? -EAGAIN : n;
+	}
+}
+
+static ssize_t broken_pipe(int flags)
+{
+	if (!(flags & MSG_NOSIGNAL))
+		ntbs_sys3(SYS_tgkill, ntbs_sys0(SYS_getpid), ntbs_sys0(SYS_gettid), SIGPIPE);
+	return -EPIPE;
+}
+
+ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
+{
+	bool may_wait, soft = true;
+	struct ntbs_iter it;
+	uint64_t until = 0;
+	size_t len;
+	ssize_t n;
+
+	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd);
+	if (n)
+		return n;
+	if (flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) {
+		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
+		return -ENTBS_PASS;
+	}
+	if (!total(iov, cnt, &len))
+		return -EINVAL;
+	if (!len)
+		return 0;
+	ntbs_iter_init(&it, iov, len);
+	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);
+	for (;;) {
+		ntbs_lock(&sk->shm->tx.lock);
+		if (__builtin_expect(!current(sk, fd), 0)) {
+			ntbs_unlock(&sk->shm->tx.lock);
+			return len > it.left ? (ssize_t)(len - it.left) : -ENTBS_STALE;
+		}
+		n = ntbs_stream_send(sk, fd, &it, flags, may_wait && soft);
+		ntbs_unlock(&sk->shm->tx.lock);		/* S2 */
+		if (ntbs_sock_stage(sk) == NTBS_LIVE)
+			ntbs_mbox_poke(sk);
+		if (!it.left)
+			return len;
+		if (n < 0 && n != -EAGAIN) {
+			if (len > it.left)
+				return len - it.left;
+			return n == -EPIPE ? broken_pipe(flags) : n;
+		}
+		if (!may_wait)
+			return len > it.left ? (ssize_t)(len - it.left) : -EAGAIN;
+		if (n > 0)
+			continue;
+		if (ntbs_sock_stage(sk) == NTBS_OFFER)
+			ntbs_offer_step(sk, fd);
+		if (soft && ntbs_sock_stage(sk) == NTBS_LIVE && sk->shm->tx.state == NTBS_DIR_RING) {
+			soft = ntbs_sock_await_credit(sk);
+			continue;
+		}
+		if (!until)
+			until = deadline(sk->shm->sndtimeo_ns);
+		n = wait_dir(sk, fd, false, until);
+		if (n) {
+			if (len > it.left)
+				return len - it.left;
+			return n == -ETIMEDOUT ? -EAGAIN : n;
+		}
+		soft = true;
+	}
+}
+
+/* A short spin for an acknowledgement, before the sender lets more than the soft window into the ring. */
+bool ntbs_sock_await_credit(struct ntbs_sock *sk)
+{
+	uint64_t head = ntbs_le64_read(&sk->q.in->head);
+	struct ntbs_spin spin;
+	bool found = false;
+
+	if (!ntbs_spin_begin(&spin, sk))
+		return false;
+	do
+		found = ntbs_le64_read(&sk->q.in->head) != head;
+	while (!found && ntbs_spin_more(&spin));
+	return found;
+}
+
+ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags)
+{
+	ssize_t n;
+
+	if (msg->msg_iovlen > IOV_MAX)
+		return -ENTBS_PASS;
+	n = ntbs_sock_recv(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
+	if (n >= 0) {
+		msg->msg_namelen = 0;
+		msg->msg_controllen = 0;
+		msg->msg_flags = 0;
+	}
+	return n;
+}
+
+ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags)
+{
+	if (msg->msg_iovlen > IOV_MAX)
+		return -ENTBS_PASS;
+	if (msg->msg_control && msg->msg_controllen) {	/* time stamps and the like: TCP's */
+		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
+		return -ENTBS_PASS;
+	}
+	return ntbs_sock_send(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
+}

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* sock_poll.c - see sock_poll.h */
+#include "sock_poll.h"
+
+#include <alloca.h>
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "conf.h"
+#include "epoll.h"
+#include "fdtab.h"
+#include "mbox.h"
+#include "offer.h"
+#include "shadow.h"
+#include "sys.h"
+#include "wait.h"
+
+#define KERNEL_EVERY_NS 50000		/* how often kernel members are asked while we poll ours */
+#define ON_STACK 256
+
+#define RX_EVENTS (POLLIN | POLLRDNORM)
+#define TX_EVENTS (POLLOUT | POLLWRNORM)
+
+/* What the ring says of reading: rx RING, nothing of TCP before it. */
+static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
+{
+	const struct ntbs_inbox_shm *in = sk->q.in;
+	uint64_t final;
+	short ev = 0;
+
+	if (ntbs_sock_flags(sk) & NTBS_SK_RESET)
+		return RX_EVENTS | TX_EVENTS | POLLERR | POLLHUP;
+	final = ntbs_le64_read_acquire(&in->final);
+	if (ntbs_msgq_readable(&sk->q)) {
+		/* FIN is on its way behind these bytes; TCP would show it once it has arrived, which it has */
+		return RX_EVENTS | (final ? POLLRDHUP : 0);
+	}
+	if (final && sk->shm->rx.pos >= final - 1 && ntbs_le32_read(&in->rstate) != NTBS_R_RESET)
+		ev |= RX_EVENTS | POLLRDHUP;
+	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)
+		ev |= RX_EVENTS | POLLRDHUP;
+	if (atomic_load(&sk->shm->shadow_ev) || ntbs_le32_read(&in->rstate) || (ask && ev)) {
+		short k = ntbs_shadow_poll(fd, POLLIN | POLLRDHUP);
+
+		if (k & (POLLRDHUP | POLLHUP | POLLERR)) {
+			if (!ntbs_msgq_readable(&sk->q))
+				ev |= k & (RX_EVENTS | POLLRDHUP | POLLHUP | POLLERR);
+			if (k & (POLLHUP | POLLERR))
+				ev |= RX_EVENTS | POLLRDHUP;
+		} else if (!ev) {
+			atomic_store(&sk->shm->shadow_ev, 0);
+		}
+	}
+	return ev;
+}
+
+static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
+{
+	enum ntbs_dir_state state = sk->shm->rx.state;
+
+	if (state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q)) {
+		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_stream_rx_look(sk, fd);
+		state = sk->shm->rx.state;
+		ntbs_unlock(&sk->shm->rx.lock);
+	}
+	if (state == NTBS_DIR_RING)
+		return ring_in(sk, fd, ask);
+	return ask ? ntbs_shadow_poll(fd, POLLIN | POLLRDHUP | POLLPRI) : 0;
+}
+
+static short tx_ready(struct ntbs_sock *sk, int fd, bool ask)
+{
+	short ev = 0;
+
+	if (sk->shm->tx.state == NTBS_DIR_RING) {
+		ntbs_lock(&sk->shm->tx.lock);
+		if (sk->shm->tx.state == NTBS_DIR_RING &&
+		    (ntbs_msgq_writable(&sk->q) || (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) ||
+		     ntbs_le64_read(&sk->q.in->asked) || ntbs_le32_read(&sk->q.in->rstate)))
+			ev = TX_EVENTS;
+		ntbs_unlock(&sk->shm->tx.lock);
+		return ev;
+	}
+	return ask ? ntbs_shadow_poll(fd, POLLOUT) : 0;
+}
+
+short ntbs_sock_ready(struct ntbs_sock *sk, int fd, bool ask)
+{
+	short ev;
+
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return ask ? ntbs_shadow_poll(fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI) : 0;
+	ev = rx_ready(sk, fd, ask) | tx_ready(sk, fd, ask);
+	if ((ev & POLLRDHUP) && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) && !ntbs_msgq_readable(&sk->q))
+		ev |= POLLHUP;		/* both directions are closed */
+	return ev;
+}
+
+/* A LIVE member whose readiness the ring decides; its shadow only tells of the end. */
+static bool on_ring(const struct ntbs_sock *sk)
+{
+	return ntbs_sock_stage(sk) == NTBS_LIVE && sk->shm->rx.state == NTBS_DIR_RING;
+}
+
+struct set {
+	struct pollfd *user, *kernel;
+	nfds_t nfds;
+	int ours;			/* members that are not plain */
+};
+
+/* Fill in the kernel's copy; ours are looked at.  Returns how many of ours are ready. */
+static int look(struct set *s, bool arm)
+{
+	int ready = 0;
+
+	s->ours = 0;
+	for (nfds_t i = 0; i < s->nfds; i++) {
+		struct pollfd *u = &s->user[i], *k = &s->kernel[i];
+		struct ntbs_sock *sk = u->fd >= 0 ? ntbs_fdtab_sock(u->fd) : NULL;
+		struct ntbs_ep *ep = u->fd >= 0 && !sk ? ntbs_epoll_of(u->fd) : NULL;
+		short ev;
+
+		*k = (struct pollfd){ u->fd, u->events, 0 };
+		u->revents = 0;
+		if (ep) {		/* a set of ours inside: the kernel sees its kernel members and its mbox */
+			s->ours++;
+			ev = ntbs_epoll_any(ep, arm) ? POLLIN : 0;
+			k->events = POLLIN;
+			u->revents = ev & u->events;
+			ready += u->revents != 0;
+			continue;
+		}
+		if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN)
+			continue;
+		if (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING)
+			ntbs_offer_look_connected(sk, u->fd);
+		if (ntbs_sock_stage(sk) == NTBS_OFFER) {
+			if (arm)
+				ntbs_offer_sleepy(sk);
+			ntbs_offer_step(sk, u->fd);
+		}
+		if (ntbs_sock_stage(sk) == NTBS_OFFER)
+			s->ours++;
+		if (ntbs_sock_stage(sk) != NTBS_LIVE)
+			continue;
+		s->ours++;
+		if (arm)
+			ntbs_mbox_arm_set(sk);
+		ev = ntbs_sock_ready(sk, u->fd, false);
+		if (on_ring(sk)) {
+			bool fin = atomic_load(&sk->shm->shadow_ev) & (POLLRDHUP | POLLHUP | POLLERR);
+
+			k->events = fin ? 0 : POLLRDHUP;
+			if (sk->shm->tx.state != NTBS_DIR_RING)
+				k->events |= u->events & TX_EVENTS;
+			if (fin && (ev & (POLLHUP | POLLERR)) == 0 && !(u->events & (RX_EVENTS | POLLRDHUP)))
+				k->fd = -1;
+		} else if (sk->shm->tx.state == NTBS_DIR_RING) {
+			k->events &= ~TX_EVENTS;
+		}
+		u->revents = ev & (u->events | POLLHUP | POLLERR);
+		ready += u->revents != 0;
+	}
+	return ready;
+}
+
+/* Merge what the kernel has shown into the answer. */
+static int merge(struct set *s)
+{
+	int ready = 0;
+
+	for (nfds_t i = 0; i < s->nfds; i++) {
+		struct pollfd *u = &s->user[i], *k = &s->kernel[i];
+		struct ntbs_sock *sk = u->fd >= 0 ? ntbs_fdtab_sock(u->fd) : NULL;
+
+		if (sk && on_ring(sk)) {
+			if (k->revents & (POLLRDHUP | POLLHUP | POLLERR))
+				atomic_fetch_or(&sk->shm->shadow_ev, k->revents & (POLLRDHUP | POLLHUP | POLLERR));
+			if (sk->shm->tx.state != NTBS_DIR_RING)
+				u->revents |= k->revents & u->events & TX_EVENTS;
+			u->revents |= ntbs_sock_ready(sk, u->fd, false) & (u->events | POLLHUP | POLLERR);
+		} else if (u->fd >= 0 && !sk && ntbs_epoll_of(u->fd)) {
+			if ((k->revents & POLLIN) && !u->revents)
+				u->revents = ntbs_epoll_kernel_any(ntbs_epoll_of(u->fd)) ? POLLIN & u->events : 0;
+		} else {
+			u->revents |= k->revents;
+			if (k->revents && sk && ntbs_sock_stage(sk) == NTBS_NEW)
+				ntbs_offer_look_connected(sk, u->fd);
+		}
+		ready += u->revents != 0;
+	}
+	return ready;
+}
+
+static long ask_kernel(struct set *s, int waiter, const struct timespec *ts, const sigset_t *mask)
+{
+	s->kernel[s->nfds] = (struct pollfd){ waiter, POLLIN, 0 };
+	return ntbs_sys5(SYS_ppoll, s->kernel, s->nfds + 1, ts, mask, 8);
+}
+
+static bool any_ours(const struct pollfd *fds, nfds_t nfds)
+{
+	for (nfds_t i = 0; i < nfds; i++) {
+		struct ntbs_file *f = fds[i].fd >= 0 ? ntbs_fdtab_peek(fds[i].fd) : NULL;
+
+		if (!f)
+			continue;
+		if (f->kind == NTBS_FILE_EPOLL && ntbs_epoll_ours((struct ntbs_ep *)f))
+			return true;
+		if (f->kind == NTBS_FILE_SOCK) {
+			struct ntbs_sock *sk = (struct ntbs_sock *)f;
+			enum ntbs_stage stage = ntbs_sock_stage(sk);
+
+			if (stage == NTBS_OFFER || stage == NTBS_LIVE ||
+			    (stage == NTBS_NEW && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING)))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void left_of(uint64_t until, struct timespec *ts)
+{
+	uint64_t now = ntbs_now_ns(), left = until > now ? until - now : 0;
+
+	ts->tv_sec = left / 1000000000;
+	ts->tv_nsec = left % 1000000000;
+}
+
+static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *mask)
+{
+	static const struct timespec zero;
+	uint64_t until = ts ? ntbs_now_ns() + ts->tv_sec * 1000000000ull + ts->tv_nsec : 0;
+	bool poll_only = ts && !ts->tv_sec && !ts->tv_nsec;
+	struct ntbs_spin spin;
+	struct timespec left;
+	int waiter, n;
+	long ret;
+
+	for (;;) {
+		n = look(s, false);
+		ret = ask_kernel(s, -1, &zero, n || poll_only ? mask : NULL);
+		if (ret < 0)
+			return ret;
+		n = merge(s);
+		if (n || poll_only)
+			return n;
+		if (s->ours && ntbs_spin_begin(&spin, NULL)) {
+			uint64_t asked = ntbs_now_ns();
+
+			do {
+				n = look(s, false);
+				if (!n && ntbs_now_ns() - asked > KERNEL_EVERY_NS && s->nfds > (nfds_t)s->ours) {
+					n = ask_kernel(s, -1, &zero, NULL) > 0;
+					asked = ntbs_now_ns();
+				}
+			} while (!n && ntbs_spin_more(&spin) && (!ts || ntbs_now_ns() < until));
+			ntbs_spin_end(&spin, n);
+			if (n)
+				continue;	/* once more, with the kernel's members */
+		}
+		waiter = ntbs_waiter_get();
+		if (look(s, true)) {
+			ntbs_waiter_put(waiter);
+			continue;
+		}
+		if (ts)
+			left_of(until, &left);
+		if (waiter < 0 && (!ts || left.tv_sec || left.tv_nsec > 1000000))
+			left = (struct timespec){ 0, 1000000 };	/* no descriptor left for the mbox: look each ms */
+		ret = ask_kernel(s, waiter, ts || waiter < 0 ? &left : NULL, mask);
+		ntbs_waiter_put(waiter);
+		if (ret < 0)
+			return ret;
+		n = merge(s);
+		if (n)
+			return n;
+		if (ts && ntbs_now_ns() >= until)
+			return look(s, false);
+	}
+}
+
+int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const sigset_t *mask)
+{
+	struct set s = { .user = fds, .nfds = nfds };
+	size_t bytes = (nfds + 1) * sizeof(struct pollfd);
+	long mem = 0;
+	int ret;
+
+	if (nfds > 1u << 20 || !any_ours(fds, nfds))
+		return -ENTBS_PASS;
+	if (nfds < ON_STACK) {
+		s.kernel = alloca(bytes);
+	} else {
+		mem = ntbs_sys6(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (mem < 0 && mem > -4096)
+			return -ENOMEM;
+		s.kernel = (struct pollfd *)mem;
+	}
+	ret = wait_set(&s, ts, mask);
+	if (mem)
+		ntbs_sys2(SYS_munmap, mem, bytes);
+	return ret;
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * stream_rx.c - bytes of one direction from TCP, then the ring, then TCP again: one stream to the program
+ *
+ * rx lock held throughout; nothing here waits.
+ *   TCP    nothing but TCP has been seen.  A SWITCH in the ring says that TCP ends at W.
+ *   DRAIN  @tcp_left bytes of TCP before W are still to come
+ *   RING   the ring, up to Q if Q is stated
+ *   BACK   TCP from Q on
+ * The end of the stream is the stated final position, or the kernel's FIN once the ring is empty; a FIN that came
+ * without a stated end is the death of the peer's processes.
+ */
+#include "sock.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "log.h"
+#include "shadow.h"
+
+#define EMPTY_LOOKS 256			/* non-blocking looks at an empty ring after which we ask the kernel */
+
+static void rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
+{
+	sk->shm->rx.state = state;
+	sk->shm->conn.rx_state = state;
+}
+
+static int corrupt(struct ntbs_sock *sk, const char *what)
+{
+	if (!(ntbs_sock_flags(sk) & NTBS_SK_RESET)) {
+		ntbs_sock_set_flag(sk, NTBS_SK_RESET);
+		sk->shm->conn.reason = NTBS_WHY_CORRUPT;
+		ntbs_log(NTBS_LOG_ERR, "connection from port %u to port %u reset: %s", sk->shm->conn.tuple.lport,
+			 sk->shm->conn.tuple.rport, what);
+	}
+	return -ECONNRESET;
+}
+
+int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+	uint64_t w, got, q;
+	int ret;
+
+	if (rx->state == NTBS_DIR_TCP) {
+		q = ntbs_le64_read_acquire(&sk->q.in->q);
+		ret = ntbs_msgq_peek_switch(&sk->q, &w);
+		if (!ret) {
+			if (q)		/* stated without a switch before it: the direction never leaves TCP */
+				rx_state(sk, NTBS_DIR_BACK);
+			return 0;
+		}
+		if (ret < 0)
+			return corrupt(sk, "the first message of the ring is no switch");
+		ret = ntbs_shadow_read(fd, &got);
+		if (ret == -EAGAIN)
+			return 0;	/* the kernel's counts move: look again at the next call */
+		if (ret < 0 || w < got)
+			return corrupt(sk, "the switch lies before bytes that TCP has delivered");
+		ntbs_msgq_pass_switch(&sk->q);
+		rx->pos = w;
+		rx->tcp_left = w - got;
+		rx_state(sk, rx->tcp_left ? NTBS_DIR_DRAIN : NTBS_DIR_RING);
+	}
+	if (rx->state == NTBS_DIR_RING) {
+		q = ntbs_le64_read_acquire(&sk->q.in->q);
+		if (q && rx->pos == q - 1)
+			rx_state(sk, NTBS_DIR_BACK);
+		else if (q && rx->pos > q - 1)
+			return corrupt(sk, "TCP is said to go on before what the ring has delivered");
+	}
+	return 0;
+}
+
+/* The ring is empty: has the stream ended?  -EAGAIN no, 0 end of file, -errno. */
+static int stream_end(struct ntbs_sock *sk, int fd, bool ask)
+{
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+	uint64_t final = ntbs_le64_read_acquire(&sk->q.in->final);
+	uint32_t rstate = ntbs_le32_read_acquire(&sk->q.in->rstate);
+	int end;
+
+	if (ntbs_msgq_readable(&sk->q))
+		return -EAGAIN;		/* published before the end was stated */
+	if (final && rx->pos > final - 1)
+		return corrupt(sk, "more bytes than the peer says it has sent");
+	if (final && rx->pos == final - 1 && rstate != NTBS_R_RESET)
+		return 0;
+	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)
+		return 0;
+	if (!ask && !rstate && !atomic_load(&sk->shm->shadow_ev) && ++rx->empty_looks < EMPTY_LOOKS)
+		return -EAGAIN;
+	rx->empty_looks = 0;
+	end = ntbs_shadow_end(fd);
+	if (end == -EAGAIN)
+		atomic_store(&sk->shm->shadow_ev, 0);
+	if (end < 0)
+		return end;
+	if (ntbs_msgq_readable(&sk->q) || ntbs_le64_read_acquire(&sk->q.in->q))
+		return -EAGAIN;
+	if (end > 0)
+		return -EAGAIN;		/* bytes after W: Q is on its way */
+	if (final && ntbs_le64_read_acquire(&sk->q.in->final) != rx->pos + 1)
+		return corrupt(sk, "TCP has ended and bytes of the ring are missing");
+	/* FIN without a stated end: the peer was killed.  TCP resets if it left bytes of ours unread. */
+	if (!final && !rstate && sk->shm->tx.state == NTBS_DIR_RING && !ntbs_msgq_peer_had_all(&sk->q))
+		return -ECONNRESET;
+	return 0;
+}
+
+static void count(struct ntbs_sock *sk, ssize_t n, bool ring)
+{
+	struct ntbs_counters *c = &sk->shm->conn.rx;
+
+	if (ring) {
+		const struct ntbs_msgq_rx_shm *mq = &sk->shm->rx.mq;
+
+		c->ring_bytes += n;
+		sk->rx.ring_bytes += n;
+		sk->rx.inline_msgs += mq->inline_msgs - c->inline_msgs;
+		sk->rx.short_msgs += mq->short_msgs - c->short_msgs;
+		sk->rx.long_msgs += mq->long_msgs - c->long_msgs;
+		c->inline_msgs = mq->inline_msgs;
+		c->short_msgs = mq->short_msgs;
+		c->long_msgs = mq->long_msgs;
+	} else {
+		c->tcp_bytes += n;
+		sk->rx.tcp_bytes += n;
+	}
+}
+
+/* Up to Q, and no further. */
+static ssize_t recv_ring(struct ntbs_sock *sk, struct ntbs_iter *it, int flags, bool *acked)
+{
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+	int how = (flags & MSG_PEEK ? NTBS_RECV_PEEK : 0) | (flags & MSG_TRUNC ? NTBS_RECV_DROP : 0);
+	uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q);
+	size_t beyond = 0;
+	ssize_t n;
+
+	if (__builtin_expect(q != 0, 0)) {
+		uint64_t room = q - 1 - rx->pos;
+
+		if (it->left > room) {
+			beyond = it->left - room;
+			it->left = room;
+		}
+	}
+	n = it->left ? ntbs_msgq_recv(&sk->q, it, how, acked) : -EAGAIN;
+	it->left += beyond;
+	if (n == -EPROTO)
+		return corrupt(sk, "the peer wrote a message that cannot be");
+	if (n > 0 && !(flags & MSG_PEEK)) {
+		rx->pos += n;
+		count(sk, n, true);
+	}
+	return n;
+}
+
+ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, bool *acked)
+{
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+	const int kflags = flags & (MSG_PEEK | MSG_TRUNC);
+	ssize_t sum = 0, n;
+	int ret;
+
+	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_RESET, 0))
+		return -ECONNRESET;
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx->state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q))) {
+		ret = ntbs_stream_rx_look(sk, fd);
+		if (ret)
+			return ret;
+	}
+	if (rx->state == NTBS_DIR_DRAIN) {
+		n = ntbs_shadow_recv(fd, it, rx->tcp_left, kflags);
+		if (n == 0)
+			return corrupt(sk, "TCP has ended before the switch");
+		if (n < 0)
+			return n;
+		if (!(flags & MSG_PEEK)) {
+			rx->tcp_left -= n;
+			count(sk, n, false);
+			if (!rx->tcp_left)
+				rx_state(sk, NTBS_DIR_RING);
+			else
+				return n;
+		} else if ((uint64_t)n < rx->tcp_left) {
+			return n;
+		}
+		sum = n;
+		if (!it->left)
+			return sum;
+	}
+	if (rx->state == NTBS_DIR_RING || (sum && rx->state == NTBS_DIR_DRAIN)) {
+		if (ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP)
+			return sum ? sum : -EAGAIN;
+		n = recv_ring(sk, it, flags, acked);
+		if (n > 0)
+			return sum + n;
+		if (n != -EAGAIN)
+			return sum ? sum : n;
+		if (sum)
+			return sum;
+		ret = ntbs_stream_rx_look(sk, fd);
+		if (ret)
+			return ret;
+		if (rx->state == NTBS_DIR_RING)
+			return stream_end(sk, fd, false);
+	}
+	n = ntbs_shadow_recv(fd, it, it->left, kflags);
+	if (n > 0 && !(flags & MSG_PEEK))
+		count(sk, n, false);
+	return n;
+}
+
+ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+	ssize_t ring = 0;
+
+	if (ntbs_stream_rx_look(sk, fd))
+		return 0;
+	if (rx->state == NTBS_DIR_RING || rx->state == NTBS_DIR_DRAIN) {
+		ring = ntbs_msgq_avail(&sk->q);
+		if (ring < 0)
+			ring = 0;
+	}
+	if (rx->state == NTBS_DIR_RING)
+		return ring;
+	if (rx->state == NTBS_DIR_DRAIN) {
+		int inq = 0;
+
+		ntbs_shadow_inq(fd, &inq);
+		return (uint64_t)inq < rx->tcp_left ? inq : (ssize_t)rx->tcp_left + ring;
+	}
+	return -ENTBS_PASS;
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * stream_tx.c - bytes of one direction to TCP or to the ring, wherever the direction is
+ *
+ * tx lock held throughout; nothing here waits.  Only the sender moves a direction:
+ *   TCP  -> RING  once the connection is LIVE: SWITCH with W, and from then on not a byte on TCP
+ *   RING -> BACK  at the tail (we leave: the peer has closed, or a call needs TCP), or at the position from which the
+ *                 peer has asked for TCP: then what lies between is sent once more by TCP, out of the outbox
+ */
+#include "sock.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "mbox.h"
+#include "shadow.h"
+
+#define UNCHECKED_SENDS 64		/* sends into a ring after which we ask the kernel if the peer still lives */
+#define SOFT_WINDOW (1u << 20)		/* bulk bytes that a blocking send keeps in flight before it looks for credit */
+
+static void tx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
+{
+	sk->shm->tx.state = state;
+	sk->shm->conn.tx_state = state;
+}
+
+void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+	uint32_t flags = ntbs_sock_flags(sk);
+	uint64_t w;
+
+	if (tx->state != NTBS_DIR_TCP || (flags & (NTBS_SK_SHUT_WR | NTBS_SK_NO_SWITCH)))
+		return;
+	if (ntbs_shadow_sent(fd, flags & NTBS_SK_CONNECTED, &w) || ntbs_msgq_send_switch(&sk->q, w))
+		return;
+	tx->pos = tx->w = w;
+	tx_state(sk, NTBS_DIR_RING);
+}
+
+/* One 8-byte store before the first byte that goes over TCP. */
+static void state_q(struct ntbs_sock *sk, uint64_t q, enum ntbs_reason why)
+{
+	ntbs_window_store64(sk->q.port, &sk->q.out->q, q + 1);
+	tx_state(sk, NTBS_DIR_BACK);
+	sk->shm->conn.reason = why;
+}
+
+void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	if (sk->shm->tx.state == NTBS_DIR_RING)
+		state_q(sk, sk->shm->tx.pos, why);
+}
+
+int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
+{
+	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+
+	if (tx->state == NTBS_DIR_TCP) {	/* never left; and now it never will */
+		ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);
+		state_q(sk, from, NTBS_WHY_PEER_ASKED);
+		return 0;
+	}
+	if (tx->state == NTBS_DIR_BACK)
+		return ntbs_stream_replay(sk, fd);
+	if (from < tx->w)		/* asked before our switch was seen: what lies before it is on TCP */
+		from = tx->w;
+	if (from > tx->pos) {		/* more than we have sent: nonsense */
+		ntbs_sock_set_flag(sk, NTBS_SK_RESET);
+		sk->shm->conn.reason = NTBS_WHY_CORRUPT;
+		return 0;
+	}
+	tx->replay = tx->pos - from;
+	state_q(sk, from, NTBS_WHY_PEER_ASKED);
+	return ntbs_stream_replay(sk, fd);
+}
+
+int ntbs_stream_replay(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+	char copy[16384];
+
+	while (tx->replay) {
+		ssize_t n = ntbs_msgq_unread(&sk->q, tx->replay, copy, sizeof(copy)), sent;
+		struct iovec iov = { copy, n };
+		struct ntbs_iter it;
+
+		if (n <= 0) {		/* the peer has scribbled over its own inbox */
+			ntbs_sock_set_flag(sk, NTBS_SK_RESET);
+			tx->replay = 0;
+			break;
+		}
+		ntbs_iter_init(&it, &iov, n);
+		sent = ntbs_shadow_send(fd, &it, 0);
+		if (sent == -EAGAIN)
+			return -EAGAIN;
+		if (sent < 0) {		/* the peer is gone: so are the bytes, as in TCP */
+			tx->replay = 0;
+			break;
+		}
+		tx->replay -= sent;
+		sk->shm->conn.tx.tcp_bytes += sent;
+		sk->tx.tcp_bytes += sent;
+	}
+	return 0;
+}
+
+static ssize_t send_tcp(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags)
+{
+	ssize_t n = ntbs_shadow_send(fd, it, flags & (MSG_MORE | MSG_DONTROUTE | MSG_CONFIRM));
+
+	if (n > 0) {
+		sk->shm->conn.tx.tcp_bytes += n;
+		sk->tx.tcp_bytes += n;
+	}
+	return n;
+}
+
+/* The peer's news that concern a sender.  True: the direction has left the ring. */
+static bool look_for_news(struct ntbs_sock *sk, int fd)
+{
+	uint64_t asked = ntbs_le64_read_acquire(&sk->q.in->asked);
+
+	if (asked) {
+		ntbs_stream_answer(sk, fd, asked - 1);
+		return true;
+	}
+	if (ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN) {
+		ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
+		return true;
+	}
+	return false;
+}
+
+/* Is the shadow closed from the other side without a word (kill -9)?  Then TCP shall say what that means. */
+static bool peer_lost(struct ntbs_sock *sk, int fd)
+{
+	if (!(ntbs_shadow_poll(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR)))
+		return false;
+	/* a half-close of a living peer looks the same, and TCP would carry our bytes: so does the way back to it */
+	ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
+	return true;
+}
+
+static void count_msgs(struct ntbs_sock *sk, ssize_t n)
+{
+	const struct ntbs_msgq_tx_shm *mq = &sk->shm->tx.mq;
+	struct ntbs_counters *c = &sk->shm->conn.tx;
+
+	c->ring_bytes += n;
+	sk->tx.ring_bytes += n;
+	sk->tx.inline_msgs += mq->inline_msgs - c->inline_msgs;
+	sk->tx.short_msgs += mq->short_msgs - c->short_msgs;
+	sk->tx.long_msgs += mq->long_msgs - c->long_msgs;
+	c->inline_msgs = mq->inline_msgs;
+	c->short_msgs = mq->short_msgs;
+	c->long_msgs = mq->long_msgs;
+}
+
+static ssize_t send_ring(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, bool may_wait)
+{
+	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+	ssize_t n = ntbs_msgq_send(&sk->q, it, may_wait ? SOFT_WINDOW : 0);
+
+	if (n > 0) {
+		tx->pos += n;
+		count_msgs(sk, n);
+	} else {
+		sk->shm->conn.tx.stalls++;
+		sk->tx.stalls++;
+	}
+	return n;
+}
+
+ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, bool may_wait)
+{
+	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+
+	if (tx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE)
+		ntbs_stream_switch_tx(sk, fd);
+	if (tx->state == NTBS_DIR_RING) {
+		if (__builtin_expect(ntbs_sock_flags(sk) & (NTBS_SK_SHUT_WR | NTBS_SK_RESET), 0))
+			return ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR ? -EPIPE : -ECONNRESET;
+		if (!look_for_news(sk, fd)) {
+			if (++tx->sends_unchecked < UNCHECKED_SENDS && !atomic_load(&sk->shm->shadow_ev))
+				return send_ring(sk, fd, it, may_wait);
+			tx->sends_unchecked = 0;
+			if (!peer_lost(sk, fd))
+				return send_ring(sk, fd, it, may_wait);
+		}
+	}
+	if (tx->replay && ntbs_stream_replay(sk, fd))
+		return -EAGAIN;
+	return send_tcp(sk, fd, it, flags);
+}

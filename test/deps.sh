@@ -1,0 +1,120 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# deps.sh - what building, the demo and the tests need from the system
+#
+#	deps.sh build|demo|check
+#
+# Looks for each tool or library itself, not for a package, so that any source of it will do.  What is missing is
+# installed with apt-get if we are root, otherwise named, with the command that installs it, and the exit status
+# is 1.  Installing starts no service: for that one apt-get call /usr/sbin/policy-rc.d forbids it, and what was
+# there before is put back whatever happens.  A daemon that was installed here is not enabled at boot either.
+set -eu
+level=${1:-check}
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+policy=/usr/sbin/policy-rc.d
+
+# package:probe; a probe is a command, or pc= and a pkg-config module, or file= and a path pattern
+build='gcc:gcc libc6-dev:file=/usr/include/stdio.h make:make pkg-config:pkg-config
+	liburcu-dev:pc=liburcu-bp libjansson-dev:pc=jansson python3:python3'
+demo='redis-server:redis-server redis-tools:redis-benchmark curl:curl'
+check='clang:clang libclang-rt-14-dev:file=/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a
+	spin:spin mandoc:mandoc gnuplot-nox:gnuplot strace:strace iproute2:ip procps:ps util-linux:unshare
+	nginx-light:nginx wrk:wrk iperf3:iperf3 memcached:memcached libmemcached-tools:memcaslap
+	postgresql:file=/usr/lib/postgresql/*/bin/postgres postgresql-contrib:file=/usr/lib/postgresql/*/bin/pgbench
+	socat:socat rsync:rsync openssh-server:sshd openssh-client:ssh'
+
+# Daemons among them, as systemd calls them: new ones are not left enabled.
+units='redis-server nginx memcached postgresql rsync ssh'
+
+case $level in
+build) want=$build ;;
+demo) want="$build $demo" ;;
+check) want="$build $demo $check" ;;
+*) echo "deps.sh: '$level' is not one of build, demo, check" >&2; exit 2 ;;
+esac
+
+have() {
+	case $1 in
+	pc=*) pkg-config --exists "${1#pc=}" 2>/dev/null ;;
+	file=*)
+		for f in ${1#file=}; do
+			[ -e "$f" ] && return 0
+		done
+		return 1 ;;
+	*) command -v "$1" >/dev/null 2>&1 ;;
+	esac
+}
+
+find_missing() {
+	missing=
+	for w in $want; do
+		have "${w#*:}" || missing="$missing ${w%%:*}"
+	done
+}
+
+find_missing
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	echo "Missing for 'make $level':$missing" >&2
+	echo "Install them as root, without starting their services if you do not want these:" >&2
+	echo "	apt-get install --no-install-recommends$missing" >&2
+	exit 1
+fi
+
+echo "deps: installing$missing"
+saved=
+restore() {
+	status=$?
+	trap - EXIT HUP INT TERM
+	rm -f "$policy"
+	[ -z "$saved" ] || mv -f "$saved" "$policy"
+	exit "$status"
+}
+enabled() {
+	for u in $units; do
+		systemctl is-enabled --quiet "$u" 2>/dev/null && printf ' %s ' "$u"
+	done
+	return 0
+}
+command -v systemctl >/dev/null && before=$(enabled) || before=
+
+trap restore EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+if [ -e "$policy" ] || [ -L "$policy" ]; then
+	saved=$policy.ntbsock-saved
+	# Left by a run that was killed: that one is the administrator's.
+	if [ -e "$saved" ] || [ -L "$saved" ]; then rm -f "$policy"; else mv "$policy" "$saved"; fi
+fi
+printf '#!/bin/sh\n# ntbsock test/deps.sh: no service starts while it installs packages\nexit 101\n' >"$policy"
+chmod 755 "$policy"
+
+export DEBIAN_FRONTEND=noninteractive
+install() {
+	# shellcheck disable=SC2086  # a list of package names
+	apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 $missing </dev/null
+}
+# The package lists of a fresh image are often empty or old: fetch them only if the first try fails.
+if ! install; then
+	echo "deps: the package lists may be missing or old; fetching them"
+	apt-get update -q -o DPkg::Lock::Timeout=300
+	install
+fi
+
+if command -v systemctl >/dev/null; then
+	for u in $(enabled); do
+		case $before in
+		*" $u "*) ;;
+		*) systemctl disable --quiet "$u" 2>/dev/null || echo "deps: could not disable $u at boot" >&2 ;;
+		esac
+	done
+fi
+
+find_missing
+if [ -n "$missing" ]; then
+	echo "deps: installed, but still not found:$missing" >&2
+	exit 1
+fi

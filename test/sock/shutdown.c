@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * shutdown.c - half-close in both orders, EOF, EPIPE, SIGPIPE
+ *
+ * ring: yes
+ */
+#include <sys/sendfile.h>
+#include "sock.h"
+
+static volatile sig_atomic_t pipes;
+
+static void on_sigpipe(int sig)
+{
+	pipes++;
+}
+
+/* We end our direction first; the peer goes on sending. */
+static void we_first(struct peer *p, int fd)
+{
+	char c = 0;
+
+	t_must(s_send_stream(fd, 1, 0, 100000), "send");
+	t_ok(!shutdown(fd, SHUT_WR), "shutdown");
+	t_eq(p_recv(p, 1, 0, 200000), 100000, "%s: peer takes all, then EOF", s_case);
+	t_eq(p_recv(p, 1, 0, 1), 0, "%s: EOF stays", s_case);
+
+	pipes = 0;
+	t_ok(send(fd, &c, 1, MSG_NOSIGNAL) == -1 && errno == EPIPE, "%s: EPIPE", s_case);
+	t_eq(pipes, 0, "%s: NOSIGNAL", s_case);
+	t_ok(send(fd, &c, 1, 0) == -1 && errno == EPIPE, "%s: EPIPE", s_case);
+	t_eq(pipes, 1, "%s: SIGPIPE by send", s_case);
+	t_ok(write(fd, &c, 1) == -1 && errno == EPIPE, "%s: EPIPE", s_case);
+	t_eq(pipes, 2, "%s: SIGPIPE by write", s_case);
+	t_ok(writev(fd, &(struct iovec){ &c, 1 }, 1) == -1 && errno == EPIPE, "%s: EPIPE", s_case);
+	t_eq(pipes, 3, "%s: SIGPIPE by writev", s_case);
+	t_eq(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 0), 0, "%s: nothing to read", s_case);
+
+	for (unsigned int i = 0; i < 10; i++) {
+		p_send(p, 2, i * 1000, 1000);
+		t_must(s_recv_stream(fd, 2, i * 1000, 1000), "after our end");
+	}
+	p_close(p);
+	t_eq(recv(fd, &c, 1, 0), 0, "%s: EOF", s_case);
+	close(fd);
+}
+
+/* The peer ends its direction first. */
+static void peer_first(struct peer *p, int fd)
+{
+	char c;
+
+	p_send(p, 2, 0, 50000);
+	p_shutdown(p, SHUT_WR);
+	t_must(s_recv_stream(fd, 2, 0, 50000), "all");
+	t_eq(recv(fd, &c, 1, 0), 0, "%s: EOF", s_case);
+	t_eq(read(fd, &c, 1), 0, "%s: EOF", s_case);
+	for (unsigned int i = 0; i < 10; i++) {
+		t_must(s_send_stream(fd, 1, i * 1000, 1000), "after its end");
+		t_eq(p_recv(p, 1, i * 1000, 1000), 1000, "%s: peer goes on", s_case);
+	}
+	t_ok(!shutdown(fd, SHUT_WR), "shutdown");
+	t_eq(p_recv(p, 1, 0, 1), 0, "%s: EOF there", s_case);
+	close(fd);
+}
+
+/* SHUT_RD here: what comes reads as EOF once it is empty; SHUT_RDWR wakes a reader. */
+static void read_side(struct peer *p, int fd)
+{
+	char c;
+
+	t_ok(!shutdown(fd, SHUT_RD), "SHUT_RD");
+	t_eq(recv(fd, &c, 1, 0), 0, "%s: EOF after SHUT_RD", s_case);
+	t_must(s_send_stream(fd, 1, 0, 1000), "still sends");
+	t_eq(p_recv(p, 1, 0, 1000), 1000, "%s: still received", s_case);
+	t_ok(!shutdown(fd, SHUT_RDWR), "SHUT_RDWR");
+	t_eq(p_recv(p, 1, 0, 1), 0, "%s: EOF there", s_case);
+	t_ok(shutdown(fd, 77) == -1 && errno == EINVAL, "%s: nonsense", s_case);
+	close(fd);
+}
+
+/* An empty stream that ends at once. */
+static void at_once(struct peer *p, int fd)
+{
+	char c;
+
+	p_close(p);
+	t_eq(recv(fd, &c, 1, 0), 0, "%s: EOF", s_case);
+	close(fd);
+}
+
+static void *reader(void *arg)
+{
+	char c;
+
+	t_eq(recv(*(int *)arg, &c, 1, 0), 0, "%s: reader woken by shutdown", s_case);
+	return NULL;
+}
+
+static void wakes_reader(struct peer *p, int fd)
+{
+	pthread_t t;
+
+	t_must(!pthread_create(&t, NULL, reader, &fd), "thread");
+	usleep(10000);
+	t_ok(!shutdown(fd, SHUT_RDWR), "SHUT_RDWR");
+	pthread_join(t, NULL);
+	close(fd);
+}
+
+int main(void)
+{
+	int un;
+
+	signal(SIGPIPE, on_sigpipe);
+	s_each(we_first);
+	s_each(peer_first);
+	s_each(read_side);
+	s_each(at_once);
+	s_each(wakes_reader);
+	un = socket(AF_INET, SOCK_STREAM, 0);
+	t_ok(shutdown(un, SHUT_WR) == -1 && errno == ENOTCONN, "not connected");
+	pipes = 0;
+	t_ok(send(un, &un, 1, 0) == -1 && errno == EPIPE, "not connected");
+	t_eq(pipes, 1, "SIGPIPE");
+	t_ok(recv(un, &un, 1, 0) == -1 && errno == ENOTCONN, "not connected");
+	close(un);
+	return t_done();
+}

@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+# limit: 120
+"""netns.py - two emulated hosts: two network namespaces, a broker in each, a cable between them; iperf3 and redis"""
+
+import json
+import os
+import subprocess
+
+from syslib import PLAIN, check, free_port, main, need
+
+A, B = "10.99.1.1", "10.99.1.2"
+
+
+def test(rig):
+    need("ip", "iperf3", "redis-server", "redis-benchmark", root=True)
+    names = [f"ntbs{os.getpid()}{x}" for x in "ab"]
+
+    def ip(*args):
+        r = subprocess.run(["ip", *args], capture_output=True, text=True)
+        check(r.returncode == 0, f"ip {' '.join(args)}: {r.stderr}")
+
+    try:
+        for n in names:
+            ip("netns", "add", n)
+            ip("-n", n, "link", "set", "lo", "up")
+        veths = [f"v{os.getpid() % 100000}{x}" for x in "ab"]
+        ip("link", "add", veths[0], "netns", names[0], "type", "veth", "peer", "name", veths[1], "netns", names[1])
+        for n, v, addr in zip(names, veths, (A, B)):
+            ip("-n", n, "addr", "add", addr + "/24", "dev", v)
+            ip("-n", n, "link", "set", v, "up")
+        inside = [["ip", "netns", "exec", n] for n in names]
+
+        if not PLAIN:
+            for host, other, node in (("a", B, 2), ("b", A, 1)):
+                os.makedirs(rig.path("conf-" + host))
+                with open(rig.path("conf-" + host, "nodes.conf"), "w") as f:
+                    f.write(f"{other} {node}\n")
+            cable = rig.path("cable")
+            rig.broker("a", ["--node", "1", "--cable", cable], wrap=inside[0])
+            rig.broker("b", ["--node", "2", "--cable", cable], wrap=inside[1])
+
+        for args in (["-P", "4"], ["-R"], ["--bidir"]):
+            port = free_port()
+            rig.forget_counters()
+            s = rig.start(["iperf3", "-s", "-1", "-p", port], label="server", broker="b", wrap=inside[1], witness=True).listening(port)
+            out = json.loads(rig.run(["iperf3", "-c", B, "-p", port, "-J", "-n", "60M", *args], label="client", broker="a", wrap=inside[0],
+                                     witness=True))
+            check("error" not in out, f"iperf3 {args}: {out.get('error')}")
+            s.wait(20)
+            rig.share("client", least=0.95, what=f"iperf3 {args} between two hosts")
+            rig.same("client", "server", unread_ok=True)
+
+        rig.forget_counters()
+        port = free_port()
+        s = rig.start(["redis-server", "--port", port, "--save", "", "--bind", B, "--protected-mode", "no"], label="redis", broker="b",
+                      wrap=inside[1]).listening(port)
+        out = rig.run(["redis-benchmark", "-h", B, "-p", port, "-q", "-c", 20, "-n", 40000, "-t", "set,get", "-d", 64], label="bench",
+                      broker="a", wrap=inside[0])
+        check(out.count("requests per second") == 2, out)
+        s.stop()
+        rig.share("bench", what="redis between two hosts")
+    finally:
+        for p in rig.programs:
+            if p.p.poll() is None:
+                p.p.kill()
+                p.p.wait()
+        for n in names:
+            subprocess.run(["ip", "netns", "del", n], capture_output=True)
+
+
+main(test)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# tests.mk - what the tests need and how they are built; test/run.py runs them
+#
+#	make check                          everything, sanitizer variants included; last line: N passed, N failed, N skipped
+#	make check-unit check-sock check-sys check-fault check-san model
+#	make check SAN=thread               unit and socket tests of that variant alone
+#	make check-sock T='stream epoll*'   some of them
+#
+# Unit and fault tests link the message queue and the sources that their line "links: a.c b.c" names.  Socket
+# tests are ordinary programs, run as they are and under ntbsock-ctl; with SAN= the library is linked into them.
+
+T ?=
+RUN_TESTS = python3 test/run.py --build $(B) $(if $(SAN),--linked-in) $(addprefix --only ,$(T))
+# Sub-makes build in parallel also if nobody said -j.
+PARALLEL = $(if $(filter --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
+
+UNIT_TESTS  := $(patsubst %.c,$(B)/%,$(wildcard test/unit/*.c))
+FAULT_TESTS := $(patsubst %.c,$(B)/%,$(wildcard test/fault/*.c))
+SOCK_TESTS  := $(patsubst %.c,$(B)/%,$(wildcard test/sock/*.c))
+SYS_PROGRAMS := $(if $(SAN),,$(B)/test/sys/witness.so)
+TEST_PROGRAMS := $(UNIT_TESTS) $(FAULT_TESTS) $(SOCK_TESTS) $(SYS_PROGRAMS)
+
+# Sources that test $(1) wants beside the message queue
+test_links = $(shell sed -n 's,.*[^a-z]links: \([^*]*\).*,\1,p' $(1))
+TEST_CPPFLAGS := -Itest
+
+.SECONDEXPANSION:
+.SECONDARY:
+$(B)/test/unit/% $(B)/test/fault/%: CPPFLAGS += $(TEST_CPPFLAGS)
+$(UNIT_TESTS) $(FAULT_TESTS): $(B)/%: $(B)/obj/%.o $$(call obj,$$(sort $$(QUEUE_SRC) $$(SIM_SRC) $$(call test_links,$$*.c)))
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(URCU_LIBS) $(JSON_LIBS) -ldl -lpthread
+
+$(SOCK_TESTS): $(B)/%: $(B)/obj/%.o $(if $(SAN),$(call pic,$(LIB_SRC)))
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(if $(SAN),-rdynamic) -o $@ $^ $(if $(SAN),$(URCU_LIBS) -ldl) -lpthread
+
+# In front of ours, so it must not know ours: libc alone.
+$(B)/test/sys/witness.so: $(B)/pic/test/sys/witness.o
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -fvisibility=default -o $@ $^ -ldl -lpthread
+
+test-programs: $(TEST_PROGRAMS)
+
+# What the goals given on the command line need: the demo less than the tests.
+DEPS_LEVEL := $(if $(filter-out demo,$(MAKECMDGOALS)),check,demo)
+deps:
+	@sh test/deps.sh $(DEPS_LEVEL)
+
+# Tools first, then everything else, so that the build sees what was installed.
+ifeq ($(SAN),)
+check: deps
+	$(MAKE) $(PARALLEL) all test-programs
+	$(MAKE) $(PARALLEL) san-programs
+	$(RUN_TESTS) --san build/san-address-undefined --san build/san-thread unit fault sock sys model fuzz
+else
+check: deps
+	$(MAKE) $(PARALLEL) check-build
+	$(RUN_TESTS) unit fault sock
+endif
+
+check-build: $(B)/ntbsockd $(B)/ntbsock-ctl test-programs
+
+san-programs:
+	$(MAKE) SAN=address,undefined check-build
+	$(MAKE) SAN=thread check-build
+
+check-san: san-programs
+	$(RUN_TESTS) --san build/san-address-undefined --san build/san-thread
+
+check-unit check-sock check-sys check-fault: check-%: all test-programs
+	$(RUN_TESTS) $*
+
+# The same tests in full size, over and over; not part of check.
+soak: all test-programs
+	NTBS_SOAK=1 $(RUN_TESTS) sock sys
+
+model:
+	$(RUN_TESTS) model
+
+-include test/fuzz/fuzz.mk
+
+.PHONY: deps check check-build check-san check-unit check-sock check-sys check-fault san-programs test-programs soak model
