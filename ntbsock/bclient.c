@@ -382,6 +382,26 @@ bool ntbs_broker_receive(void)
 	return ntbs_rt.broker >= 0;
 }
 
+bool ntbs_broker_await_bells(struct ntbs_chan *c)
+{
+	static const struct timespec wait = { 0, HELLO_WAIT_MS * 1000000l };
+
+	while (!__atomic_load_n(&c->peer, __ATOMIC_ACQUIRE)) {
+		struct pollfd pfd = { .fd = ntbs_rt.broker, .events = POLLIN };
+		struct timespec left = wait;
+		long n = ntbs_sys5(SYS_ppoll, &pfd, 1, &left, NULL, 0);
+
+		if (n == 0)
+			ntbs_stats_timer_ran_out();
+		if (n == -EINTR)
+			continue;
+		/* the service thread may be quicker: then there is nothing left to take, and we look again */
+		if (n <= 0 || !ntbs_broker_receive())
+			return __atomic_load_n(&c->peer, __ATOMIC_ACQUIRE) != NULL;
+	}
+	return true;
+}
+
 /* WELCOME is the first packet; a broker that does not answer in time is as none. */
 static bool welcome(int sock)
 {

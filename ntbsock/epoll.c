@@ -470,18 +470,31 @@ static bool edge(_Atomic uint64_t *mark, uint64_t now)
 	return seen != now && atomic_compare_exchange_strong(mark, &seen, now);
 }
 
+#define TCP_MARK (1ull << 63)
+
+/* How far the bytes that can be read reach; on TCP, how many have come. */
+static uint64_t in_mark(const struct ntbs_epm *m)
+{
+	struct ntbs_shadow_info info;
+
+	if (ntbs_sock_stage(m->sk) == NTBS_LIVE && m->sk->shm->rx.state == NTBS_DIR_RING)
+		return ntbs_msgq_rx_mark(&m->sk->q) & ~TCP_MARK;
+	return ntbs_shadow_info(m->fd, &info) ? UINT64_MAX : TCP_MARK | info.bytes_received;
+}
+
 /* What of @ev is news for an edge-triggered member; one thread gets it. */
-static uint32_t edges(struct ntbs_epm *m, uint32_t ev)
+static uint32_t edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 {
 	struct ntbs_sock *sk = m->sk;
-	uint32_t out = 0, end = ev & END_EVENTS, seen = atomic_load(&m->end_mark);
+	uint32_t out = 0, end = all & END_EVENTS, seen = atomic_load(&m->end_mark);
 
-	if ((ev & EPOLLIN) && edge(&m->rx_mark, ntbs_msgq_rx_mark(&sk->q)))
+	if ((ev & EPOLLIN) && edge(&m->rx_mark, in_mark(m)))
 		out |= EPOLLIN;
 	if ((ev & EPOLLOUT) && edge(&m->tx_mark, sk->shm->conn.tx.stalls))
 		out |= EPOLLOUT;
-	if (end != seen && atomic_compare_exchange_strong(&m->end_mark, &seen, end) && end && end != seen)
-		out |= end;
+	/* an end is an edge of reading too, asked for by name or not */
+	if (end != seen && atomic_compare_exchange_strong(&m->end_mark, &seen, end) && end)
+		out |= EPOLLIN;
 	/* as in the kernel, an edge of one kind reports all that holds */
 	return out ? ev : 0;
 }
@@ -497,7 +510,7 @@ static uint32_t wanted(const struct ntbs_epm *m)
 static uint32_t evaluate(struct ntbs_epm *m, bool take)
 {
 	struct ntbs_sock *sk = m->sk;
-	uint32_t ev;
+	uint32_t ev, all;
 
 	if (atomic_load(&m->disabled))
 		return 0;
@@ -509,18 +522,17 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 		return 0;		/* the kernel reports it */
 	if (!atomic_load(&m->watched_live) && !atomic_exchange(&m->watched_live, 1))
 		watch_shadow(m);	/* another process of the family made it LIVE */
-	ev = (uint16_t)ntbs_sock_ready(sk, m->fd, sk->shm->rx.state != NTBS_DIR_RING ||
-						      sk->shm->tx.state != NTBS_DIR_RING) & wanted(m);
+	all = (uint16_t)ntbs_sock_ready(sk, m->fd,
+					sk->shm->rx.state != NTBS_DIR_RING || sk->shm->tx.state != NTBS_DIR_RING);
+	ev = all & wanted(m);
 	if (ev && (m->events & EPOLLET)) {
 		if (!take) {
-			bool in = (ev & EPOLLIN) && m->rx_mark != ntbs_msgq_rx_mark(&sk->q);
+			bool in = (ev & EPOLLIN) && m->rx_mark != in_mark(m);
 			bool out = (ev & EPOLLOUT) && m->tx_mark != sk->shm->conn.tx.stalls;
 
-			return in || out || (ev & END_EVENTS) != m->end_mark ? ev : 0;
+			return in || out || ((all & END_EVENTS) && (all & END_EVENTS) != m->end_mark) ? ev : 0;
 		}
-		/* positions of a direction that is not on the ring are not ours to see: each look may be an edge */
-		if (sk->shm->rx.state == NTBS_DIR_RING && sk->shm->tx.state == NTBS_DIR_RING)
-			ev = edges(m, ev);
+		ev = edges(m, ev, all);
 	}
 	if (ev && take && (m->events & EPOLLONESHOT) && atomic_exchange(&m->disabled, 1))
 		return 0;
@@ -671,6 +683,13 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 	}
 	ev->events &= wanted(m);
 	ev->data = m->data;
+	if (ntbs_sock_stage(m->sk) == NTBS_OFFER && ev->events) {
+		/* told by the kernel: not news any more once we are the ones who tell */
+		if (m->events & EPOLLET)
+			edges(m, ev->events, ev->events);
+		if (m->events & EPOLLONESHOT)
+			atomic_store(&m->disabled, 1);
+	}
 	return ev->events != 0;
 }
 
@@ -684,10 +703,10 @@ static int ask_kernel(struct ntbs_ep *ep, struct epoll_event *out, int max, cons
 
 	if (max > KERNEL_BATCH)
 		max = KERNEL_BATCH;
-	got = ntbs_sys6(SYS_epoll_pwait2, ep->epfd, (long)ev, max, (long)ts, (long)mask, 8);
+	got = ntbs_sleep_sys6(SYS_epoll_pwait2, ep->epfd, (long)ev, max, (long)ts, (long)mask, 8);
 	if (got == -ENOSYS) {		/* before Linux 5.11: milliseconds, rounded up */
 		ms = !ts ? -1 : ts->tv_sec > 2000000 ? 2000000000 : ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000;
-		got = ntbs_sys6(SYS_epoll_pwait, ep->epfd, (long)ev, max, ms, (long)mask, 8);
+		got = ntbs_sleep_sys6(SYS_epoll_pwait, ep->epfd, (long)ev, max, ms, (long)mask, 8);
 	}
 	if (got < 0)
 		return got;
@@ -700,17 +719,32 @@ static int ask_kernel(struct ntbs_ep *ep, struct epoll_event *out, int max, cons
 	return n;
 }
 
+/*
+ * Asking takes events away that the kernel would not show again (edges, ONESHOT): they are kept for the set's own wait.
+ * Those that it shows again at once are levels, and stay the kernel's to tell.
+ */
 bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
 {
 	static const struct timespec zero;
+	struct epoll_event again[NTBS_EP_PENDING];
 	bool more = false;
-	int n;
+	int n, k;
 
-	if (!ep->nr_pending) {
-		n = ask_kernel(ep, ep->pending, NTBS_EP_PENDING, &zero, NULL, &more);
-		ep->nr_pending = n > 0 ? n : 0;
+	if (ep->nr_pending)
+		return true;
+	n = ask_kernel(ep, ep->pending, NTBS_EP_PENDING, &zero, NULL, &more);
+	if (n <= 0)
+		return false;
+	k = ask_kernel(ep, again, NTBS_EP_PENDING, &zero, NULL, &more);
+	for (int i = 0; i < n; i++) {
+		bool level = false;
+
+		for (int j = 0; j < k; j++)
+			level |= again[j].data.u64 == ep->pending[i].data.u64;
+		if (!level)
+			ep->pending[ep->nr_pending++] = ep->pending[i];
 	}
-	return ep->nr_pending != 0;
+	return true;
 }
 
 /* ------------------------------------------------------------------- wait */

@@ -20,9 +20,7 @@
 
 void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
-	ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);
-	if (ntbs_sock_stage(sk) == NTBS_OFFER)
-		ntbs_offer_withdraw(sk, why);
+	ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);	/* an offer may stand: the other direction is not concerned */
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
 	ntbs_lock(&sk->shm->tx.lock);
@@ -95,6 +93,8 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	bool done = true;
 
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_withdraw(sk, why);
 	ntbs_handover_tx(sk, fd, why);
 	if (ntbs_sock_stage(sk) == NTBS_NEW)
 		ntbs_sock_plain(sk, why);

@@ -9,6 +9,7 @@
 
 #include "runtime.h"
 #include "sys.h"
+#include "wait.h"
 
 static void arm(struct ntbs_sock *sk)
 {
@@ -57,8 +58,8 @@ int ntbs_mbox_sleep(struct ntbs_sock *sk, uint32_t value, uint64_t deadline_ns)
 	/* Without a time limit the kernel restarts this wait itself after a handler with SA_RESTART, and not after one
 	 * without: what recv() does.  With one (SO_RCVTIMEO) it never restarts: what recv() does too.  Time limits are
 	 * absolute (FUTEX_WAIT_BITSET, CLOCK_MONOTONIC). */
-	ret = ntbs_sys6(SYS_futex, (long)&own(sk)->wake, FUTEX_WAIT_BITSET, value, deadline_ns ? (long)&ts : 0, 0,
-			FUTEX_BITSET_MATCH_ANY);
+	ret = ntbs_sleep_sys6(SYS_futex, (long)&own(sk)->wake, FUTEX_WAIT_BITSET, value, deadline_ns ? (long)&ts : 0, 0,
+			      FUTEX_BITSET_MATCH_ANY);
 	return ret == -EINTR || ret == -ETIMEDOUT ? ret : 0;
 }
 

@@ -27,13 +27,16 @@
 #include "runtime.h"
 #include "service.h"
 #include "shadow.h"
+#include "stats.h"
 #include "sys.h"
+#include "wait.h"
 
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
 
 #define UNCLAIMED_CALLS 32	/* answers that came by TCP while nobody claimed: there is no library at the other end */
+#define CONFIRM_WAIT_NS 1000000000ull
 #define REMOTE_LOOKS 64		/* an offer from another host may come later than its first bytes */
 
 static bool addr16(const struct sockaddr_storage *ss, uint8_t *a, uint16_t *port)
@@ -241,6 +244,12 @@ static void connector_step(struct ntbs_sock *sk)
 	if (ntbs_sock_stage(sk) != NTBS_OFFER)
 		goto out;
 	word = ntbs_le64_read_acquire(&o->word);
+	if (NTBS_OFFER_TAG(word) == NTBS_OFFER_TAG(sk->shm->offer_word) &&
+	    NTBS_OFFER_STATE(word) == NTBS_OFFER_WITHDRAWN) {	/* by the acceptor, before we had confirmed */
+		ntbs_sock_plain(sk, NTBS_WHY_PEER_ASKED);
+		free_entry(o, word);
+		goto out;
+	}
 	if (NTBS_OFFER_TAG(word) != NTBS_OFFER_TAG(sk->shm->offer_word) ||
 	    (NTBS_OFFER_STATE(word) != NTBS_OFFER_ASKED && NTBS_OFFER_STATE(word) != NTBS_OFFER_CLAIMED)) {
 		if (NTBS_OFFER_STATE(word) != NTBS_OFFER_OFFERED)
@@ -407,11 +416,14 @@ static bool claim(struct ntbs_sock *sk, int fd)
 		return true;
 	}
 	prepare_lease(sk, c, lease);
+	sk->shm->board_uid = f.board->uid;
+	sk->shm->entry = f.entry;
+	sk->shm->offer_word = ntbs_offer_word(NTBS_OFFER_ASKED, NTBS_OFFER_TAG(f.word), lease, c->id);
 	if (!f.board->mine) {
 		struct ntbs_msg_claim msg = { .h = { NTBS_MSG_CLAIM, sizeof(msg), 0 }, .chan = c->id, .word = f.word,
 					      .uid = f.board->uid, .entry = f.entry, .lease = lease };
 
-		sk->shm->claim_asked = ntbs_broker_send(&msg, sizeof(msg), &fd, 1);
+		sk->shm->claim_asked = ntbs_broker_send(&msg, sizeof(msg), &fd, 1) ? 2 : 0;
 		if (!sk->shm->claim_asked) {
 			undo_lease(sk);
 			ntbs_sock_plain(sk, NTBS_WHY_NO_BROKER);
@@ -511,6 +523,60 @@ void ntbs_offer_sleepy(struct ntbs_sock *sk)
 		__atomic_store_n(&o->hint, 1, __ATOMIC_SEQ_CST);
 }
 
+/* Accepting side: the entry that we have asked for, in whichever board. */
+static struct ntbs_offer_shm *asked_entry(const struct ntbs_sock *sk)
+{
+	struct ntbs_offer_shm *o = NULL;
+	struct ntbs_board *b;
+
+	rcu_read_lock();
+	cds_list_for_each_entry_rcu(b, &ntbs_rt.boards, node)
+		if (b->uid == sk->shm->board_uid)
+			o = &b->shm->offer[sk->shm->entry % NTBS_BOARD_OFFERS];
+	rcu_read_unlock();	/* boards are never unmapped */
+	return o;
+}
+
+static bool undecided(struct ntbs_sock *sk, bool closing)
+{
+	struct ntbs_offer_shm *o = asked_entry(sk);
+	uint64_t word = o ? ntbs_le64_read_acquire(&o->word) : 0;
+
+	return ntbs_le32_read_acquire(&sk->q.in->confirm) != sk->shm->generation &&
+	       NTBS_OFFER_TAG(word) == NTBS_OFFER_TAG(sk->shm->offer_word) &&
+	       (NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED ||
+		(!closing && (NTBS_OFFER_STATE(word) == NTBS_OFFER_OFFERED || NTBS_OFFER_STATE(word) == NTBS_OFFER_ASKED)));
+}
+
+/*
+ * Asked for and not confirmed.  In a board of our own user we can take it back; where the broker asked for us we cannot,
+ * and wait for what the connector's service thread makes of it.  If that never comes the connector is not there either.
+ */
+static void acceptor_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
+{
+	uint64_t asked = sk->shm->offer_word, until;
+	struct ntbs_offer_shm *o = asked_entry(sk);
+
+	if (sk->shm->claim_asked == 1 && o &&
+	    __atomic_compare_exchange_n(&o->word.v, &asked,
+					ntbs_offer_word(NTBS_OFFER_WITHDRAWN, NTBS_OFFER_TAG(asked), 0, 0), false,
+					__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+		ntbs_sock_plain(sk, why);
+		return;
+	}
+	/* The connector confirms before it frees the entry: while the entry says ASKED (the broker asked for us) or CLAIMED
+	 * the answer is still to come, after that it is there or never comes. */
+	until = ntbs_now_ns() + CONFIRM_WAIT_NS;
+	while (undecided(sk, why == NTBS_WHY_NOT_USED) && ntbs_now_ns() < until)
+		ntbs_sys0(SYS_sched_yield);
+	if (ntbs_le32_read_acquire(&sk->q.in->confirm) == sk->shm->generation) {
+		set_live(sk);
+	} else {
+		ntbs_stats_timer_ran_out();
+		ntbs_sock_plain(sk, why);
+	}
+}
+
 void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 {
 	ntbs_lock(&sk->shm->ctl);
@@ -518,11 +584,7 @@ void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 		if (!sk->shm->conn.accepted) {
 			connector_withdraw(sk, why);
 		} else if (sk->shm->claim_asked) {
-			/* the connector may confirm at any moment: the lease stays taken until it is seen to be gone */
-			if (ntbs_le32_read_acquire(&sk->q.in->confirm) == sk->shm->generation)
-				set_live(sk);
-			else
-				ntbs_sock_plain(sk, why);
+			acceptor_withdraw(sk, why);
 		} else {
 			ntbs_sock_plain(sk, why);
 		}
@@ -530,10 +592,18 @@ void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 	ntbs_unlock(&sk->shm->ctl);
 }
 
+/*
+ * Connecting: only this process is sure to get the channel, so the offer goes.  Accepting: an unclaimed one may be claimed
+ * by whoever is the sole holder later; one that is asked for stays, and parent and child both have the channel - but the
+ * child will not get the broker's messages, so the connector's bells must be here now.
+ */
 void ntbs_offer_before_fork(struct ntbs_sock *sk)
 {
-	if (!sk->shm->conn.accepted)
+	if (!sk->shm->conn.accepted) {
 		ntbs_offer_withdraw(sk, NTBS_WHY_FORKED);
+	} else if (sk->shm->claim_asked && sk->chan && !ntbs_broker_await_bells(sk->chan)) {
+		ntbs_offer_withdraw(sk, NTBS_WHY_FORKED);
+	}
 }
 
 struct use {

@@ -121,6 +121,7 @@ static int accepted(int listener, int fd, int flags)
 		sk->shm->rcvtimeo_ns = from->shm->rcvtimeo_ns;
 		sk->shm->sndtimeo_ns = from->shm->sndtimeo_ns;
 		sk->shm->rcvlowat = from->shm->rcvlowat;
+		ntbs_sock_set_flag(sk, ntbs_sock_flags(from) & NTBS_SK_LINGER0);
 		if (ntbs_sock_flags(from) & NTBS_SK_NO_SWITCH)
 			ntbs_sock_plain(sk, NTBS_WHY_OPTION);
 	}
@@ -191,6 +192,17 @@ static void learn_option(struct ntbs_sock *sk, int name, const void *val, sockle
 	case SO_SNDTIMEO:
 	case SO_SNDTIMEO_NEW:
 		sk->shm->sndtimeo_ns = timeval_ns(val, len);
+		break;
+	case SO_LINGER:
+		if (len >= sizeof(struct linger)) {
+			struct linger l;
+
+			memcpy(&l, val, sizeof(l));
+			if (l.l_onoff && !l.l_linger)
+				ntbs_sock_set_flag(sk, NTBS_SK_LINGER0);
+			else
+				ntbs_sock_clear_flag(sk, NTBS_SK_LINGER0);
+		}
 		break;
 	case SO_RCVLOWAT:
 		if (len >= sizeof(int)) {

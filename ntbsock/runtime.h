@@ -85,6 +85,8 @@ bool ntbs_broker_send(const void *msg, size_t len, const int *fds, int nr_fds);
 /* Take what the broker has sent; service thread.  False: it has gone. */
 bool ntbs_broker_receive(void);
 
+/* Wait for the bells of the other end of a channel that we have just opened.  False: they do not come. */
+bool ntbs_broker_await_bells(struct ntbs_chan *c);
 /* A sealed memfd of @len bytes, zeroed; -errno. */
 int ntbs_memfd(const char *name, size_t len);
 void ntbs_runtime_add_pool(int fd);

@@ -181,7 +181,7 @@ void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why)
 /* States the end of both directions; the kernel's FIN or RST comes after it. */
 static void state_end(struct ntbs_sock *sk, int fd)
 {
-	bool unread = false;
+	bool unread = false, reset = ntbs_sock_flags(sk) & (NTBS_SK_LINGER0 | NTBS_SK_RESET);
 	ssize_t left;
 
 	ntbs_lock(&sk->shm->tx.lock);
@@ -200,14 +200,15 @@ static void state_end(struct ntbs_sock *sk, int fd)
 	}
 	if (sk->shm->tx.state == NTBS_DIR_RING)
 		ntbs_window_store64(sk->q.port, &sk->q.out->final, sk->shm->tx.pos + 1);
-	ntbs_le32_write_release(&sk->q.out->rstate, unread ? NTBS_R_RESET : NTBS_R_CLOSED);
+	reset |= unread;
+	ntbs_le32_write_release(&sk->q.out->rstate, reset ? NTBS_R_RESET : NTBS_R_CLOSED);
 	ntbs_unlock(&sk->shm->rx.lock);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
-	if (unread) {
-		const struct linger reset = { 1, 0 };
+	if (reset) {
+		const struct linger now = { 1, 0 };
 
-		ntbs_sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+		ntbs_sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	}
 }
 

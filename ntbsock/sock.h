@@ -41,6 +41,7 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_NO_SWITCH (1u << 5)	/* something was done that ties it to TCP: no new move to the ring */
 #define NTBS_SK_LISTEN (1u << 6)
 #define NTBS_SK_WANT_TCP (1u << 7)	/* we have asked for TCP: reading stands still until Q is known */
+#define NTBS_SK_LINGER0 (1u << 9)	/* SO_LINGER of zero seconds: close() resets */
 #define NTBS_SK_RESET (1u << 8)		/* corrupt or lost: every call fails with ECONNRESET */
 
 struct ntbs_dir_tx_shm {
@@ -75,8 +76,8 @@ struct ntbs_sock_shm {
 	uint32_t generation, lease;
 	uint64_t chan;
 	uint64_t netns;
-	/* OFFER, connecting side: where it lies */
-	uint32_t entry;
+	/* OFFER: where it lies (connecting), what we have asked for (accepting) */
+	uint32_t entry, board_uid;
 	uint64_t offer_word;
 	uint32_t offer_calls;			/* calls that moved bytes while nobody claimed */
 	uint32_t claim_asked;			/* accepting side: 1 claimed, not confirmed */

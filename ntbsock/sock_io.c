@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 
 #include "fdtab.h"
@@ -56,6 +57,16 @@ static bool news(struct ntbs_sock *sk, bool rx)
 	return n;
 }
 
+static void slept(void *sk)
+{
+	ntbs_mbox_slept(sk);
+}
+
+static void put(void *sk)
+{
+	ntbs_sock_put(sk);
+}
+
 /* Wait on the ring: spin, arm, look, sleep. */
 static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
 {
@@ -82,12 +93,13 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns
 	if (!ntbs_service_watch(sk, fd))	/* nobody would tell us of the peer's death: sleep on the shadow too */
 		return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLRDHUP, deadline_ns);
 	value = ntbs_mbox_arm_futex(sk);
+	pthread_cleanup_push(slept, sk);
 	if (!news(sk, rx)) {
 		own->sleeps++;
 		shared->sleeps++;
 		ret = ntbs_mbox_sleep(sk, value, deadline_ns);
 	}
-	ntbs_mbox_slept(sk);
+	pthread_cleanup_pop(1);
 	return ret;
 }
 
@@ -111,14 +123,16 @@ static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
 {
 	int ret;
 
+	pthread_testcancel();
 	ntbs_sock_get(sk);
+	pthread_cleanup_push(put, sk);
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx ? sk->shm->rx.state : sk->shm->tx.state) == NTBS_DIR_RING)
 		ret = wait_ring(sk, fd, rx, deadline_ns);
 	else
 		ret = wait_tcp(sk, fd, rx, deadline_ns);
 	if (ret == -EINTR && !deadline_ns && ntbs_wait_restarts())
 		ret = 0;
-	ntbs_sock_put(sk);
+	pthread_cleanup_pop(1);
 	return ret;
 }
 

@@ -4,6 +4,7 @@
 
 #include <alloca.h>
 #include <errno.h>
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include "conf.h"
@@ -21,6 +22,17 @@
 #define RX_EVENTS (POLLIN | POLLRDNORM)
 #define TX_EVENTS (POLLOUT | POLLWRNORM)
 
+/* SO_RCVLOWAT: not readable yet, though something is there. */
+static bool below_mark(struct ntbs_sock *sk)
+{
+	ssize_t n;
+
+	ntbs_lock(&sk->shm->rx.lock);
+	n = ntbs_msgq_avail(&sk->q);
+	ntbs_unlock(&sk->shm->rx.lock);
+	return n > 0 && n < (ssize_t)sk->shm->rcvlowat;
+}
+
 /* What the ring says of reading: rx RING, nothing of TCP before it. */
 static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 {
@@ -31,6 +43,8 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 	if (ntbs_sock_flags(sk) & NTBS_SK_RESET)
 		return RX_EVENTS | TX_EVENTS | POLLERR | POLLHUP;
 	final = ntbs_le64_read_acquire(&in->final);
+	if (sk->shm->rcvlowat > 1 && !final && below_mark(sk))
+		return 0;
 	if (ntbs_msgq_readable(&sk->q)) {
 		/* FIN is on its way behind these bytes; TCP would show it once it has arrived, which it has */
 		return RX_EVENTS | (final ? POLLRDHUP : 0);
@@ -199,6 +213,23 @@ static long ask_kernel(struct set *s, int waiter, const struct timespec *ts, con
 	return ntbs_sys5(SYS_ppoll, s->kernel, s->nfds + 1, ts, mask, 8);
 }
 
+static void put_waiter(void *arg)
+{
+	ntbs_waiter_put(*(int *)arg);
+}
+
+/* The one call in which poll() sleeps. */
+static long sleep_in_kernel(struct set *s, int waiter, const struct timespec *ts, const sigset_t *mask)
+{
+	long ret;
+
+	s->kernel[s->nfds] = (struct pollfd){ waiter, POLLIN, 0 };
+	pthread_cleanup_push(put_waiter, &waiter);
+	ret = ntbs_sleep_sys6(SYS_ppoll, (long)s->kernel, s->nfds + 1, (long)ts, (long)mask, 8, 0);
+	pthread_cleanup_pop(1);
+	return ret;
+}
+
 static bool any_ours(const struct pollfd *fds, nfds_t nfds)
 {
 	for (nfds_t i = 0; i < nfds; i++) {
@@ -269,8 +300,7 @@ static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *ma
 			left_of(until, &left);
 		if (waiter < 0 && (!ts || left.tv_sec || left.tv_nsec > 1000000))
 			left = (struct timespec){ 0, 1000000 };	/* no descriptor left for the mbox: look each ms */
-		ret = ask_kernel(s, waiter, ts || waiter < 0 ? &left : NULL, mask);
-		ntbs_waiter_put(waiter);
+		ret = sleep_in_kernel(s, waiter, ts || waiter < 0 ? &left : NULL, mask);
 		if (ret < 0)
 			return ret;
 		n = merge(s);
@@ -279,6 +309,13 @@ static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *ma
 		if (ts && ntbs_now_ns() >= until)
 			return look(s, false);
 	}
+}
+
+static void unmap(void *arg)
+{
+	struct set *s = arg;
+
+	ntbs_sys2(SYS_munmap, s->kernel, (s->nfds + 1) * sizeof(struct pollfd));
 }
 
 int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const sigset_t *mask)
@@ -298,8 +335,10 @@ int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const 
 			return -ENOMEM;
 		s.kernel = (struct pollfd *)mem;
 	}
+	if (!mem)
+		return wait_set(&s, ts, mask);
+	pthread_cleanup_push(unmap, &s);
 	ret = wait_set(&s, ts, mask);
-	if (mem)
-		ntbs_sys2(SYS_munmap, mem, bytes);
+	pthread_cleanup_pop(1);
 	return ret;
 }

@@ -112,6 +112,9 @@ static ssize_t send_tcp(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int 
 	if (n > 0) {
 		sk->shm->conn.tx.tcp_bytes += n;
 		sk->tx.tcp_bytes += n;
+	} else if (n == -EAGAIN) {
+		sk->shm->conn.tx.stalls++;
+		sk->tx.stalls++;
 	}
 	return n;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -182,6 +183,23 @@ void ntbs_wait_fork_child(void)
 	misses = skip = 0;
 }
 
+long ntbs_sleep_sys6(long nr, long a, long b, long c, long d, long e, long f)
+{
+	int type;
+	long ret;
+
+	/* asynchronous for the length of the call, as glibc does it */
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+	ret = ntbs_sys6(nr, a, b, c, d, e, f);
+	pthread_setcanceltype(type, NULL);
+	return ret;
+}
+
+static void put_waiter(void *arg)
+{
+	ntbs_waiter_put(*(int *)arg);
+}
+
 int ntbs_wait_shadow(int fd, short events, uint64_t deadline_ns)
 {
 	int waiter = ntbs_waiter_get();
@@ -198,8 +216,9 @@ int ntbs_wait_shadow(int fd, short events, uint64_t deadline_ns)
 		ts = (struct timespec){ wait / 1000000000, wait % 1000000000 };
 		tsp = &ts;
 	}
-	ret = ntbs_sys5(SYS_ppoll, pfd, 2, tsp, 0, 0);
-	ntbs_waiter_put(waiter);
+	pthread_cleanup_push(put_waiter, &waiter);
+	ret = ntbs_sleep_sys6(SYS_ppoll, (long)pfd, 2, (long)tsp, 0, 0, 0);
+	pthread_cleanup_pop(1);
 	if (ret < 0)
 		return ret == -EINTR ? -EINTR : 0;
 	return !ret && deadline_ns && now + wait >= deadline_ns ? -ETIMEDOUT : 0;

@@ -115,15 +115,16 @@ class Round:
         return {"%s.connrate" % transport: got[0]["per_second"]}
 
     def others(self):
+        sizes = (1, 116, 65536) if self.b.quick else (1, 116, 1024, 65536)
         if have("ucx_perftest"):
-            for size in (1, 116, 1024, 65536):
+            for size in sizes:
                 self.get("ucx.lat.%d" % size, lambda s=size: self.r.ucx(
                     "tag_lat", s, int(self.b.seconds * (1e6 if s < 4096 else 4e4)))["median_us"] * 1000)
-            for size in STREAM:
+            for size in (64, 65536) if self.b.quick else STREAM:
                 self.get("ucx.stream.%d" % size, lambda s=size: self.r.ucx(
                     "stream_bw", s, int(self.b.seconds * 4e9 / max(s, 4096)))["MBps"] * (1 << 20))
         if have("fi_pingpong"):
-            for size in (1, 116, 1024, 65536):
+            for size in sizes:
                 self.get("libfabric.lat.%d" % size, lambda s=size: self.r.libfabric(
                     s, int(self.b.seconds * (1e6 if s < 4096 else 4e4))) * 1000)
 
@@ -157,7 +158,7 @@ class Bench:
     def __init__(self, args, runner):
         self.args, self.r, self.quick = args, runner, args.quick
         self.seconds = 0.1 if args.quick else 0.3
-        self.nr_rounds = args.rounds or (5 if args.quick else 9)
+        self.nr_rounds = args.rounds or (4 if args.quick else 9)
         self.slots, self.bulk = product_ring()
         self.rounds, self.single, self.ladder, self.apps = [], {}, {}, []
         self.notes, self.errors = [], {}
@@ -185,12 +186,12 @@ class Bench:
             for t in ("limit", "ntb", "unix", "tcp"):
                 try:
                     if t == "limit":
-                        run = self.r.limit("--tests", "ladder", "--seconds", "0.03", "--sizes", sizes, "--slots",
+                        run = self.r.limit("--tests", "ladder", "--seconds", "0.02", "--sizes", sizes, "--slots",
                                            str(self.slots), "--rings", str(min(self.bulk, 8 << 20)))
                         run = [(x["size"], x["oneway_ns"]) for x in run]
                     else:
                         run = self.r.pingpong(t, "--latency", "--sizes", sizes, "--seconds",
-                                              "0.05" if self.quick else "0.1")
+                                              "0.03" if self.quick else "0.1")
                         run = [(x["size"], x["oneway_ns"]["median"]) for x in run]
                 except Failed as e:
                     self.errors["ladder." + t] = str(e)
@@ -253,7 +254,7 @@ def main():
     p.add_argument("--build", default="build", help="where the programs are (default: build)")
     p.add_argument("--out", help="where results go (default: BUILD/bench)")
     p.add_argument("--quick", action="store_true", help="about 2 minutes instead of 10")
-    p.add_argument("--rounds", type=int, help="rounds (default 9, quick 5)")
+    p.add_argument("--rounds", type=int, help="rounds (default 9, quick 4)")
     p.add_argument("--skip", help="parts to leave out, with commas: rounds, ladder, single, apps")
     p.add_argument("--check", action="store_true", help="exit status 1 if a row fails its threshold")
     args = p.parse_args()

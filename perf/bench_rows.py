@@ -103,18 +103,21 @@ def syscalls(r, quick):
     """Row 15: system calls a message, from two runs of different length under strace."""
     if not have("strace"):
         raise Failed("strace is not installed")
-    calls = []
     counts = (20000, 220000)
-    for n in counts:
+
+    def total(n):
         log = os.path.join(r.tmp, "strace")
         r.output(["strace", "-f", "-c", "-o", log] + r.ntb([r.pingpong_bin, "both", "--json", "--sizes", "1",
                                                             "--count", str(n)]), 120)
         with open(log) as f:
-            total = [line.split() for line in f if line.rstrip().endswith(" total")]
-        if not total:
+            lines = [line.split() for line in f if line.rstrip().endswith(" total")]
+        if not lines:
             raise Failed("strace printed no sum")
-        calls.append(int(total[-1][3]))
-    return max(0, calls[1] - calls[0]) / (2 * (counts[1] - counts[0]))
+        return int(lines[-1][3])
+
+    # the least of some: whoever else runs on these CPUs makes the library sleep, and can only add
+    return min(max(0, total(counts[1]) - total(counts[0])) / (2 * (counts[1] - counts[0]))
+               for _ in range(2 if quick else 4))
 
 
 SINGLES = (("row 9", fd_cost), ("row 10", start_cost), ("rows 11, 12", idle), ("row 15", syscalls))

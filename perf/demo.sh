@@ -127,13 +127,10 @@ for name in glob.glob(tmp + "/stats/*.json"):
     with open(name) as f:
         s = json.load(f)
     ring += s["tx"]["bytes"] + s["rx"]["bytes"]
-    t = s["tcp"]["bytes"]
-    sent += sum(t.values()) if isinstance(t, dict) else t
+    sent += s["tcp"]["bytes"]
     accelerated += s["connections"]["accelerated"]
-    f = s["connections"]["fallback"]
-    for k, v in (f.items() if isinstance(f, dict) else ()):
-        if isinstance(v, (int, float)) and v:
-            fallback[k] = fallback.get(k, 0) + v
+    for k, v in s["connections"]["fallback"]["reasons"].items():
+        fallback[k] = fallback.get(k, 0) + v
 if not ring + sent:
     sys.exit("demo: the programs have left no counters (NTBSOCK_STATS)")
 share = 100 * ring / (ring + sent)

@@ -18,8 +18,8 @@ bench: all $(B)/limit
 bench-quick: all $(B)/limit
 	/usr/bin/python3 perf/bench.py --build $(B) --quick $(BENCH_ARGS)
 
-# A real program pair over ntbsock, then a small table beside TCP and AF_UNIX.  The order-only `deps` installs
-# what is missing, or says what to install, before anything is built.
+# A real program pair over ntbsock, then a small table beside TCP and AF_UNIX.  In steps, because `deps` installs
+# what is missing, or says what to install, before the rest of this file can be right about it.
 demo:
 	$(MAKE) deps DEPS_LEVEL=demo
 	$(MAKE) $(PARALLEL) all

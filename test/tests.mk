@@ -62,9 +62,10 @@ endif
 
 check-build: $(B)/ntbsockd $(B)/ntbsock-ctl test-programs
 
+# B= by name, as run.py is told it.
 san-programs:
-	$(MAKE) SAN=address,undefined check-build
-	$(MAKE) SAN=thread check-build
+	$(MAKE) SAN=address,undefined B=build/san-address-undefined check-build
+	$(MAKE) SAN=thread B=build/san-thread check-build
 
 check-san: san-programs
 	$(RUN_TESTS) --san build/san-address-undefined --san build/san-thread

@@ -2,7 +2,7 @@
 /*
  * broker.h - what there is once in a broker
  *
- * Files, from the outside in: main.c options and start; loop.c epoll; client.c one application; show.c what
+ * Files, from the outside in: main.c, options.c start; loop.c epoll; client.c one application; show.c what
  * ntbsock-ctl asks; chan.c channels between two processes; match.c offers and claims; peer.c the cable to the other
  * broker; remote.c offers of the other host's processes; check.c what clients hand over; memory.c boards and rules;
  * rules.c, conf_file.c configuration.

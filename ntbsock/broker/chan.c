@@ -14,19 +14,20 @@
 #define BUCKETS 4096u
 
 static LIST_HEAD(bucket, ntbs_chan) chans[BUCKETS];
-static uint64_t walk;				/* counts walks over peers */
-static uint64_t remote_seen[NTBS_PROCS];	/* as @seen of a client, for processes of the other host */
+static uint64_t walk; /* counts walks over peers */
+static uint64_t remote_seen[NTBS_PROCS]; /* as @seen of a client, for processes of the other host */
 
 static struct bucket *bucket_of(uint64_t id)
 {
-	return &chans[(id ^ id >> 16) % BUCKETS];	/* number of the channel, number of the process */
+	return &chans[(id ^ id >> 16) % BUCKETS]; /* number of the channel, number of the process */
 }
 
 static struct ntbs_chan *find(uint64_t id)
 {
 	struct ntbs_chan *chan;
 
-	LIST_FOREACH(chan, bucket_of(id), hash_link) {
+	LIST_FOREACH(chan, bucket_of(id), hash_link)
+	{
 		if (chan->id == id)
 			return chan;
 	}
@@ -37,7 +38,9 @@ struct ntbs_chan *ntbs_chan_find(uint64_t id, uint32_t acceptor, uint32_t connec
 {
 	struct ntbs_chan *chan = find(id);
 
-	return chan && chan->end[NTBS_ACCEPTOR].proc == acceptor && chan->end[NTBS_CONNECTOR].proc == connector ? chan : NULL;
+	return chan && chan->end[NTBS_ACCEPTOR].proc == acceptor && chan->end[NTBS_CONNECTOR].proc == connector
+		       ? chan
+		       : NULL;
 }
 
 static void set_end(struct ntbs_chan *chan, int which, uint32_t proc, struct ntbs_client *c)
@@ -54,8 +57,8 @@ static void set_end(struct ntbs_chan *chan, int which, uint32_t proc, struct ntb
 }
 
 /* Return: 0 and the new record, or an errno for CHAN_FAIL. */
-static uint32_t make(uint64_t id, uint32_t acceptor, struct ntbs_client *a, uint32_t connector, struct ntbs_client *c,
-		     struct ntbs_chan **made)
+static uint32_t make(uint64_t id, uint32_t acceptor, struct ntbs_client *a, uint32_t connector,
+		     struct ntbs_client *c, struct ntbs_chan **made)
 {
 	struct ntbs_chan *chan;
 
@@ -95,10 +98,12 @@ static struct ntbs_chan_end *other(struct ntbs_chan_end *end)
 
 /* ------------------------------------------------------------- telling clients */
 
-static void tell(struct ntbs_client *to, uint16_t type, uint32_t cookie, uint64_t id, uint32_t proc, uint32_t uid, uint32_t reason,
-		 const int *fds, int nr_fds)
+static void tell(struct ntbs_client *to, uint16_t type, uint32_t cookie, uint64_t id, uint32_t proc,
+		 uint32_t uid, uint32_t reason, const int *fds, int nr_fds)
 {
-	struct ntbs_msg_chan msg = { .h.cookie = cookie, .chan = id, .proc = proc, .uid = uid, .reason = reason };
+	struct ntbs_msg_chan msg = {
+		.h.cookie = cookie, .chan = id, .proc = proc, .uid = uid, .reason = reason
+	};
 
 	ntbs_client_send(to, &msg, type, sizeof(msg), fds, nr_fds);
 }
@@ -172,7 +177,8 @@ void ntbs_chan_open(struct ntbs_client *c, const void *packet, int *fds)
 		pass_mboxes(c, &chan->end[NTBS_CONNECTOR]);
 		return;
 	}
-	tell(connector, NTBS_MSG_CHAN, 0, m->chan, c->proc, c->uid, 0, (int[]){ fds[0], c->mbox[0], c->service_bell }, 3);
+	tell(connector, NTBS_MSG_CHAN, 0, m->chan, c->proc, c->uid, 0,
+	     (int[]){ fds[0], c->mbox[0], c->service_bell }, 3);
 	pass_mboxes(c, &chan->end[NTBS_CONNECTOR]);
 	tell(c, NTBS_MSG_CHAN_BELLS, m->h.cookie, m->chan, m->proc, connector->uid, 0,
 	     (int[]){ connector->mbox[0], connector->service_bell }, 2);
@@ -184,7 +190,8 @@ void ntbs_chan_new_mbox(struct ntbs_client *c, unsigned mbox)
 	struct ntbs_chan_end *end;
 
 	walk++;
-	LIST_FOREACH(end, &c->chans, link) {
+	LIST_FOREACH(end, &c->chans, link)
+	{
 		if (first_look(other(end)))
 			pass_mbox(c, other(end), mbox);
 	}
@@ -234,8 +241,8 @@ void ntbs_chan_peer_open(const struct ntbs_peer_chan *m, const int *fds)
 /* The channel that an answer is about; NULL: its acceptor is gone by now. */
 static struct ntbs_chan *answered(const struct ntbs_peer_chan *m)
 {
-	struct ntbs_chan *chan =
-		ntbs_chan_find(ntbs_be64_value(m->chan), ntbs_be32_value(m->acceptor), ntbs_be32_value(m->connector));
+	struct ntbs_chan *chan = ntbs_chan_find(ntbs_be64_value(m->chan), ntbs_be32_value(m->acceptor),
+						ntbs_be32_value(m->connector));
 
 	return chan && chan->pending ? chan : NULL;
 }
@@ -247,14 +254,14 @@ void ntbs_chan_peer_bells(const struct ntbs_peer_chan *m, const int *fds)
 	if (!chan || !ntbs_check_bell(fds[0]) || !ntbs_check_bell(fds[1]))
 		return;
 	chan->pending = false;
-	tell(chan->end[NTBS_ACCEPTOR].client, NTBS_MSG_CHAN_BELLS, chan->cookie, chan->id, chan->end[NTBS_CONNECTOR].proc,
-	     ntbs_be32_value(m->uid), 0, fds, 2);
+	tell(chan->end[NTBS_ACCEPTOR].client, NTBS_MSG_CHAN_BELLS, chan->cookie, chan->id,
+	     chan->end[NTBS_CONNECTOR].proc, ntbs_be32_value(m->uid), 0, fds, 2);
 }
 
 static void fail(struct ntbs_chan *chan, uint32_t reason)
 {
-	tell(chan->end[NTBS_ACCEPTOR].client, NTBS_MSG_CHAN_FAIL, chan->cookie, chan->id, chan->end[NTBS_CONNECTOR].proc, 0,
-	     reason, NULL, 0);
+	tell(chan->end[NTBS_ACCEPTOR].client, NTBS_MSG_CHAN_FAIL, chan->cookie, chan->id,
+	     chan->end[NTBS_CONNECTOR].proc, 0, reason, NULL, 0);
 	forget(chan);
 }
 
@@ -274,7 +281,8 @@ void ntbs_chan_peer_mbox(const struct ntbs_peer_mbox *m, const int *fds)
 
 	if (!to || mbox < 1 || mbox >= NTBS_MBOXES || !ntbs_check_bell(fds[0]))
 		return;
-	LIST_FOREACH(end, &to->chans, link) {
+	LIST_FOREACH(end, &to->chans, link)
+	{
 		if (other(end)->proc == from) {
 			tell_mbox(to, from, mbox, fds[0]);
 			return;
@@ -283,7 +291,9 @@ void ntbs_chan_peer_mbox(const struct ntbs_peer_mbox *m, const int *fds)
 }
 
 /* For each record with an end on the other host. */
-static void each_remote(void (*fn)(struct ntbs_chan *, struct ntbs_chan_end *here, uint32_t there, uint32_t arg), uint32_t arg)
+static void each_remote(void (*fn)(struct ntbs_chan *, struct ntbs_chan_end *here, uint32_t there,
+				   uint32_t arg),
+			uint32_t arg)
 {
 	for (unsigned i = 0; i < BUCKETS; i++) {
 		struct ntbs_chan *chan = LIST_FIRST(&chans[i]), *next;

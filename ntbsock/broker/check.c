@@ -41,7 +41,7 @@ bool ntbs_check_bell(int fd)
 
 bool ntbs_check_memfd(int fd)
 {
-	int seals = fcntl(fd, F_GET_SEALS);	/* EINVAL on whatever is not a memfd */
+	int seals = fcntl(fd, F_GET_SEALS); /* EINVAL on whatever is not a memfd */
 
 	return seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_GROW);
 }
@@ -104,9 +104,11 @@ int ntbs_check_proof(int fd, const struct ntbs_tuple *tuple, uint64_t netns)
 
 	if (fstat(fd, &st))
 		return -errno;
-	if (!S_ISSOCK(st.st_mode) || get_int(fd, SO_TYPE) != SOCK_STREAM || get_int(fd, SO_PROTOCOL) != IPPROTO_TCP)
+	if (!S_ISSOCK(st.st_mode) || get_int(fd, SO_TYPE) != SOCK_STREAM ||
+	    get_int(fd, SO_PROTOCOL) != IPPROTO_TCP)
 		return -EPERM;
-	if (getsockname(fd, (struct sockaddr *)&self, &self_len) || getpeername(fd, (struct sockaddr *)&peer, &peer_len))
+	if (getsockname(fd, (struct sockaddr *)&self, &self_len) ||
+	    getpeername(fd, (struct sockaddr *)&peer, &peer_len))
 		return -errno;
 	if (!address(&self, mirror.raddr, &mirror.rport) || !address(&peer, mirror.laddr, &mirror.lport) ||
 	    memcmp(&mirror, tuple, sizeof(mirror)))
@@ -130,17 +132,21 @@ static int lookup(int nl, const struct ntbs_tuple *want, bool v4, struct inet_di
 		struct nlmsghdr nlh;
 		struct inet_diag_req_v2 req;
 	} ask = {
-		.nlh = { .nlmsg_len = sizeof(ask), .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST },
-		.req = {
-			.sdiag_family = v4 ? AF_INET : AF_INET6,
-			.sdiag_protocol = IPPROTO_TCP,
-			.idiag_states = ~0u,
-			.id = {
-				.idiag_sport = htons(want->lport),
-				.idiag_dport = htons(want->rport),
-				.idiag_cookie = { INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE },
+		.nlh = {.nlmsg_len = sizeof(ask),
+			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			.nlmsg_flags = NLM_F_REQUEST},
+		.req =
+			{
+				.sdiag_family = v4 ? AF_INET : AF_INET6,
+				.sdiag_protocol = IPPROTO_TCP,
+				.idiag_states = ~0u,
+				.id =
+					{
+						.idiag_sport = htons(want->lport),
+						.idiag_dport = htons(want->rport),
+						.idiag_cookie = {INET_DIAG_NOCOOKIE, INET_DIAG_NOCOOKIE},
+					},
 			},
-		},
 	};
 	union {
 		struct nlmsghdr nlh;
@@ -152,7 +158,7 @@ static int lookup(int nl, const struct ntbs_tuple *want, bool v4, struct inet_di
 	memcpy(ask.req.id.idiag_dst, v4 ? want->raddr + 12 : want->raddr, v4 ? 4 : 16);
 	if (send(nl, &ask, sizeof(ask), 0) < 0)
 		return -errno;
-	n = recv(nl, &answer, sizeof(answer), MSG_DONTWAIT);	/* the kernel has answered within send() */
+	n = recv(nl, &answer, sizeof(answer), MSG_DONTWAIT); /* the kernel has answered within send() */
 	if (n < 0)
 		return -errno;
 	if (!NLMSG_OK(&answer.nlh, (size_t)n))
@@ -166,7 +172,8 @@ static int lookup(int nl, const struct ntbs_tuple *want, bool v4, struct inet_di
 		return -EPROTO;
 	memcpy(found, NLMSG_DATA(&answer.nlh), sizeof(*found));
 	/* Without a connection of these addresses the kernel answers with the listener: that is not it. */
-	if (!same_address(found, found->id.idiag_src, want->laddr) || !same_address(found, found->id.idiag_dst, want->raddr) ||
+	if (!same_address(found, found->id.idiag_src, want->laddr) ||
+	    !same_address(found, found->id.idiag_dst, want->raddr) ||
 	    ntohs(found->id.idiag_sport) != want->lport || ntohs(found->id.idiag_dport) != want->rport)
 		return -ENOENT;
 	return 0;
@@ -184,7 +191,7 @@ int ntbs_check_owner(const struct ntbs_tuple *tuple, uint64_t netns, uint32_t ui
 	nl = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
 	if (nl < 0)
 		return -errno;
-	ret = lookup(nl, tuple, v4, &found);	/* finds IPv6 sockets with v4-mapped addresses as IPv4, too */
+	ret = lookup(nl, tuple, v4, &found); /* finds IPv6 sockets with v4-mapped addresses as IPv4, too */
 	close(nl);
 	if (ret)
 		return ret;
@@ -203,8 +210,9 @@ static void on_alarm(int sig)
  */
 int ntbs_check_ring(int bell_fd)
 {
-	const struct itimerval off = { 0 }, on = { .it_value.tv_usec = RING_LIMIT_US, .it_interval.tv_usec = RING_LIMIT_US };
-	const struct sigaction act = { .sa_handler = on_alarm };	/* no SA_RESTART */
+	const struct itimerval off = { 0 },
+			       on = { .it_value.tv_usec = RING_LIMIT_US, .it_interval.tv_usec = RING_LIMIT_US };
+	const struct sigaction act = { .sa_handler = on_alarm }; /* no SA_RESTART */
 	struct sigaction old;
 	uint64_t one = 1;
 	int ret;
@@ -214,5 +222,5 @@ int ntbs_check_ring(int bell_fd)
 	ret = write(bell_fd, &one, sizeof(one)) < 0 ? -errno : 0;
 	setitimer(ITIMER_REAL, &off, NULL);
 	sigaction(SIGALRM, &old, NULL);
-	return ret == -EAGAIN ? 0 : ret;	/* at its limit it is readable, which is what was wanted */
+	return ret == -EAGAIN ? 0 : ret; /* at its limit it is readable, which is what was wanted */
 }

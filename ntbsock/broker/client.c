@@ -19,7 +19,7 @@
 #include "peer.h"
 #include "show.h"
 
-#define PACKETS_A_TURN 32	/* of one client, so that no client keeps the others waiting */
+#define PACKETS_A_TURN 32 /* of one client, so that no client keeps the others waiting */
 
 static LIST_HEAD(, ntbs_client) clients = LIST_HEAD_INITIALIZER(clients);
 static struct ntbs_client *procs[NTBS_PROCS];
@@ -82,7 +82,8 @@ static void doom_for(struct ntbs_client *c, int err)
 		ntbs_client_doom(c, "cannot send to it: %s", strerror(-err));
 }
 
-void ntbs_client_send(struct ntbs_client *c, void *msg, uint16_t type, size_t len_bytes, const int *fds, int nr_fds)
+void ntbs_client_send(struct ntbs_client *c, void *msg, uint16_t type, size_t len_bytes, const int *fds,
+		      int nr_fds)
 {
 	struct ntbs_msg *h = msg;
 	int ret;
@@ -135,20 +136,15 @@ static void hello(struct ntbs_client *c, const void *packet, int *fds)
 		if (*p < ' ' || *p > '~')
 			*p = '?';
 	}
-	if (!c->pid)	/* in a pid namespace that we cannot see */
+	if (!c->pid) /* in a pid namespace that we cannot see */
 		c->pid = m->pid ? m->pid : 1;
 	if (m->abi != NTBS_BROKER_ABI) {
-		ntbs_client_doom(c, "its library speaks ABI %u, this broker %u; install both from one version", m->abi,
-				 NTBS_BROKER_ABI);
+		ntbs_client_doom(c, "its library speaks ABI %u, this broker %u; install both from one version",
+				 m->abi, NTBS_BROKER_ABI);
 		return;
 	}
 	if (!ntbs_check_bell(fds[0]) || !ntbs_check_bell(fds[1])) {
 		ntbs_client_doom(c, "a bell in its HELLO is not an eventfd");
-		return;
-	}
-	c->board = ntbs_board_get(c->uid);
-	if (!c->board) {
-		ntbs_client_doom(c, "no board can be made for its user: %s", strerror(errno));
 		return;
 	}
 	c->proc = new_proc(c);
@@ -157,13 +153,19 @@ static void hello(struct ntbs_client *c, const void *packet, int *fds)
 		return;
 	}
 	ntbs_broker.nr_procs++;
+	c->board = ntbs_board_get(c->uid);
+	if (!c->board) {
+		ntbs_client_doom(c, "no board can be made for its user: %s", strerror(errno));
+		return;
+	}
 	c->mbox[0] = fds[0];
 	c->service_bell = fds[1];
 	fds[0] = fds[1] = -1;
 	welcome.proc = c->proc;
 	welcome.uid = c->uid;
 	welcome.node = ntbs_broker.node;
-	ntbs_client_send(c, &welcome, NTBS_MSG_WELCOME, sizeof(welcome), (int[]){ c->board->rw_fd, ntbs_rules.ro_fd }, 2);
+	ntbs_client_send(c, &welcome, NTBS_MSG_WELCOME, sizeof(welcome),
+			 (int[]){ c->board->rw_fd, ntbs_rules.ro_fd }, 2);
 	for (unsigned i = 0; ntbs_board_nth(i); i++) {
 		if (ntbs_board_nth(i) != c->board)
 			show_board(c, ntbs_board_nth(i));
@@ -198,7 +200,8 @@ static void mbox(struct ntbs_client *c, const void *packet, int *fds)
 	const struct ntbs_msg_mbox *m = packet;
 
 	if (m->mbox < 1 || m->mbox >= NTBS_MBOXES || !ntbs_check_bell(fds[0])) {
-		ntbs_client_doom(c, "mbox %u is not an eventfd with a number from 1 to %d", m->mbox, NTBS_MBOXES - 1);
+		ntbs_client_doom(c, "mbox %u is not an eventfd with a number from 1 to %d", m->mbox,
+				 NTBS_MBOXES - 1);
 		return;
 	}
 	if (c->mbox[m->mbox] >= 0)
@@ -238,8 +241,8 @@ void ntbs_client_message(struct ntbs_client *c, const void *packet, size_t len_b
 		if (messages[i].type != h->type)
 			continue;
 		if (len_bytes != messages[i].bytes || h->bytes != len_bytes)
-			ntbs_client_doom(c, "message %u has %zu bytes and says %u, expected %u", h->type, len_bytes, h->bytes,
-					 messages[i].bytes);
+			ntbs_client_doom(c, "message %u has %zu bytes and says %u, expected %u", h->type,
+					 len_bytes, h->bytes, messages[i].bytes);
 		else if (nr_fds != messages[i].nr_fds)
 			ntbs_client_doom(c, "message %u came with %d descriptors, expected %d", h->type, nr_fds,
 					 messages[i].nr_fds);
@@ -279,7 +282,8 @@ static void client_ready(struct ntbs_watch *w, uint32_t events)
 		}
 		ntbs_close_fds(fds, nr_fds);
 		if (len == -EMSGSIZE)
-			ntbs_client_doom(c, "a packet is larger, or has more descriptors, than any message (or we are out of them)");
+			ntbs_client_doom(c, "a packet is larger, or has more descriptors, than any message (or "
+					    "we are out of them)");
 		else
 			ntbs_client_doom(c, NULL);
 	}
@@ -291,7 +295,7 @@ static unsigned connections_of(uint32_t uid)
 	unsigned nr = 0;
 
 	LIST_FOREACH(c, &clients, link)
-		nr += c->uid == uid;
+	nr += c->uid == uid;
 	return nr;
 }
 
@@ -307,7 +311,8 @@ struct ntbs_client *ntbs_client_add(int fd)
 		goto err_close;
 	}
 	if (cred.uid && connections_of(cred.uid) >= NTBS_UID_CLIENTS) {
-		ntbs_log(NTBS_LOG_WARN, "pid %d was refused: user %u has %u connections already, which is the most", cred.pid,
+		ntbs_log(NTBS_LOG_WARN,
+			 "pid %d was refused: user %u has %u connections already, which is the most", cred.pid,
 			 cred.uid, NTBS_UID_CLIENTS);
 		goto err_close;
 	}
@@ -345,7 +350,8 @@ static void end(struct ntbs_client *c)
 	if (c->proc) {
 		procs[c->proc % NTBS_PROCS] = NULL;
 		ntbs_broker.nr_procs--;
-		ntbs_board_free_proc(c->board, c->proc);
+		if (c->board)
+			ntbs_board_free_proc(c->board, c->proc);
 		ntbs_chan_client_gone(c);
 		ntbs_peer_proc_gone(c->proc);
 	}
@@ -377,6 +383,6 @@ void ntbs_clients_close(void)
 	struct ntbs_client *c;
 
 	LIST_FOREACH(c, &clients, link)
-		ntbs_client_doom(c, NULL);
+	ntbs_client_doom(c, NULL);
 	ntbs_clients_reap();
 }

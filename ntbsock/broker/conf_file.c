@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WORDS_MAX 4	/* one more than any line may have, so that the surplus is seen */
+#define WORDS_MAX 4 /* one more than any line may have, so that the surplus is seen */
 
 static const uint8_t v4_mapped[12] = { [10] = 0xff, [11] = 0xff };
 
@@ -28,8 +28,8 @@ static bool is_blank(char c)
 }
 
 /* Cut a copy of the line into words.  Return: how many, or -EINVAL. */
-static int split(const char *line, size_t len, char copy[NTBS_CONF_LINE_MAX + 1], char *word[WORDS_MAX], char *err,
-		 size_t err_bytes)
+static int split(const char *line, size_t len, char copy[NTBS_CONF_LINE_MAX + 1], char *word[WORDS_MAX],
+		 char *err, size_t err_bytes)
 {
 	int nr = 0;
 	size_t i = 0;
@@ -96,10 +96,11 @@ static bool looks_like_name(const char *s)
 			return false;
 		letter |= alpha;
 	}
-	return letter;	/* 10.0.0.300 is a wrong address, not a name */
+	return letter; /* 10.0.0.300 is a wrong address, not a name */
 }
 
-int ntbs_conf_node_line(const char *line, size_t len_bytes, struct ntbs_conf_node *node, char *err, size_t err_bytes)
+int ntbs_conf_node_line(const char *line, size_t len_bytes, struct ntbs_conf_node *node, char *err,
+			size_t err_bytes)
 {
 	char copy[NTBS_CONF_LINE_MAX + 1], *word[WORDS_MAX], *slash;
 	int nr = split(line, len_bytes, copy, word, err, err_bytes);
@@ -108,7 +109,8 @@ int ntbs_conf_node_line(const char *line, size_t len_bytes, struct ntbs_conf_nod
 	if (nr <= 0)
 		return nr;
 	if (nr != 2)
-		return wrong(err, err_bytes, "expected ADDRESS[/PREFIX] NODEID, found %s", nr == 1 ? "one word" : "more");
+		return wrong(err, err_bytes, "expected ADDRESS[/PREFIX] NODEID, found %s",
+			     nr == 1 ? "one word" : "more");
 	memset(node, 0, sizeof(*node));
 	if (!number(word[1], 1, 255, &id))
 		return wrong(err, err_bytes, "node id \"%.40s\" is not a number from 1 to 255", word[1]);
@@ -133,7 +135,8 @@ int ntbs_conf_node_line(const char *line, size_t len_bytes, struct ntbs_conf_nod
 	node->is_name = !width;
 	if (slash) {
 		if (!number(slash, 0, width, &prefix))
-			return wrong(err, err_bytes, "prefix \"%.20s\" is not a number from 0 to %u", slash, width);
+			return wrong(err, err_bytes, "prefix \"%.20s\" is not a number from 0 to %u", slash,
+				     width);
 		node->rule.prefix = 128 - width + prefix;
 		mask(node->rule.addr, node->rule.prefix);
 	}
@@ -162,7 +165,8 @@ static bool port_range(char *word, struct ntbs_rule_port *port)
 	return true;
 }
 
-int ntbs_conf_port_line(const char *line, size_t len_bytes, struct ntbs_rule_port *port, char *err, size_t err_bytes)
+int ntbs_conf_port_line(const char *line, size_t len_bytes, struct ntbs_rule_port *port, char *err,
+			size_t err_bytes)
 {
 	char copy[NTBS_CONF_LINE_MAX + 1], *word[WORDS_MAX];
 	int nr = split(line, len_bytes, copy, word, err, err_bytes);
@@ -173,16 +177,19 @@ int ntbs_conf_port_line(const char *line, size_t len_bytes, struct ntbs_rule_por
 	if (strcmp(word[0], "allow") && strcmp(word[0], "deny"))
 		return wrong(err, err_bytes, "\"%.40s\" is neither \"allow\" nor \"deny\"", word[0]);
 	if (nr < 2 || nr > 3)
-		return wrong(err, err_bytes, "expected allow|deny PORT[-PORT]|* [PROGRAM], found %d word%s%s", nr,
-			     nr == 1 ? "" : "s", nr == WORDS_MAX ? " or more" : "");
+		return wrong(err, err_bytes, "expected allow|deny PORT[-PORT]|* [PROGRAM], found %d word%s%s",
+			     nr, nr == 1 ? "" : "s", nr == WORDS_MAX ? " or more" : "");
 	port->allow = word[0][0] == 'a';
 	if (!port_range(word[1], port))
-		return wrong(err, err_bytes, "ports are a number from 1 to 65535, FIRST-LAST with FIRST <= LAST, or *");
+		return wrong(err, err_bytes,
+			     "ports are a number from 1 to 65535, FIRST-LAST with FIRST <= LAST, or *");
 	if (nr == 3) {
 		if (strchr(word[2], '/'))
-			return wrong(err, err_bytes, "program \"%.60s\" must be a base name, without \"/\"", word[2]);
+			return wrong(err, err_bytes, "program \"%.60s\" must be a base name, without \"/\"",
+				     word[2]);
 		if (strlen(word[2]) >= sizeof(port->program))
-			return wrong(err, err_bytes, "program name is longer than %zu characters", sizeof(port->program) - 1);
+			return wrong(err, err_bytes, "program name is longer than %zu characters",
+				     sizeof(port->program) - 1);
 		strcpy(port->program, word[2]);
 	}
 	return 1;

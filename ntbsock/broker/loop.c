@@ -24,7 +24,6 @@ static struct dead *dead_list;
 int ntbs_loop_open(void)
 {
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	stopped = false;
 	return epoll_fd < 0 ? -errno : 0;
 }
 
@@ -67,7 +66,7 @@ void ntbs_loop_remove(struct ntbs_watch *w)
 {
 	if (w->fd < 0)
 		return;
-	control(w, EPOLL_CTL_DEL, 0);	/* close() alone leaves it, if somebody else holds the description */
+	control(w, EPOLL_CTL_DEL, 0); /* close() alone leaves it, if somebody else holds the description */
 	close(w->fd);
 	w->fd = -1;
 	w->ready = NULL;
@@ -75,9 +74,11 @@ void ntbs_loop_remove(struct ntbs_watch *w)
 
 void ntbs_loop_free(void *mem)
 {
-	struct dead *d = mem;	/* starts with a closed watch: the link takes the place of @fd, @ready stays NULL */
+	struct dead *d =
+		mem; /* starts with a closed watch: the link takes the place of @fd, @ready stays NULL */
 
-	static_assert(offsetof(struct ntbs_watch, ready) >= sizeof(struct dead), "the link must not hit @ready");
+	static_assert(offsetof(struct ntbs_watch, ready) >= sizeof(struct dead),
+		      "the link must not hit @ready");
 	if (!d)
 		return;
 	d->next = dead_list;
@@ -101,6 +102,7 @@ int ntbs_loop_run(void (*after_batch)(void), void (*tick)(void))
 {
 	uint64_t next_tick = ntbs_loop_now_ms() + TICK_MS;
 
+	stopped = false;
 	while (!stopped) {
 		struct epoll_event ev[BATCH];
 		int wait_ms = -1, n;

@@ -101,8 +101,8 @@ void ntbs_match_claim(struct ntbs_client *c, const void *packet, int *fds)
 	}
 	ret = claim_here(c, m, fds[0], &o);
 	if (ret)
-		ntbs_log(NTBS_LOG_INFO, "refused pid %u (%s) a connection that uid %u offers: %s", c->pid, c->program, m->uid,
-			 strerror(-ret));
+		ntbs_log(NTBS_LOG_INFO, "refused pid %u (%s) a connection that uid %u offers: %s", c->pid,
+			 c->program, m->uid, strerror(-ret));
 	ntbs_match_result(c, m, o.word, ret);
 }
 
@@ -117,7 +117,8 @@ void ntbs_match_offer_remote(struct ntbs_client *c, const void *packet, int *fds
 	int ret;
 
 	if (m->uid != c->uid || m->entry >= NTBS_BOARD_OFFERS) {
-		ntbs_client_doom(c, "offers entry %u of the board of user %u, which is not its own", m->entry, m->uid);
+		ntbs_client_doom(c, "offers entry %u of the board of user %u, which is not its own", m->entry,
+				 m->uid);
 		return;
 	}
 	if (!ntbs_peer_is_up())
@@ -128,7 +129,8 @@ void ntbs_match_offer_remote(struct ntbs_client *c, const void *packet, int *fds
 	if (!ret)
 		ret = ntbs_check_owner(&o.tuple, o.netns, c->uid);
 	if (ret) {
-		ntbs_log(NTBS_LOG_INFO, "did not pass on an offer of pid %u (%s): %s", c->pid, c->program, strerror(-ret));
+		ntbs_log(NTBS_LOG_INFO, "did not pass on an offer of pid %u (%s): %s", c->pid, c->program,
+			 strerror(-ret));
 		return;
 	}
 	ntbs_broker.offers_remote++;
@@ -137,7 +139,8 @@ void ntbs_match_offer_remote(struct ntbs_client *c, const void *packet, int *fds
 
 void ntbs_match_peer_claim(const struct ntbs_peer_claim *m)
 {
-	uint32_t uid = ntbs_be32_value(m->uid), entry = ntbs_be32_value(m->entry), lease = ntbs_be32_value(m->lease);
+	uint32_t uid = ntbs_be32_value(m->uid), entry = ntbs_be32_value(m->entry),
+		 lease = ntbs_be32_value(m->lease);
 	uint64_t chan = ntbs_be64_value(m->chan);
 	struct offer_copy o;
 	int ret = look(uid, entry, ntbs_be64_value(m->word), &o);

@@ -105,7 +105,8 @@ void ntbs_board_free_proc(struct ntbs_board *board, uint32_t proc)
 			if (state == NTBS_OFFER_FREE || state == NTBS_OFFER_WRITING ||
 			    __atomic_load_n(&offer->proc, __ATOMIC_RELAXED) != proc)
 				break;
-			if (ntbs_offer_move(offer, word, ntbs_offer_word(NTBS_OFFER_FREE, NTBS_OFFER_TAG(word), 0, 0)))
+			if (ntbs_offer_move(offer, word,
+					    ntbs_offer_word(NTBS_OFFER_FREE, NTBS_OFFER_TAG(word), 0, 0)))
 				break;
 		}
 	}
@@ -118,7 +119,7 @@ int ntbs_rules_open(void)
 	ntbs_rules.shm = make_sealed("ntbsock-rules", sizeof(*ntbs_rules.shm), &rw_fd, &ntbs_rules.ro_fd);
 	if (!ntbs_rules.shm)
 		return -errno;
-	close(rw_fd);	/* the mapping stays; nobody gets it for writing */
+	close(rw_fd); /* the mapping stays; nobody gets it for writing */
 	ntbs_le32_write(&ntbs_rules.shm->abi, NTBS_BROKER_ABI);
 	ntbs_le32_write_release(&ntbs_rules.shm->magic, NTBS_RULES_MAGIC);
 	return 0;
@@ -130,13 +131,14 @@ void ntbs_rules_publish(const struct ntbs_rules_shm *fresh)
 	uint32_t version = ntbs_le32_read(&shm->version);
 
 	ntbs_le32_write(&shm->version, version + 1);
-	__atomic_thread_fence(__ATOMIC_RELEASE);	/* odd before the first change; pairs with the reader's last look */
+	__atomic_thread_fence(
+		__ATOMIC_RELEASE); /* odd before the first change; pairs with the reader's last look */
 	shm->nr_nodes = fresh->nr_nodes;
 	shm->nr_ports = fresh->nr_ports;
 	shm->local_only_same_netns = fresh->local_only_same_netns;
 	memcpy(shm->node, fresh->node, sizeof(shm->node));
 	memcpy(shm->port, fresh->port, sizeof(shm->port));
-	ntbs_le32_write_release(&shm->version, version + 2);	/* pairs with the reader's first look */
+	ntbs_le32_write_release(&shm->version, version + 2); /* pairs with the reader's first look */
 }
 
 void ntbs_memory_close(void)

@@ -108,7 +108,8 @@ static int enqueue(struct ntbs_sendq *q, const void *msg, size_t len_bytes, cons
 	return 0;
 }
 
-int ntbs_packet_send(struct ntbs_sendq *q, int fd, const void *msg, size_t len_bytes, const int *fds, int nr_fds)
+int ntbs_packet_send(struct ntbs_sendq *q, int fd, const void *msg, size_t len_bytes, const int *fds,
+		     int nr_fds)
 {
 	if (ntbs_sendq_empty(q)) {
 		int ret = send_one(fd, msg, len_bytes, fds, nr_fds);
@@ -160,7 +161,9 @@ int ntbs_packet_recv(int fd, void *buf, size_t max_bytes, int fds[NTBS_MSG_FDS],
 {
 	struct iovec iov = { .iov_base = buf, .iov_len = max_bytes };
 	union control control;
-	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr mh = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	ssize_t len;
 
 	for (int i = 0; i < NTBS_MSG_FDS; i++)

@@ -30,8 +30,8 @@ static struct ntbs_sendq tx;
 static struct sockaddr_un address;
 static int lock_fd = -1;
 static bool broken, watching_out;
-static uint32_t node;			/* of the other broker; 0: it has not said HELLO on this cable */
-static uint64_t own_epoch, last_epoch;	/* last: of the other broker, when the cable was last up; 0 never */
+static uint32_t node; /* of the other broker; 0: it has not said HELLO on this cable */
+static uint64_t own_epoch, last_epoch; /* last: of the other broker, when the cable was last up; 0 never */
 
 bool ntbs_peer_is_up(void)
 {
@@ -89,7 +89,8 @@ static void send_up(void *msg, enum ntbs_peer_type type, size_t len_bytes, const
 		send_packet(msg, type, len_bytes, fds, nr_fds);
 }
 
-void ntbs_peer_offer(uint32_t uid, uint32_t entry, uint64_t word, uint32_t proc, uint32_t hint, const struct ntbs_tuple *tuple)
+void ntbs_peer_offer(uint32_t uid, uint32_t entry, uint64_t word, uint32_t proc, uint32_t hint,
+		     const struct ntbs_tuple *tuple)
 {
 	struct ntbs_peer_offer msg = {
 		.word = ntbs_be64_from(word),
@@ -106,8 +107,8 @@ void ntbs_peer_offer(uint32_t uid, uint32_t entry, uint64_t word, uint32_t proc,
 	send_up(&msg, NTBS_PEER_OFFER, sizeof(msg), NULL, 0);
 }
 
-void ntbs_peer_claim(uint32_t uid, uint32_t entry, uint64_t word, uint64_t chan, uint32_t lease, uint32_t ref_entry,
-		     uint32_t ref_tag)
+void ntbs_peer_claim(uint32_t uid, uint32_t entry, uint64_t word, uint64_t chan, uint32_t lease,
+		     uint32_t ref_entry, uint32_t ref_tag)
 {
 	struct ntbs_peer_claim msg = {
 		.word = ntbs_be64_from(word),
@@ -131,8 +132,8 @@ void ntbs_peer_claim_result(const struct ntbs_peer_claim *claim, uint64_t word, 
 	send_up(&msg, NTBS_PEER_CLAIM_RESULT, sizeof(msg), NULL, 0);
 }
 
-void ntbs_peer_chan(enum ntbs_peer_type type, uint64_t chan, uint32_t acceptor, uint32_t connector, uint32_t uid,
-		    uint32_t reason, const int *fds, int nr_fds)
+void ntbs_peer_chan(enum ntbs_peer_type type, uint64_t chan, uint32_t acceptor, uint32_t connector,
+		    uint32_t uid, uint32_t reason, const int *fds, int nr_fds)
 {
 	struct ntbs_peer_chan msg = {
 		.chan = ntbs_be64_from(chan),
@@ -184,7 +185,8 @@ static void on_hello(const void *packet, const int *fds)
 	if (ntbs_be32_value(m->magic) != NTBS_PEER_MAGIC) {
 		lose(NTBS_LOG_ERR, "what is at its other end is no ntbsockd");
 	} else if (version != NTBS_PEER_VERSION) {
-		lose(NTBS_LOG_ERR, "the other broker speaks version %u, this one %d; install one version on both hosts",
+		lose(NTBS_LOG_ERR,
+		     "the other broker speaks version %u, this one %d; install one version on both hosts",
 		     version, NTBS_PEER_VERSION);
 	} else if (id < 1 || id > 255 || id == ntbs_broker.node) {
 		lose(NTBS_LOG_ERR, "both brokers have node id %u; give each its own with --node", id);
@@ -276,14 +278,16 @@ static void handle(const void *packet, size_t len, const int *fds, int nr_fds)
 	for (size_t i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
 		if (messages[i].type != type)
 			continue;
-		if (messages[i].bytes != len || ntbs_be16_value(h->bytes) != len || messages[i].nr_fds != nr_fds)
+		if (messages[i].bytes != len || ntbs_be16_value(h->bytes) != len ||
+		    messages[i].nr_fds != nr_fds)
 			break;
 		if (!node && type != NTBS_PEER_HELLO)
 			break;
 		messages[i].handle(packet, fds);
 		return;
 	}
-	lose(NTBS_LOG_ERR, "the other broker sent message %u with %zu bytes and %d descriptors, which is none", type, len, nr_fds);
+	lose(NTBS_LOG_ERR, "the other broker sent message %u with %zu bytes and %d descriptors, which is none",
+	     type, len, nr_fds);
 }
 
 static void cable_ready(struct ntbs_watch *w, uint32_t events)
@@ -345,7 +349,9 @@ static void listener_ready(struct ntbs_watch *w, uint32_t events)
 		ntbs_log(NTBS_LOG_WARN, "cable %s: refused a process of another user", address.sun_path);
 		close(fd);
 	} else if (cable.fd >= 0) {
-		ntbs_log(NTBS_LOG_WARN, "cable %s: refused pid %d: it is connected to another broker already; a cable has two ends",
+		ntbs_log(NTBS_LOG_WARN,
+			 "cable %s: refused pid %d: it is connected to another broker already; a cable has two "
+			 "ends",
 			 address.sun_path, cred.pid);
 		close(fd);
 	} else {
@@ -401,7 +407,8 @@ void ntbs_peer_tick(void)
 		return;
 	ret = listen_here();
 	if (ret && ret != -EWOULDBLOCK)
-		ntbs_log(NTBS_LOG_ERR, "cable %s: cannot listen: %s; will try again", address.sun_path, strerror(-ret));
+		ntbs_log(NTBS_LOG_ERR, "cable %s: cannot listen: %s; will try again", address.sun_path,
+			 strerror(-ret));
 }
 
 int ntbs_peer_open(const char *path)
@@ -411,8 +418,8 @@ int ntbs_peer_open(const char *path)
 
 	address.sun_family = AF_UNIX;
 	if (strlen(path) >= sizeof(address.sun_path)) {
-		ntbs_log(NTBS_LOG_ERR, "cable %s: the path is longer than %zu bytes; choose a shorter one", path,
-			 sizeof(address.sun_path) - 1);
+		ntbs_log(NTBS_LOG_ERR, "cable %s: the path is longer than %zu bytes; choose a shorter one",
+			 path, sizeof(address.sun_path) - 1);
 		return -ENAMETOOLONG;
 	}
 	strcpy(address.sun_path, path);
@@ -420,8 +427,8 @@ int ntbs_peer_open(const char *path)
 	lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (lock_fd < 0) {
 		ret = -errno;
-		ntbs_log(NTBS_LOG_ERR, "cable: cannot open %s: %s; its directory must exist and be writable", lock_path,
-			 strerror(-ret));
+		ntbs_log(NTBS_LOG_ERR, "cable: cannot open %s: %s; its directory must exist and be writable",
+			 lock_path, strerror(-ret));
 		return ret;
 	}
 	if (getrandom(&own_epoch, sizeof(own_epoch), 0) != sizeof(own_epoch) || !own_epoch)
@@ -458,5 +465,5 @@ void ntbs_peer_close(void)
 		unlink(address.sun_path);
 		ntbs_loop_remove(&listener);
 	}
-	ntbs_close_fds(&lock_fd, 1);	/* the file stays: removing it would let two brokers hold two locks */
+	ntbs_close_fds(&lock_fd, 1); /* the file stays: removing it would let two brokers hold two locks */
 }

@@ -24,9 +24,10 @@ bool ntbs_peer_is_up(void);		/* HELLO was said both ways */
 bool ntbs_peer_is_proc(uint32_t proc);	/* up, and that is a process of the other host */
 
 /* Messages; nothing happens while the cable is down. */
-void ntbs_peer_offer(uint32_t uid, uint32_t entry, uint64_t word, uint32_t proc, uint32_t hint, const struct ntbs_tuple *tuple);
-void ntbs_peer_claim(uint32_t uid, uint32_t entry, uint64_t word, uint64_t chan, uint32_t lease, uint32_t ref_entry,
-		     uint32_t ref_tag);
+void ntbs_peer_offer(uint32_t uid, uint32_t entry, uint64_t word, uint32_t proc, uint32_t hint,
+		     const struct ntbs_tuple *tuple);
+void ntbs_peer_claim(uint32_t uid, uint32_t entry, uint64_t word, uint64_t chan, uint32_t lease,
+		     uint32_t ref_entry, uint32_t ref_tag);
 void ntbs_peer_claim_result(const struct ntbs_peer_claim *claim, uint64_t word, int err);
 void ntbs_peer_chan(enum ntbs_peer_type type, uint64_t chan, uint32_t acceptor, uint32_t connector, uint32_t uid,
 		    uint32_t reason, const int *fds, int nr_fds);

@@ -20,8 +20,8 @@ static struct origin {
 	uint64_t word;
 	uint32_t uid, entry;
 	uint64_t since_ms;
-	uint32_t claimer;		/* process id; 0: not claimed */
-	struct ntbs_msg_claim claim;	/* of the claimer */
+	uint32_t claimer; /* process id; 0: not claimed */
+	struct ntbs_msg_claim claim; /* of the claimer */
 } origins[NTBS_BOARD_OFFERS];
 
 static struct ntbs_board *board;
@@ -43,8 +43,9 @@ static void free_entry(unsigned i)
 {
 	struct ntbs_offer_shm *offer = &board->shm->offer[i];
 
-	ntbs_le64_write_release(&offer->word,
-				ntbs_offer_word(NTBS_OFFER_FREE, NTBS_OFFER_TAG(ntbs_le64_read(&offer->word)), 0, 0));
+	ntbs_le64_write_release(
+		&offer->word,
+		ntbs_offer_word(NTBS_OFFER_FREE, NTBS_OFFER_TAG(ntbs_le64_read(&offer->word)), 0, 0));
 	origins[i].claimer = 0;
 	nr_used--;
 }
@@ -100,7 +101,8 @@ void ntbs_remote_peer_offer(const struct ntbs_peer_offer *m)
 	offer = &board->shm->offer[i];
 	tag = NTBS_OFFER_TAG(ntbs_le64_read(&offer->word)) + 1;
 	ntbs_le64_write(&offer->word, ntbs_offer_word(NTBS_OFFER_WRITING, tag, 0, 0));
-	__atomic_thread_fence(__ATOMIC_RELEASE);	/* WRITING before the rest; pairs with the reader's second look */
+	__atomic_thread_fence(
+		__ATOMIC_RELEASE); /* WRITING before the rest; pairs with the reader's second look */
 	offer->netns = 0;
 	offer->tuple = tuple;
 	offer->proc = ntbs_be32_value(m->proc);
@@ -149,8 +151,8 @@ void ntbs_remote_claim(struct ntbs_client *c, const struct ntbs_msg_claim *m, in
 	const struct origin *from = &origins[m->entry % NTBS_BOARD_OFFERS];
 
 	if (ret) {
-		ntbs_log(NTBS_LOG_INFO, "refused pid %u (%s) a connection that the other host offers: %s", c->pid, c->program,
-			 strerror(-ret));
+		ntbs_log(NTBS_LOG_INFO, "refused pid %u (%s) a connection that the other host offers: %s",
+			 c->pid, c->program, strerror(-ret));
 		ntbs_match_result(c, m, word, ret);
 		return;
 	}

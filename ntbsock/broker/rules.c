@@ -37,7 +37,8 @@ static void on_error(void *arg, unsigned line_nr, const char *what)
 	if (l->load->errors <= ERRORS_SHOWN)
 		fprintf(stderr, "%s: %s/%s%s: %s; left out\n", ntbs_log_name, l->dir, l->file, where, what);
 	else if (l->load->errors == ERRORS_SHOWN + 1)
-		fprintf(stderr, "%s: more than %u errors; the others are not shown\n", ntbs_log_name, ERRORS_SHOWN);
+		fprintf(stderr, "%s: more than %u errors; the others are not shown\n", ntbs_log_name,
+			ERRORS_SHOWN);
 }
 
 static bool add_node(struct loading *l, unsigned line_nr, const struct ntbs_rule_node *rule)
@@ -110,7 +111,7 @@ static char *read_file(struct loading *l, size_t *len)
 
 	*len = 0;
 	snprintf(path, sizeof(path), "%s/%s", l->dir, l->file);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);	/* a FIFO must not stop us */
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); /* a FIFO must not stop us */
 	if (fd < 0) {
 		if (errno != ENOENT)
 			on_error(l, 0, strerror(errno));
@@ -160,6 +161,6 @@ void ntbs_rules_load(const char *config_dir, bool has_cable, struct ntbs_load *l
 		ntbs_conf_ports(text, len, &sink);
 	free(text);
 	ntbs_rules_publish(&fresh);
-	ntbs_log(NTBS_LOG_INFO, "%s: %u addresses of nodes, %u port rules, %u errors", config_dir, fresh.nr_nodes,
-		 fresh.nr_ports, load->errors);
+	ntbs_log(NTBS_LOG_INFO, "%s: %u addresses of nodes, %u port rules, %u errors", config_dir,
+		 fresh.nr_nodes, fresh.nr_ports, load->errors);
 }

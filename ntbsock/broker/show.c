@@ -48,7 +48,8 @@ void ntbs_show_reload(struct ntbs_client *c, const void *packet, int *fds)
 	if (c->uid && c->uid != geteuid()) {
 		msg.errors = 1;
 		snprintf(msg.first_error, sizeof(msg.first_error),
-			 "not permitted: root or the broker's user (uid %u) may reload, you are uid %u", geteuid(), c->uid);
+			 "not permitted: root or the broker's user (uid %u) may reload, you are uid %u",
+			 geteuid(), c->uid);
 	} else {
 		ntbs_show_load();
 		msg.errors = ntbs_broker.load.errors;
@@ -82,8 +83,9 @@ static void show_pool(struct ntbs_client *c, const struct ntbs_client *of, int p
 	struct ntbs_msg_pool msg = { .h.cookie = c->list_cookie, .pid = of->pid, .uid = of->uid };
 	int fd = ntbs_reopen_readonly(pool);
 
-	if (fd < 0) {	/* its owner may have changed its mode */
-		ntbs_log(NTBS_LOG_INFO, "cannot show a state pool of pid %u (%s): %s", of->pid, of->program, strerror(-fd));
+	if (fd < 0) { /* its owner may have changed its mode */
+		ntbs_log(NTBS_LOG_INFO, "cannot show a state pool of pid %u (%s): %s", of->pid, of->program,
+			 strerror(-fd));
 		return;
 	}
 	memcpy(msg.program, of->program, sizeof(msg.program));

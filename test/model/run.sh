@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # Checks the Spin models beside this file: each correct model must hold, each mistake must be found.
+# limit: 400
+#
 # A line for each, then a count; exit status 0 all as expected, 1 not, 77 no spin here.
 # Needs spin and a C compiler; at most two checks run at a time, 1 GiB each.
 set -u

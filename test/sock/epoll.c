@@ -54,8 +54,12 @@ static void level(struct peer *p, int fd)
 	t_eq(got[0].data.u64, 8, "%s: pipe", s_case);
 	p_send(p, 1, 100, 3);
 	t_eq(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 5000), 1, "%s: there", s_case);
-	t_eq(wait_events(ep, 5000), 2, "%s: both", s_case);
-	t_eq(got[0].data.u64 + got[1].data.u64, 15, "%s: both", s_case);
+	/* both are there; that one call shows both is nobody's promise */
+	uint64_t seen = 0;
+	for (int i = 0; i < 100000 && seen != 3; i++)
+		for (int k = wait_events(ep, 5000); k-- > 0;)
+			seen |= got[k].data.u64 == 7 ? 1 : got[k].data.u64 == 8 ? 2 : 4;
+	t_eq(seen, 3, "%s: both", s_case);
 	t_eq(epoll_wait(ep, got, 1, 0), 1, "%s: one at a time", s_case);
 	ctl(ep, EPOLL_CTL_DEL, fd, 0, 0);
 	t_eq(wait_events(ep, 0), 1, "%s: deleted", s_case);
@@ -85,7 +89,7 @@ static void level(struct peer *p, int fd)
 
 static void edge(struct peer *p, int fd)
 {
-	int ep = epoll_create1(0);
+	int ep = epoll_create1(0), others = 0;
 	char buf[100];
 
 	s_nonblock(fd, true);
@@ -95,8 +99,11 @@ static void edge(struct peer *p, int fd)
 	t_eq(wait_events(ep, 0), 0, "%s: once", s_case);
 	for (unsigned int i = 0; i < 20; i++) {
 		p_later(p, S_SEND_LATER, i % 3, 1, i * 10, 10);
-		t_eq(wait_events(ep, 5000), 1, "%s: edge %u", s_case, i);
-		t_ok(got[0].events & EPOLLIN, "%s: edge %u is %x", s_case, i, got[0].events);
+		/* an edge of room may come between, as it may on TCP; never without end */
+		do
+			t_eq(wait_events(ep, 5000), 1, "%s: edge %u", s_case, i);
+		while (got[0].events == EPOLLOUT && ++others < 10);
+		t_must(got[0].events & EPOLLIN, "%s: edge %u is %x", s_case, i, got[0].events);
 		if (i % 2) {
 			/* what stays unread makes no edge of its own, the next arrival does */
 			t_must(s_recv_stream(fd, 1, (i - 1) * 10, 20), "two");
@@ -104,7 +111,9 @@ static void edge(struct peer *p, int fd)
 		}
 	}
 	p_later(p, S_SHUTDOWN_LATER, 5, 0, 0, SHUT_WR);
-	t_eq(wait_events(ep, 5000), 1, "%s: EOF edge", s_case);
+	do
+		t_eq(wait_events(ep, 5000), 1, "%s: EOF edge", s_case);
+	while (got[0].events == EPOLLOUT && ++others < 10);
 	t_eq(read(fd, buf, 1), 0, "%s: EOF", s_case);
 	close(fd);
 	close(ep);

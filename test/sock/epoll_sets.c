@@ -36,7 +36,8 @@ static void sets(struct peer *p, int fd)
 	t_eq(next(outer, 5000), 3, "%s: outer set", s_case);
 	t_eq(next(a, 1000), 1, "%s: inner set", s_case);
 	t_eq(next(b, 1000), 2, "%s: the other set", s_case);
-	t_eq(next(b, 5), 0, "%s: edge once", s_case);
+	/* once; a second time at most if the connection changed to the ring just now */
+	t_ok(!next(b, 5) || !next(b, 5), "%s: edge once", s_case);
 	t_eq(next(a, 0), 1, "%s: level again", s_case);
 	t_eq(poll(&(struct pollfd){ .fd = a, .events = POLLIN }, 1, 1000), 1, "%s: poll on a set", s_case);
 	t_must(s_recv_stream(fd, 1, 0, 10), "take");

@@ -107,6 +107,57 @@ static void wakes_reader(struct peer *p, int fd)
 	close(fd);
 }
 
+/*
+ * A long transfer one way after the other way has ended, in small pieces, both sides in poll(): nothing flows back
+ * that could carry an acknowledgement by the way.
+ */
+#define LONG_TOTAL 20000000u
+
+static void one_way(struct peer *p, int fd, bool ended)
+{
+	static char buf[8192];
+	char c;
+
+	if (!p->pid) {
+		close(fd);
+		return;
+	}
+	if (ended) {
+		p_shutdown(p, SHUT_WR);
+		t_eq(recv(fd, &c, 1, 0), 0, "%s: EOF", s_case);
+	}
+	s_nonblock(fd, true);
+	p_nonblock(p, true);
+	s_order(p, (struct s_msg){ .order = S_RECV, .stream = 1, .len = LONG_TOTAL });
+	for (uint64_t pos = 0; pos < LONG_TOTAL;) {
+		size_t n = LONG_TOTAL - pos < sizeof(buf) ? LONG_TOTAL - pos : sizeof(buf);
+		struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+		ssize_t ret;
+
+		t_must(poll(&pfd, 1, 3000) == 1, "%s: no room after 3 s at position %llu", s_case, (unsigned long long)pos);
+		t_fill(buf, n, 1, pos);
+		ret = write(fd, buf, n);
+		t_must(ret > 0 || (ret == -1 && errno == EAGAIN), "%s: write gives %zd", s_case, ret);
+		if (ret > 0)
+			pos += (uint64_t)ret;
+	}
+	t_ok(!shutdown(fd, SHUT_WR), "shutdown");
+	t_eq(s_answer(p), LONG_TOTAL, "%s: received", s_case);
+	p_nonblock(p, false);
+	t_eq(p_recv(p, 1, 0, 1), 0, "%s: EOF", s_case);
+	close(fd);
+}
+
+static void after_half(struct peer *p, int fd)
+{
+	one_way(p, fd, true);
+}
+
+static void silent(struct peer *p, int fd)
+{
+	one_way(p, fd, false);
+}
+
 int main(void)
 {
 	int un;
@@ -117,6 +168,8 @@ int main(void)
 	s_each(read_side);
 	s_each(at_once);
 	s_each(wakes_reader);
+	s_each(silent);
+	s_each(after_half);
 	un = socket(AF_INET, SOCK_STREAM, 0);
 	t_ok(shutdown(un, SHUT_WR) == -1 && errno == ENOTCONN, "not connected");
 	pipes = 0;

@@ -62,14 +62,18 @@ def test(rig):
     check(sha(rig.path("b")) == h, "broker killed: the file differs")
     rig.share("from-file", what="transfer during which the broker was killed")
     if not PLAIN:
+        # preloaded without "run", which would start another broker: both find nobody
         port = free_port()
         rig.forget_counters()
-        # programs of which one had the dead broker, and ones without any
-        s = rig.start(["socat", "-u", f"TCP4-LISTEN:{port},bind=127.0.0.1", f"OPEN:{rig.path('b')},creat,trunc"], label="no-broker",
-                      extra={"NTBSOCK_RUN_DIR": rig.path("nowhere")}).listening(port)
-        rig.run(["socat", "-u", f"OPEN:{rig.path('a')}", f"TCP4:127.0.0.1:{port}"], label="new")
+        alone = {"LD_PRELOAD": rig.lib(), "NTBSOCK_RUN_DIR": rig.path("run-host"), "NTBSOCK_STATS": rig.path("stats", "alone.%p")}
+        s = rig.start(["socat", "-u", f"TCP4-LISTEN:{port},bind=127.0.0.1", f"OPEN:{rig.path('b')},creat,trunc"], label="alone-server",
+                      ours=False, extra=alone).listening(port)
+        rig.run(["socat", "-u", f"OPEN:{rig.path('a')}", f"TCP4:127.0.0.1:{port}"], label="alone-client", ours=False, extra=alone)
         s.wait(30)
         check(sha(rig.path("b")) == h, "without a broker: the file differs")
+        c = rig.counters("alone")
+        check(c["processes"] == 2 and c["ring"] == 0 and c["accelerated"] == 0, f"without a broker: {c}")
+        print(f"without a broker: plain TCP, {c['reasons']}")
         rig.forget_counters()
         rig.broker("host")
 

@@ -156,13 +156,11 @@ class Rig:
                     p.p.kill()
                 p.p.wait()
         if kind is Failed:
-            print("FAILED:", value)
             for p in self.programs:
-                tail = p.text()[-600:].strip()
+                tail = "\n".join(p.text().strip().splitlines()[-6:])
                 if tail:
-                    print(f"--- {p.label} (status {p.p.returncode}) said:\n{tail}")
-            for name in self.brokers:
-                print(f"--- broker {name}: {self.path('run-' + name)}")
+                    print(f"--- {p.label} (status {p.p.returncode}) said:\n{tail[-800:]}")
+            print("FAILED:", value)
         if self.own_dir:
             shutil.rmtree(self.dir, ignore_errors=True)
         if kind is Failed:
@@ -204,6 +202,9 @@ class Rig:
         env.update(extra or {})
         return env
 
+    def lib(self):
+        return "%s/libntbsock.so" % self.bin
+
     def command(self, argv, ours=True, broker="host", witness=False, user=None, wrap=()):
         """The whole command: another namespace, another user, under ntbsock-ctl run."""
         head = list(wrap)
@@ -213,7 +214,7 @@ class Rig:
             head += ["%s/ntbsock-ctl" % self.bin, "run", "--quiet", "--"]
             if witness:
                 # ours was put in front of the witness: the other way round
-                head += ["env", "LD_PRELOAD=%s:%s/libntbsock.so" % (self.witness_lib, self.bin)]
+                head += ["env", "LD_PRELOAD=%s:%s" % (self.witness_lib, self.lib())]
         return head + [str(x) for x in argv]
 
     def start(self, argv, label=None, ours=True, broker="host", witness=False, user=None, wrap=(), extra=None, cwd=None, stdin=None,
@@ -256,18 +257,19 @@ class Rig:
                 total["tcp"] += s["tcp"]["bytes"]
                 total["accelerated"] += s["connections"]["accelerated"]
                 fb = s["connections"]["fallback"]
+                total["fallback"] += fb["total"]
+                for k, v in fb["reasons"].items():
+                    total["reasons"][k] = total["reasons"].get(k, 0) + v
             except (ValueError, KeyError, TypeError) as e:
                 raise Failed(f"{path} is not what ntbsock(7) says ({e!r}): {text[:300]}") from None
-            for k, v in fb.items() if isinstance(fb, dict) else [("total", fb)]:
-                if isinstance(v, int):
-                    total["reasons"][k] = total["reasons"].get(k, 0) + v
             total["processes"] += 1
             total["raw"].append(s)
         total["ring"] = total["tx"] + total["rx"]
         return total
 
-    def share(self, label="*", least=0.99, what=""):
-        """At least that share of the payload has gone over the ring; least=None only reports."""
+    def share(self, label="*", least=0.99, what="", fallback=0):
+        """At least that share of the payload has gone over the ring, and no more connections than that stayed on TCP;
+        least=None only reports."""
         if PLAIN:
             return None
         c = self.counters(label)
@@ -279,6 +281,7 @@ class Rig:
         print(text)
         if least is not None:
             check(whole and share >= least, text + f"; at least {least:.0%} was expected")
+            check(c["fallback"] <= fallback, text + f"; {c['fallback']} connections stayed on TCP, {fallback} may")
         return share
 
     def forget_counters(self):

@@ -132,9 +132,9 @@ static void offers(struct bt_client *c, struct bt_client *a, struct ntbs_board_s
 	must(nr == 1, "%u offers, not one", nr);
 
 	/* The same addresses once more take the place of the first; it ends with the connector, below. */
+	seen = ntbs_le64_read(&board->offer[entry].word);
 	word = bt_offer(c, &stranger, &mine);
 	send_offer(c, mine, word);
-	seen = ntbs_le64_read(&board->offer[entry].word);
 	while (ntbs_le64_read(&board->offer[entry].word) == seen || find_offer(board, &stranger.tuple) < 0)
 		bt_quiet(a);
 	must(find_offer(board, &stranger.tuple) == (int)entry, "there are two offers of one connection");

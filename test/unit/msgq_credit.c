@@ -79,7 +79,7 @@ static void bulk_runs_out(uint64_t chaos)
 	simpair_close(p);
 }
 
-/* Ping-pong: the answer carries the acknowledgement, no head word is ever stored. */
+/* Ping-pong: the answer carries the acknowledgement; a head word at most every half ring, in case nobody reads it. */
 static void rides_along(uint64_t chaos)
 {
 	struct simpair *p = simpair_open(.nr_slots = 8, .chaos = chaos, .counted = !chaos);
@@ -91,7 +91,8 @@ static void rides_along(uint64_t chaos)
 			simpair_recv(p, 1 - s, 200, 0);
 		}
 	}
-	t_eq(p->s[0].sim.n.words + p->s[1].sim.n.words, 0, "head words in a ping-pong");
+	t_ok(p->s[0].sim.n.words <= 1000 / 4 && p->s[1].sim.n.words <= 1000 / 4, "%llu and %llu head words in 1000 ping-pongs",
+	     (unsigned long long)p->s[0].sim.n.words, (unsigned long long)p->s[1].sim.n.words);
 	simpair_settle(p);
 	simpair_close(p);
 }

@@ -11,9 +11,9 @@
 #include "simpair.h"
 
 #ifdef NTBS_SANITIZED
-#define TOTAL (4u << 20)
+#define TOTAL (3u << 20)
 #else
-#define TOTAL (24u << 20)
+#define TOTAL (12u << 20)
 #endif
 
 struct end {
