@@ -191,8 +191,9 @@ static void warm(struct ntbs_ep *ep, struct ntbs_epm *m)
 {
 	uint32_t i;
 
-	if (m->hot || !ntbs_trylock(&ep->lock))
-		return;		/* another thread is at it: it is found at the next turn */
+	if (m->hot)
+		return;
+	ntbs_lock(&ep->lock);
 	if (!m->hot) {
 		for (i = 0; i < NTBS_EP_HOT; i++)
 			if (!ep->hot[i])
@@ -472,14 +473,42 @@ static bool edge(_Atomic uint64_t *mark, uint64_t now)
 
 #define TCP_MARK (1ull << 63)
 
-/* How far the bytes that can be read reach; on TCP, how many have come. */
+/*
+ * How far the bytes that can be read reach.  On TCP: how many have come.  From the switch on: the ring's mark, and before
+ * the last byte of TCP has come, how many are missing.
+ */
 static uint64_t in_mark(const struct ntbs_epm *m)
 {
 	struct ntbs_shadow_info info;
+	uint32_t state = m->sk->shm->rx.state;
+	uint64_t mark;
+	int inq = 0;
 
-	if (ntbs_sock_stage(m->sk) == NTBS_LIVE && m->sk->shm->rx.state == NTBS_DIR_RING)
-		return ntbs_msgq_rx_mark(&m->sk->q) & ~TCP_MARK;
+	if (ntbs_sock_stage(m->sk) == NTBS_LIVE && (state == NTBS_DIR_RING || state == NTBS_DIR_DRAIN)) {
+		mark = ntbs_msgq_rx_mark(&m->sk->q);
+		if (state == NTBS_DIR_DRAIN) {
+			ntbs_shadow_inq(m->fd, &inq);
+			mark += m->sk->shm->rx.tcp_left - inq;
+		}
+		return mark & ~TCP_MARK;
+	}
 	return ntbs_shadow_info(m->fd, &info) ? UINT64_MAX : TCP_MARK | info.bytes_received;
+}
+
+/* Something to read that has not been reported.  The switch itself is no byte. */
+static bool in_news(struct ntbs_epm *m, bool take)
+{
+	uint64_t seen = atomic_load(&m->rx_mark), now = in_mark(m);
+	struct ntbs_shadow_info info;
+
+	if (seen == now)
+		return false;
+	if (seen != UINT64_MAX && (seen & TCP_MARK) && !(now & TCP_MARK) && !ntbs_msgq_readable(&m->sk->q) &&
+	    !ntbs_shadow_info(m->fd, &info) && info.bytes_received == (seen & ~TCP_MARK)) {
+		atomic_compare_exchange_strong(&m->rx_mark, &seen, now);
+		return false;
+	}
+	return !take || atomic_compare_exchange_strong(&m->rx_mark, &seen, now);
 }
 
 /* What of @ev is news for an edge-triggered member; one thread gets it. */
@@ -488,7 +517,7 @@ static uint32_t edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 	struct ntbs_sock *sk = m->sk;
 	uint32_t out = 0, end = all & END_EVENTS, seen = atomic_load(&m->end_mark);
 
-	if ((ev & EPOLLIN) && edge(&m->rx_mark, in_mark(m)))
+	if ((ev & EPOLLIN) && in_news(m, true))
 		out |= EPOLLIN;
 	if ((ev & EPOLLOUT) && edge(&m->tx_mark, sk->shm->conn.tx.stalls))
 		out |= EPOLLOUT;
@@ -527,7 +556,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	ev = all & wanted(m);
 	if (ev && (m->events & EPOLLET)) {
 		if (!take) {
-			bool in = (ev & EPOLLIN) && m->rx_mark != in_mark(m);
+			bool in = (ev & EPOLLIN) && in_news(m, false);
 			bool out = (ev & EPOLLOUT) && m->tx_mark != sk->shm->conn.tx.stalls;
 
 			return in || out || ((all & END_EVENTS) && (all & END_EVENTS) != m->end_mark) ? ev : 0;
@@ -569,7 +598,8 @@ static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max)
 		if (report(m, &out[n])) {
 			m->idle_turns = 0;
 			n++;
-		} else if (++m->idle_turns > COLD_AFTER && !m->inner && ntbs_trylock(&ep->lock)) {
+		} else if (++m->idle_turns > COLD_AFTER && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE &&
+			   ntbs_trylock(&ep->lock)) {
 			if (ep->hot[i] == m)
 				cool(ep, i);
 			ntbs_unlock(&ep->lock);

@@ -74,7 +74,7 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns
 	struct ntbs_counters *own = rx ? &sk->rx : &sk->tx;
 	struct ntbs_spin spin;
 	uint32_t value;
-	int ret = 0;
+	volatile int ret = 0;
 
 	if (ntbs_spin_begin(&spin, sk)) {
 		bool found = false;

@@ -168,7 +168,7 @@ static int look(struct set *s, bool arm)
 			k->events = fin ? 0 : POLLRDHUP;
 			if (sk->shm->tx.state != NTBS_DIR_RING)
 				k->events |= u->events & TX_EVENTS;
-			if (fin && (ev & (POLLHUP | POLLERR)) == 0 && !(u->events & (RX_EVENTS | POLLRDHUP)))
+			if (fin && !k->events && !(ev & (POLLHUP | POLLERR)))
 				k->fd = -1;
 		} else if (sk->shm->tx.state == NTBS_DIR_RING) {
 			k->events &= ~TX_EVENTS;

@@ -135,12 +135,17 @@ static bool look_for_news(struct ntbs_sock *sk, int fd)
 	return false;
 }
 
-/* Is the shadow closed from the other side without a word (kill -9)?  Then TCP shall say what that means. */
+/*
+ * Has the peer gone without a word (kill -9)?  Then TCP shall say what that means.  A half-close that was stated is no
+ * death: a living reader goes on taking from the ring.
+ */
 static bool peer_lost(struct ntbs_sock *sk, int fd)
 {
-	if (!(ntbs_shadow_poll(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR)))
+	short ev = ntbs_shadow_poll(fd, POLLRDHUP);
+	bool stated = ntbs_le64_read_acquire(&sk->q.in->final);
+
+	if (!(ev & (POLLHUP | POLLERR)) && (!(ev & POLLRDHUP) || stated))
 		return false;
-	/* a half-close of a living peer looks the same, and TCP would carry our bytes: so does the way back to it */
 	ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
 	return true;
 }
@@ -182,14 +187,19 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	if (tx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE)
 		ntbs_stream_switch_tx(sk, fd);
 	if (tx->state == NTBS_DIR_RING) {
+		bool check = ++tx->sends_unchecked >= UNCHECKED_SENDS || atomic_load(&sk->shm->shadow_ev);
+		ssize_t n;
+
 		if (__builtin_expect(ntbs_sock_flags(sk) & (NTBS_SK_SHUT_WR | NTBS_SK_RESET), 0))
 			return ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR ? -EPIPE : -ECONNRESET;
-		if (!look_for_news(sk, fd)) {
-			if (++tx->sends_unchecked < UNCHECKED_SENDS && !atomic_load(&sk->shm->shadow_ev))
-				return send_ring(sk, fd, it, may_wait);
+		if (check)
 			tx->sends_unchecked = 0;
-			if (!peer_lost(sk, fd))
-				return send_ring(sk, fd, it, may_wait);
+		if (!look_for_news(sk, fd) && !(check && peer_lost(sk, fd))) {
+			n = send_ring(sk, fd, it, may_wait);
+			if (n != -EAGAIN || may_wait || !ntbs_le64_read_acquire(&sk->q.in->final))
+				return n;
+			/* no room, and the peer's FIN is there: TCP knows if anybody reads */
+			ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
 		}
 	}
 	if (tx->replay && ntbs_stream_replay(sk, fd))

@@ -224,7 +224,8 @@ def collect(args, brokers):
     for suite in args.suite:
         if suite in ("unit", "fault", "sys"):
             for name, source, command in programs(args.build, suite):
-                yield Test(suite, name, source, command, env={"T_BUILD": args.build})
+                yield Test(suite, name, source, command, env=san_env(args.build) if args.linked_in else {"T_BUILD": args.build},
+                           slow=4 if args.linked_in else 1)
         elif suite == "sock":
             yield from sock_tests(args.build, args.linked_in, brokers, "")
         elif suite == "model":
@@ -245,7 +246,7 @@ def collect(args, brokers):
 
 
 def san_env(build):
-    return {"T_BUILD": build, "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1", "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    return {"T_BUILD": build, "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:use_sigaltstack=0", "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
             "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
 
 

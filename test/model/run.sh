@@ -17,12 +17,12 @@ trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM
 nr=0
 
-# check NAME MODEL holds|fails [DEFINE...]: result into $tmp/NR.out
+# check ID MODEL holds|fails [DEFINE...]: prints a line; works in $tmp/ID
 check() (
-	nr=$1 model=$2 expect=$3
+	id=$1 model=$2 expect=$3
 	shift 3
 	name="$model${1:+ $*}"
-	mkdir "$tmp/$nr" && cd "$tmp/$nr" || exit 1
+	mkdir "$tmp/$id" && cd "$tmp/$id" || exit 1
 	flags=
 	for d; do flags="$flags -D$d"; done
 	# shellcheck disable=SC2086 # flags are words
