@@ -10,12 +10,12 @@ WERROR  ?=
 
 PKG_CONFIG ?= pkg-config
 VERSION := 0.1.0
-VARIANT := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),release)
 comma   := ,
+VARIANT := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),release)
 B       := build$(if $(SAN),/$(VARIANT))
 
 # Flags every file gets
-WARN     := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wno-unused-parameter $(if $(WERROR),-Werror)
+WARN     := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wno-unused-parameter $(if $(findstring thread,$(SAN)),-Wno-tsan) $(if $(WERROR),-Werror)
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -DNTBS_SANITIZED)
 CPPFLAGS += -D_GNU_SOURCE -DNTBS_VERSION='"$(VERSION)"' -Iinclude -Idriver-glue -Intbsock
 ALL_CFLAGS := -std=gnu11 $(WARN) -fno-strict-aliasing -fvisibility=hidden $(CFLAGS) $(SANFLAGS)

@@ -55,7 +55,8 @@ struct ntbs_msgq_rx_shm {
 	uint32_t in_bulk;		/* slot @head names bulk bytes and bulk_head stands in it */
 	uint32_t bulk_head;
 	uint32_t acked_slots, acked_bulk;	/* last told to the peer */
-	uint32_t peer_ack;		/* last ack16 seen on a slot of the peer: read by the sending side */
+	uint32_t peer_ack;		/* last ack seen on a slot of the peer, in full: read by the sending side */
+	uint32_t unseen_tail;		/* tx tail when the next slot was last found missing */
 	uint32_t generation;
 	uint32_t crc_seq_ok;		/* message whose CRC has been seen to be right, + 1 */
 	uint64_t inline_msgs, short_msgs, long_msgs;

@@ -12,17 +12,11 @@
 #include "crc32c.h"
 #include "msgq.h"
 
-static inline uint32_t ntbs_msg_crc(const struct ntbs_msgq *q, uint32_t generation, uint32_t seq, uint16_t ack,
-				    const struct ntbs_line1_shm *line1, const struct ntbs_line0_shm *line0,
-				    const uint8_t *bulk, uint32_t start, uint32_t end)
+/* Of the bulk bytes alone, as they lie in a ring; the sender has it from its copy. */
+static inline uint32_t ntbs_bulk_crc(const struct ntbs_msgq *q, const uint8_t *bulk, uint32_t start, uint32_t end)
 {
-	uint32_t seed[3] = { q->epoch, generation, seq };
-	uint32_t crc = ntbs_crc32c(~0u, seed, sizeof(seed));
+	uint32_t crc = ~0u;
 
-	crc = ntbs_crc32c(crc, line1, offsetof(struct ntbs_line1_shm, tail));
-	crc = ntbs_crc32c(crc, &ack, sizeof(ack));
-	if (line0)
-		crc = ntbs_crc32c(crc, line0->data, sizeof(line0->data));
 	while (start != end) {
 		uint32_t idx = start & (q->geo.bulk_bytes - 1);
 		uint32_t run = q->geo.bulk_bytes - idx;
@@ -32,6 +26,20 @@ static inline uint32_t ntbs_msg_crc(const struct ntbs_msgq *q, uint32_t generati
 		crc = ntbs_crc32c(crc, bulk + idx, run);
 		start += run;
 	}
+	return crc;
+}
+
+static inline uint32_t ntbs_msg_crc(const struct ntbs_msgq *q, uint32_t generation, uint32_t seq, uint16_t ack,
+				    const struct ntbs_line1_shm *line1, const struct ntbs_line0_shm *line0,
+				    uint32_t bulk_crc)
+{
+	uint32_t seed[4] = { q->epoch, generation, seq, bulk_crc };
+	uint32_t crc = ntbs_crc32c(~0u, seed, sizeof(seed));
+
+	crc = ntbs_crc32c(crc, line1, offsetof(struct ntbs_line1_shm, tail));
+	crc = ntbs_crc32c(crc, &ack, sizeof(ack));
+	if (line0)
+		crc = ntbs_crc32c(crc, line0->data, sizeof(line0->data));
 	return ~crc;
 }
 

@@ -83,13 +83,27 @@ static int view_checked(const struct ntbs_msgq *q, uint32_t seq, struct view *v,
 	ret = check(q, v);
 	if (ret)
 		return 0;
-	if (q->rx->crc_seq_ok != seq + 1 &&
-	    ntbs_msg_crc(q, q->rx->generation, seq, NTBS_TAIL_ACK(tail), &v->copy.line1, line0, in_bulk(q), v->start,
-			 v->end) != NTBS_TAIL_CRC(tail))
+	/* Once some of it is taken, its bulk bytes may be overwritten already; it was right when the first were taken. */
+	if (!(seq == q->rx->head && (q->rx->taken || q->rx->in_bulk)) && q->rx->crc_seq_ok != seq + 1 &&
+	    ntbs_msg_crc(q, q->rx->generation, seq, NTBS_TAIL_ACK(tail), &v->copy.line1, line0,
+			 v->kind == NTBS_SLOT_BULK ? ntbs_bulk_crc(q, in_bulk(q), v->start, v->end) : 0) != NTBS_TAIL_CRC(tail))
 		return 0;
 	v->data0 = v->copy.line0.data;
 	v->data1 = v->copy.line1.data;
 	return 1;
+}
+
+/*
+ * 16 bits of a count, put by the peer into a slot that may have lain here unread while we sent 2^16 messages.  All
+ * that lies here was published after we last found nothing, so it is unambiguous if we have sent little since;
+ * else it is left out, and the head word, never more than half a ring behind, says it.
+ */
+static void note_ack(const struct ntbs_msgq *q, uint16_t ack)
+{
+	uint32_t tail = __atomic_load_n(&q->tx->tail, __ATOMIC_RELAXED);
+
+	if (tail - q->rx->unseen_tail < 0x8000)
+		__atomic_store_n(&q->rx->peer_ack, tail - (uint16_t)(tail - ack), __ATOMIC_RELEASE);
 }
 
 /* 1: the message @seq is there and @v is what it says; 0 not there; -EPROTO nonsense. */
@@ -99,8 +113,11 @@ static int view_slot(const struct ntbs_msgq *q, uint32_t seq, struct view *v)
 	uint64_t tail = ntbs_le64_read_acquire(&slot->line1.tail);	/* A1: pairs with R1 in msgq_tx.c */
 	int ret;
 
-	if (NTBS_TAIL_STAMP(tail) != (uint16_t)seq)
+	if (NTBS_TAIL_STAMP(tail) != (uint16_t)seq) {
+		if (q->rx->unseen_tail != __atomic_load_n(&q->tx->tail, __ATOMIC_RELAXED))
+			q->rx->unseen_tail = __atomic_load_n(&q->tx->tail, __ATOMIC_RELAXED);
 		return 0;
+	}
 	if (!q->port->whole) {
 		ret = view_checked(q, seq, v, tail);
 		if (ret <= 0)
@@ -120,7 +137,7 @@ static int view_slot(const struct ntbs_msgq *q, uint32_t seq, struct view *v)
 		if (ret)
 			return ret;
 	}
-	__atomic_store_n(&q->rx->peer_ack, NTBS_TAIL_ACK(tail), __ATOMIC_RELEASE);
+	note_ack(q, NTBS_TAIL_ACK(tail));
 	return 1;
 }
 

@@ -39,8 +39,8 @@ void ntbs_msgq_init(struct ntbs_msgq *q, uint32_t generation, uint32_t tx_seq, u
 	memset(q->rx, 0, sizeof(*q->rx));
 	q->tx->tail = q->tx->head = tx_seq;
 	q->tx->generation = q->rx->generation = generation;
-	q->rx->head = q->rx->acked_slots = rx_seq;
-	q->rx->peer_ack = tx_seq;
+	q->rx->head = q->rx->acked_slots = q->rx->crc_seq_ok = rx_seq;
+	q->rx->peer_ack = q->rx->unseen_tail = tx_seq;
 	q->ack_bulk = q->geo.bulk_bytes / 2;
 	if (q->port->whole && q->ack_bulk > 1u << 18)
 		q->ack_bulk = 1u << 18;
@@ -48,11 +48,9 @@ void ntbs_msgq_init(struct ntbs_msgq *q, uint32_t generation, uint32_t tx_seq, u
 		q->long_min = 16384;
 }
 
-/* A count of 16 bits of slots consumed, by way of either a slot or the head word: forward moves only. */
-static void merge_slots(struct ntbs_msgq_tx_shm *tx, uint32_t slots)
+/* @step more slots consumed than we knew, by way of either a slot or the head word: forward moves only. */
+static void merge_slots(struct ntbs_msgq_tx_shm *tx, uint32_t step)
 {
-	uint32_t step = (slots - tx->head) & 0xffff;
-
 	if (step <= tx->tail - tx->head)
 		tx->head += step;
 }
@@ -62,11 +60,11 @@ static void refresh(struct ntbs_msgq *q)
 	struct ntbs_msgq_tx_shm *tx = q->tx;
 	uint64_t word = ntbs_le64_read_acquire(&q->in->head);
 
-	merge_slots(tx, __atomic_load_n(&q->rx->peer_ack, __ATOMIC_ACQUIRE));
+	merge_slots(tx, __atomic_load_n(&q->rx->peer_ack, __ATOMIC_ACQUIRE) - tx->head);
 	if ((word >> 16 & 0xffff) == (tx->generation & 0xffff)) {
 		uint32_t bulk = word >> 32;
 
-		merge_slots(tx, word & 0xffff);
+		merge_slots(tx, (uint16_t)(word - tx->head));
 		if (bulk - tx->bulk_head <= tx->bulk_tail - tx->bulk_head)
 			tx->bulk_head = bulk;
 	}
@@ -74,28 +72,34 @@ static void refresh(struct ntbs_msgq *q)
 		tx->bulk_head = tx->bulk_tail;
 }
 
+/* The receiving side looks at it, without our lock. */
+static void advance_tail(struct ntbs_msgq_tx_shm *tx)
+{
+	__atomic_store_n(&tx->tail, tx->tail + 1, __ATOMIC_RELAXED);
+}
+
 static uint32_t slots_free(const struct ntbs_msgq *q)
 {
 	return q->geo.nr_slots - (q->tx->tail - q->tx->head);
 }
 
-/* ack rides along; a racing reader may move on, then the next message says so. */
+/*
+ * ack rides along; a racing reader may move on, then the next message says so.  It does not count as told: a peer
+ * that waits for credit looks at the head word, and may not read its slots before it has got some.
+ */
 static uint32_t take_ack(struct ntbs_msgq *q)
 {
-	uint32_t ack = __atomic_load_n(&q->rx->head, __ATOMIC_ACQUIRE);
-
-	__atomic_store_n(&q->rx->acked_slots, ack, __ATOMIC_RELAXED);
-	return ack;
+	return __atomic_load_n(&q->rx->head, __ATOMIC_ACQUIRE);
 }
 
 /* Make line 1 (and 0) the slot at the tail.  @line1 is complete but for its last word. */
 static void publish(struct ntbs_msgq *q, struct ntbs_line1_shm *line1, struct ntbs_line0_shm *line0,
-		    uint32_t start, uint32_t end)
+		    uint32_t bulk_crc)
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
 	struct ntbs_slot_shm *slot = &q->out->slot[tx->tail & (q->geo.nr_slots - 1)];
 	uint16_t ack = take_ack(q);
-	uint32_t crc = ntbs_msg_crc(q, tx->generation, tx->tail, ack, line1, line0, out_bulk(q), start, end);
+	uint32_t crc = ntbs_msg_crc(q, tx->generation, tx->tail, ack, line1, line0, bulk_crc);
 
 	line1->tail.v = ntbs_tail_word(tx->tail, ack, crc);
 	if (line0) {
@@ -127,6 +131,14 @@ static inline void copy_small(uint8_t *dst, const uint8_t *src, size_t n)
 	}
 }
 
+/* Bytes of an INLINE message that lie in line 0; the rest, perhaps none, lies in line 1. */
+static uint32_t inline_in0(uint32_t len)
+{
+	if (len <= NTBS_LINE1_DATA)
+		return 0;
+	return len < NTBS_LINE0_DATA ? len : NTBS_LINE0_DATA;
+}
+
 static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
@@ -144,10 +156,12 @@ static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 	}
 	if (!q->port->ops) {
 		if (two) {
-			memcpy(slot->line0.data, src, NTBS_LINE0_DATA);
+			uint32_t in0 = inline_in0(len);
+
+			memcpy(slot->line0.data, src, in0);
 			ntbs_le16_write_release(&slot->line0.stamp, tx->tail);
-			if (len - NTBS_LINE0_DATA <= NTBS_LINE1_DATA)	/* always; the compiler wants to know */
-				copy_small(slot->line1.data, src + NTBS_LINE0_DATA, len - NTBS_LINE0_DATA);
+			if (len - in0 <= NTBS_LINE1_DATA)	/* always; the compiler wants to know */
+				copy_small(slot->line1.data, src + in0, len - in0);
 		} else {
 			copy_small(slot->line1.data, src, len);
 		}
@@ -158,21 +172,21 @@ static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 	} else {
 		alignas(64) struct ntbs_line0_shm line0 = { { 0 }, { 0 } };
 		alignas(64) struct ntbs_line1_shm line1;
-		uint32_t in0 = two ? NTBS_LINE0_DATA : 0;
+		uint32_t in0 = inline_in0(len);
 
 		memset(&line1, 0, sizeof(line1));
 		memcpy(line0.data, src, in0);
 		memcpy(line1.data, src + in0, len - in0);
 		line1.len = len;
 		line1.kind = NTBS_SLOT_INLINE;
-		publish(q, &line1, two ? &line0 : NULL, 0, 0);
+		publish(q, &line1, two ? &line0 : NULL, 0);
 	}
-	tx->tail++;
+	advance_tail(tx);
 	tx->open_bytes = 0;
 	tx->inline_msgs++;
 }
 
-static void send_pointer(struct ntbs_msgq *q, uint8_t kind, uint32_t start, uint32_t end)
+static void send_pointer(struct ntbs_msgq *q, uint8_t kind, uint32_t start, uint32_t end, uint32_t bulk_crc)
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
 	struct ntbs_slot_shm *slot = &q->out->slot[tx->tail & (q->geo.nr_slots - 1)];
@@ -191,15 +205,20 @@ static void send_pointer(struct ntbs_msgq *q, uint8_t kind, uint32_t start, uint
 		line1.bulk.end.v = end;
 		line1.kind = kind;
 		q->port->ops->flush(q->port);	/* R1: bulk bytes before the slot */
-		publish(q, &line1, NULL, start, end);
+		publish(q, &line1, NULL, bulk_crc);
 	}
-	tx->tail++;
+	advance_tail(tx);
 	tx->open_bytes = kind == NTBS_SLOT_OPEN ? end - start : 0;
 }
 
-static void store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, uint32_t len, bool is_long)
+/*
+ * Into the bulk ring; the CRC of what was stored, where there is one.  It is taken of a copy: the program may write
+ * to its buffer meanwhile, and the window cannot be read.
+ */
+static uint32_t store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, uint32_t len, bool is_long)
 {
-	uint8_t *bulk = out_bulk(q);
+	uint8_t *bulk = out_bulk(q), piece[1024];
+	uint32_t crc = ~0u;
 
 	while (len) {
 		uint32_t idx = pos & (q->geo.bulk_bytes - 1);
@@ -208,17 +227,23 @@ static void store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, 
 
 		if (max > len)
 			max = len;
+		if (q->port->ops && max > sizeof(piece))
+			max = sizeof(piece);
 		src = ntbs_iter_run(it, max, &run);
-		if (q->port->ops)
-			q->port->ops->store_bulk(q->port, bulk + idx, src, run);
-		else if (is_long)
+		if (q->port->ops) {
+			memcpy(piece, src, run);
+			crc = ntbs_crc32c(crc, piece, run);
+			q->port->ops->store_bulk(q->port, bulk + idx, piece, run);
+		} else if (is_long) {
 			ntbs_copy_nt(q->port->line_store, bulk + idx, src, run);
-		else
+		} else {
 			memcpy(bulk + idx, src, run);
+		}
 		ntbs_iter_advance(it, run);
 		pos += run;
 		len -= run;
 	}
+	return crc;
 }
 
 /* Bytes that may still go into the bulk ring from @start on. */
@@ -235,7 +260,7 @@ static uint32_t send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlo
 	struct ntbs_msgq_tx_shm *tx = q->tx;
 	bool extend = tx->open_bytes && tx->open_bytes < NTBS_MSGQ_OPEN_MAX &&
 		      (!slots_free(q) || (backlog && tx->open_bytes < q->geo.bulk_bytes / (q->geo.nr_slots / 4)));
-	uint32_t start = tx->bulk_tail, len, room;
+	uint32_t start = tx->bulk_tail, len, room, crc;
 
 	if (!extend) {
 		if (!slots_free(q))
@@ -252,7 +277,7 @@ static uint32_t send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlo
 		len = room;
 	if (!len)
 		return 0;
-	store_bulk(q, it, start, len, is_long);
+	crc = store_bulk(q, it, start, len, is_long);
 	tx->bulk_tail = start + len;
 	if (extend) {
 		struct ntbs_slot_shm *slot = &q->out->slot[(tx->tail - 1) & (q->geo.nr_slots - 1)];
@@ -260,7 +285,7 @@ static uint32_t send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlo
 		tx->open_bytes += len;
 		ntbs_le32_write_release(&slot->line1.bulk.end, tx->bulk_tail);	/* R1, as a stamp */
 	} else {
-		send_pointer(q, backlog && q->port->whole ? NTBS_SLOT_OPEN : NTBS_SLOT_BULK, start, tx->bulk_tail);
+		send_pointer(q, backlog && q->port->whole ? NTBS_SLOT_OPEN : NTBS_SLOT_BULK, start, tx->bulk_tail, crc);
 	}
 	if (is_long)
 		tx->long_msgs++;
@@ -314,9 +339,9 @@ int ntbs_msgq_send_switch(struct ntbs_msgq *q, uint64_t bytes)
 		memset(&line1, 0, sizeof(line1));
 		line1.sw.bytes.v = bytes;
 		line1.kind = NTBS_SLOT_SWITCH;
-		publish(q, &line1, NULL, 0, 0);
+		publish(q, &line1, NULL, 0);
 	}
-	q->tx->tail++;
+	advance_tail(q->tx);
 	q->tx->open_bytes = 0;
 	return 0;
 }
@@ -345,6 +370,35 @@ bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q)
 	return !left || (left == 1 && q->tx->open_bytes && (uint32_t)(word >> 32) == q->tx->bulk_tail);
 }
 
+struct sent {
+	uint8_t kind;
+	uint32_t start, size;
+};
+
+/* A slot of ours as it lies in the outbox, read once: the peer may have written there.  0, or -EINVAL: not ours. */
+static int look_back(const struct ntbs_msgq *q, uint32_t seq, struct sent *sent)
+{
+	const struct ntbs_line1_shm *line1 = &q->out->slot[seq & (q->geo.nr_slots - 1)].line1;
+
+	sent->kind = __atomic_load_n(&line1->kind, __ATOMIC_RELAXED);
+	sent->start = 0;
+	switch (sent->kind) {
+	case NTBS_SLOT_SWITCH:
+		sent->size = 0;
+		return 0;
+	case NTBS_SLOT_INLINE:
+		sent->size = __atomic_load_n(&line1->len, __ATOMIC_RELAXED);
+		return sent->size <= NTBS_INLINE_MAX ? 0 : -EINVAL;
+	case NTBS_SLOT_BULK:
+	case NTBS_SLOT_OPEN:
+		sent->start = ntbs_le32_read(&line1->bulk.start);
+		sent->size = ntbs_le32_read(&line1->bulk.end) - sent->start;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
 /*
  * The outbox is our copy of what the peer has not taken: over shared memory it may be read back.  Slots are walked
  * back from the tail.  What the peer may have scribbled over is bounded like any other input.
@@ -358,38 +412,29 @@ ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t l
 	size_t done = 0;
 
 	while (covered < back) {		/* find the slot that holds the byte */
-		const struct ntbs_line1_shm *line1;
+		struct sent sent;
 
 		if (seq == q->tx->tail - q->geo.nr_slots)
 			return -EINVAL;
-		line1 = &q->out->slot[--seq & (q->geo.nr_slots - 1)].line1;
-		if (line1->kind == NTBS_SLOT_INLINE)
-			covered += line1->len;
-		else if (line1->kind != NTBS_SLOT_SWITCH)
-			covered += ntbs_le32_read(&line1->bulk.end) - ntbs_le32_read(&line1->bulk.start);
+		if (look_back(q, --seq, &sent))
+			return -EINVAL;
+		covered += sent.size;
 	}
 	for (uint64_t skip = covered - back; seq != q->tx->tail && done < len; seq++) {
 		const struct ntbs_slot_shm *slot = &q->out->slot[seq & (q->geo.nr_slots - 1)];
-		uint32_t start, size;
-		uint8_t flat[NTBS_INLINE_MAX + 12];
+		uint8_t flat[NTBS_INLINE_MAX];
+		struct sent sent;
 
-		if (slot->line1.kind == NTBS_SLOT_SWITCH)
-			continue;
-		if (slot->line1.kind == NTBS_SLOT_INLINE) {
-			size = slot->line1.len;
-			if (size > NTBS_INLINE_MAX)
-				return -EINVAL;
-			start = size > NTBS_LINE1_DATA ? NTBS_LINE0_DATA : 0;
-			memcpy(flat, slot->line0.data, start);
-			memcpy(flat + start, slot->line1.data, size - start);
-			start = 0;
-		} else {
-			start = ntbs_le32_read(&slot->line1.bulk.start);
-			size = ntbs_le32_read(&slot->line1.bulk.end) - start;
+		if (look_back(q, seq, &sent))
+			return -EINVAL;
+		if (sent.kind == NTBS_SLOT_INLINE) {
+			uint32_t in0 = inline_in0(sent.size);
+
+			memcpy(flat, slot->line0.data, in0);
+			memcpy(flat + in0, slot->line1.data, sent.size - in0);
 		}
-		for (uint32_t i = skip; i < size && done < len; i++)
-			((uint8_t *)dst)[done++] = slot->line1.kind == NTBS_SLOT_INLINE ? flat[i] :
-										  bulk[(start + i) & mask];
+		for (uint64_t i = skip; i < sent.size && done < len; i++)
+			((uint8_t *)dst)[done++] = sent.kind == NTBS_SLOT_INLINE ? flat[i] : bulk[(sent.start + i) & mask];
 		skip = 0;
 	}
 	return done;

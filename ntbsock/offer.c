@@ -324,6 +324,12 @@ static void prepare_lease(struct ntbs_sock *sk, struct ntbs_chan *c, int lease)
 	uint32_t seq_in = c->leases->lease[lease].next_in, seq_out = c->leases->lease[lease].next_out;
 	struct ntbs_inbox_shm *in = ntbs_chan_inbox(c, lease, true), *out = ntbs_chan_inbox(c, lease, false);
 
+	/* over what the connector of the last generation published and nobody read: it has let go, this is its end */
+	for (uint32_t n = 0; n < c->geo.nr_slots &&
+			     NTBS_TAIL_STAMP(ntbs_le64_read_acquire(&in->slot[seq_in & (c->geo.nr_slots - 1)].line1.tail)) ==
+				     (uint16_t)seq_in;
+	     n++)
+		seq_in++;
 	shm->chan = c->id;
 	shm->lease = lease;
 	shm->generation = gen;
@@ -335,6 +341,8 @@ static void prepare_lease(struct ntbs_sock *sk, struct ntbs_chan *c, int lease)
 		ntbs_le32_write(&box->abi, NTBS_INBOX_ABI);
 		ntbs_le32_write(&box->epoch, 0);
 		ntbs_le32_write(&box->first_seq, i ? seq_out : seq_in);
+		/* what each side has consumed of the other at the start: all before the first */
+		ntbs_le64_write(&box->head, ntbs_head_word(i ? seq_in : seq_out, 0, gen));
 		ntbs_le32_write_release(&box->generation, gen);
 	}
 	fill_queue(sk, c);

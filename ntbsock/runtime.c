@@ -356,9 +356,12 @@ void ntbs_chan_release(struct ntbs_sock *sk)
 		return;
 	if (c->acceptor) {
 		ntbs_lock(&c->leases->lock);
-		/* whatever was published has a stamp below these */
+		/*
+		 * The next generation goes on where this one ends, so that every slot is written once a lap: a slot left out
+		 * for 2^16 messages would show an old stamp as a new one.
+		 */
 		c->leases->lease[lease].next_out = sk->shm->tx.mq.tail;
-		c->leases->lease[lease].next_in = sk->shm->rx.mq.head + c->geo.nr_slots;
+		c->leases->lease[lease].next_in = sk->shm->rx.mq.head;
 		c->leases->lease[lease].busy = 2;
 		ntbs_unlock(&c->leases->lock);
 	} else {

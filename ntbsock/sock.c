@@ -102,6 +102,21 @@ static int take_entry(struct chunk *c, uint32_t serial)
 	return -1;
 }
 
+/*
+ * The entry is ours, but for the word that says so and for the locks: the service thread may be looking at the object
+ * without a reference, and leaves it when it finds under the lock that there is nothing for it.
+ */
+static void clear(struct ntbs_sock_shm *shm)
+{
+#define ZERO(from, to) memset(&shm->from, 0, (char *)&shm->to - (char *)&shm->from)
+	memset((char *)&shm->conn + sizeof(shm->conn.used), 0, sizeof(shm->conn) - sizeof(shm->conn.used));
+	ZERO(flags, arm);
+	ZERO(arm_count, tx);
+	memset((char *)&shm->tx + sizeof(shm->tx.lock), 0, sizeof(shm->tx) - sizeof(shm->tx.lock));
+	memset((char *)&shm->rx + sizeof(shm->rx.lock), 0, sizeof(shm->rx) - sizeof(shm->rx.lock));
+#undef ZERO
+}
+
 struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 {
 	uint32_t serial = (atomic_fetch_add(&next_serial, 1) + 1) | 1, n;
@@ -125,8 +140,7 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 	ntbs_unlock(&pool_lock);
 	if (!sk)
 		return NULL;
-	/* the entry is ours, but for the word that says so */
-	memset((char *)sk->shm + sizeof(sk->shm->conn.used), 0, sizeof(*sk->shm) - sizeof(sk->shm->conn.used));
+	clear(sk->shm);
 	clock_gettime(CLOCK_REALTIME_COARSE, &now);
 	sk->shm->conn.since_s = now.tv_sec;
 	ntbs_le32_write(&sk->shm->conn.pid, ntbs_sys0(SYS_getpid));
@@ -245,12 +259,14 @@ void ntbs_sock_free(struct ntbs_sock *sk)
 	struct ntbs_sock_shm *shm = sk->shm;
 
 	/* whoever looked it up without a reference is let out first: he finds another serial under the lock */
+	ntbs_lock(&shm->ctl);
 	ntbs_lock(&shm->tx.lock);
 	ntbs_lock(&shm->rx.lock);
 	ntbs_stats_account(sk);
 	sk->serial = 0;
 	ntbs_unlock(&shm->rx.lock);
 	ntbs_unlock(&shm->tx.lock);
+	ntbs_unlock(&shm->ctl);
 	if (atomic_load(&shm->holders) <= 0) {
 		if (sk->chan || shm->chan)
 			ntbs_chan_release(sk);

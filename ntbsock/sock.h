@@ -161,7 +161,9 @@ ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg
 
 /* ---- stream (stream_tx.c, stream_rx.c): one try, lock held, no waiting ---- */
 ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, bool may_wait);
-ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, bool *acked);
+/* @limit: most bytes to take from TCP while no switch has been seen - what was there before the look for one, so that
+ * bytes of a later return to TCP are not taken for older ones. */
+ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, size_t limit, bool *acked);
 /* Our direction moves to the ring, if it can: tx lock held. */
 void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd);
 /* Our direction moves to TCP at the tail: tx lock held, state RING. */

@@ -184,6 +184,7 @@ static ssize_t enter(struct ntbs_sock *sk, int fd)
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	size_t len, sum = 0, target;
+	bool rechecked = false;
 	struct ntbs_iter it;
 	uint64_t until = 0;
 	ssize_t n;
@@ -201,7 +202,10 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	target = flags & MSG_WAITALL ? len : sk->shm->rcvlowat < len ? sk->shm->rcvlowat : len;
 	for (;;) {
 		bool acked = false;
+		int on_tcp = INT_MAX;
 
+		if (__builtin_expect(sk->shm->rx.state == NTBS_DIR_TCP, 0))
+			ntbs_shadow_inq(fd, &on_tcp);
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			ntbs_offer_step(sk, fd);
 		ntbs_lock(&sk->shm->rx.lock);
@@ -209,7 +213,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			ntbs_unlock(&sk->shm->rx.lock);
 			return sum ? (ssize_t)sum : -ENTBS_STALE;
 		}
-		n = ntbs_stream_recv(sk, fd, &it, flags, &acked);
+		n = ntbs_stream_recv(sk, fd, &it, flags, on_tcp, &acked);
 		ntbs_unlock(&sk->shm->rx.lock);
 		if (acked)
 			ntbs_mbox_poke(sk);
@@ -220,7 +224,15 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			if (sum >= target || !it.left)
 				return sum;
 		} else if (n != -EAGAIN) {
+			/* an end that TCP shows while nobody had claimed: a claim and its bytes are older than the end */
+			if (!sum && ntbs_sock_stage(sk) == NTBS_OFFER && !rechecked) {
+				rechecked = true;
+				continue;
+			}
 			return sum ? (ssize_t)sum : n;
+		} else if (ntbs_sock_stage(sk) == NTBS_LIVE && sk->shm->rx.state == NTBS_DIR_TCP &&
+			   ntbs_msgq_readable(&sk->q)) {
+			continue;	/* the switch has just come */
 		}
 		if ((flags & MSG_DONTWAIT) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK)) {
 			if (n > 0 && !(flags & MSG_PEEK))

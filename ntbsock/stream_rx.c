@@ -158,7 +158,7 @@ static ssize_t recv_ring(struct ntbs_sock *sk, struct ntbs_iter *it, int flags, 
 	return n;
 }
 
-ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, bool *acked)
+ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, size_t limit, bool *acked)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 	const int kflags = flags & (MSG_PEEK | MSG_TRUNC);
@@ -167,6 +167,8 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 
 	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_RESET, 0))
 		return -ECONNRESET;
+	if (rx->state == NTBS_DIR_BACK)
+		limit = it->left;
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx->state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q))) {
 		ret = ntbs_stream_rx_look(sk, fd);
 		if (ret)
@@ -207,10 +209,19 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			return ret;
 		if (rx->state == NTBS_DIR_RING)
 			return stream_end(sk, fd, false);
+		limit = it->left;	/* BACK: TCP from here on */
 	}
-	n = ntbs_shadow_recv(fd, it, it->left, kflags);
+	if (!limit) {			/* nothing was there when the look for a switch began */
+		n = ntbs_shadow_end(fd);
+		n = n > 0 ? -EAGAIN : n;
+	} else {
+		n = ntbs_shadow_recv(fd, it, limit, kflags);
+	}
 	if (n > 0 && !(flags & MSG_PEEK))
 		count(sk, n, false);
+	if (n <= 0 && n != -EAGAIN && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE &&
+	    ntbs_msgq_readable(&sk->q))
+		return -EAGAIN;		/* the end came between our look and TCP's: the ring's bytes are older */
 	return n;
 }
 

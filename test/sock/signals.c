@@ -4,11 +4,12 @@
  *
  * ring: yes
  */
+#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include "sock.h"
 
-static volatile sig_atomic_t hits;
+static atomic_int hits;
 static pthread_t main_thread;
 
 static void on_signal(int sig)
@@ -130,7 +131,7 @@ static void interrupted(struct peer *p, int fd)
 }
 
 /* A storm of handled signals while a stream passes: not a byte lost or twice. */
-static volatile sig_atomic_t stop;
+static atomic_int stop;
 
 static void *storm(void *arg)
 {

@@ -60,7 +60,8 @@ def test(rig):
     c.wait(60)
     s.wait(60)
     check(sha(rig.path("b")) == h, "broker killed: the file differs")
-    rig.share("from-file", what="transfer during which the broker was killed")
+    # what it had sent before the other side had claimed is TCP's
+    rig.share("from-file", least=0.97, what="transfer during which the broker was killed")
     if not PLAIN:
         # preloaded without "run", which would start another broker: both find nobody
         port = free_port()
