@@ -3,7 +3,9 @@
 # What a packager sets
 PREFIX  ?= /usr/local
 DESTDIR ?=
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 CFLAGS  ?= -O2 -g
 SAN     ?=
 WERROR  ?=

@@ -6,9 +6,10 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "sys.h"
 
 #define LOG_LINES_PER_SECOND 8
 
@@ -53,7 +54,6 @@ void ntbs_log(int level, const char *fmt, ...)
 	if (n > (int)sizeof(line) - 2)
 		n = sizeof(line) - 2;
 	line[n++] = '\n';
-	if (syscall(SYS_write, STDERR_FILENO, line, n) < 0)
-		errno = saved;
+	ntbs_sys3(SYS_write, STDERR_FILENO, line, n);
 	errno = saved;
 }

@@ -7,9 +7,7 @@
  */
 #include "port.h"
 
-#include <errno.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include "sys.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -125,9 +123,7 @@ void ntbs_port_attach(struct ntbs_port *port, const struct ntbs_port_ops *ops, e
 void ntbs_bell_ring(int bell_fd)
 {
 	static const uint64_t one = 1;
-	int saved = errno;
 
 	/* EAGAIN: the counter is at its limit, so it is readable and every edge-triggered watcher has its event. */
-	if (syscall(SYS_write, bell_fd, &one, sizeof(one)) < 0)
-		errno = saved;
+	ntbs_sys3(SYS_write, bell_fd, &one, sizeof(one));
 }

@@ -219,7 +219,8 @@ static bool array_add(struct ntbs_ep *ep, struct ntbs_epm *m)
 
 		if (!bigger)
 			return false;
-		memcpy(bigger, ep->member, ep->nr * sizeof(*bigger));
+		if (ep->nr)
+			memcpy(bigger, ep->member, ep->nr * sizeof(*bigger));
 		ep->member = bigger;	/* the old one stays mapped: somebody may be reading it */
 		ep->size = size;
 	}

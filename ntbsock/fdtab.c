@@ -102,7 +102,6 @@ int ntbs_fd_hide(int fd)
 	ntbs_sys1(SYS_close, fd);
 	if (high < 0)
 		return high;
-	ntbs_file_hidden.kind = 0;
 	ntbs_fdtab_set(high, &ntbs_file_hidden, &old, &last);
 	return high;
 }

@@ -35,7 +35,7 @@
 #define SO_NETNS_COOKIE 71
 #endif
 
-#define UNCLAIMED_CALLS 32	/* answers that came by TCP while nobody claimed: there is no library at the other end */
+#define UNCLAIMED_CALLS 1024	/* answers that came by TCP while nobody claimed: there is no library at the other end */
 #define CONFIRM_WAIT_NS 1000000000ull
 #define REMOTE_LOOKS 64		/* an offer from another host may come later than its first bytes */
 

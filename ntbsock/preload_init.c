@@ -102,8 +102,8 @@ void ntbs_at_exit(void)
 
 	if (!ntbs_on || ntbs_fdtab_foreign() || atomic_exchange(&once, 1))
 		return;
-	ntbs_stats_write();
 	ntbs_sock_for_each(close_one, NULL);
+	ntbs_stats_write();
 }
 
 /* Runs after the program's atexit handlers and other libraries' destructors of higher priority. */

@@ -20,12 +20,14 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "conf.h"
 #include "epoll.h"
 #include "fdtab.h"
 #include "mbox.h"
 #include "offer.h"
 #include "runtime.h"
 #include "service.h"
+#include "shadow.h"
 #include "stats.h"
 #include "sys.h"
 
@@ -226,6 +228,17 @@ static void state_end(struct ntbs_sock *sk, int fd)
 	}
 }
 
+/* What went by on plain TCP nobody has counted: the kernel has. */
+static void count_plain(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_shadow_info info;
+
+	if (!sk->shm->conn.tuple.rport || ntbs_shadow_info(fd, &info))
+		return;
+	sk->tx.tcp_bytes = info.bytes_acked - (info.bytes_acked && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTED));
+	sk->rx.tcp_bytes = info.bytes_received;
+}
+
 void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 {
 	bool last = atomic_fetch_sub(&sk->shm->holders, 1) == 1;
@@ -240,6 +253,8 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
 		state_end(sk, fd);
+	else if (ntbs_conf.stats[0])
+		count_plain(sk, fd);
 }
 
 void ntbs_sock_get(struct ntbs_sock *sk)

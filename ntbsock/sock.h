@@ -80,7 +80,7 @@ struct ntbs_sock_shm {
 	uint32_t entry, board_uid;
 	uint64_t offer_word;
 	uint32_t offer_calls;			/* calls that moved bytes while nobody claimed */
-	uint32_t claim_asked;			/* accepting side: 1 claimed, not confirmed */
+	_Atomic uint32_t claim_asked;		/* accepting side: 1 claimed, not confirmed */
 	struct ntbs_lock arm;
 	uint32_t arm_count;
 	_Atomic uint32_t sleepers;		/* on the futex */

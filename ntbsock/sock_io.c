@@ -184,7 +184,7 @@ static ssize_t enter(struct ntbs_sock *sk, int fd)
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	size_t len, sum = 0, target;
-	bool rechecked = false;
+	ssize_t held = 1;
 	struct ntbs_iter it;
 	uint64_t until = 0;
 	ssize_t n;
@@ -225,11 +225,11 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 				return sum;
 		} else if (n != -EAGAIN) {
 			/* an end that TCP shows while nobody had claimed: a claim and its bytes are older than the end */
-			if (!sum && ntbs_sock_stage(sk) == NTBS_OFFER && !rechecked) {
-				rechecked = true;
+			if (!sum && ntbs_sock_stage(sk) == NTBS_OFFER && held == 1) {
+				held = n;	/* an error is shown once */
 				continue;
 			}
-			return sum ? (ssize_t)sum : n;
+			return sum ? (ssize_t)sum : held < 0 ? held : n;
 		} else if (ntbs_sock_stage(sk) == NTBS_LIVE && sk->shm->rx.state == NTBS_DIR_TCP &&
 			   ntbs_msgq_readable(&sk->q)) {
 			continue;	/* the switch has just come */

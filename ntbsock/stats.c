@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "conf.h"
 #include "log.h"
@@ -120,10 +121,14 @@ void ntbs_stats_write(void)
 	struct totals t;
 	struct text out = { .len = 0 };
 	char path[300];
+	struct rlimit lim;
 	long fd = 2;
 	bool first = true;
 
 	if (!ntbs_conf.stats[0] || atomic_exchange(&written, 1))
+		return;
+	/* a sandbox that forbids files (sshd's) must not make us the reason of a SIGXFSZ */
+	if (ntbs_sys4(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &lim) || lim.rlim_cur < sizeof(out.buf))
 		return;
 	t = gone;
 	ntbs_sock_for_each(each, &t);

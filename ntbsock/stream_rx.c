@@ -211,15 +211,19 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			return stream_end(sk, fd, false);
 		limit = it->left;	/* BACK: TCP from here on */
 	}
-	if (!limit) {			/* nothing was there when the look for a switch began */
+	if (!limit) {			/* nothing was there when the look for a switch began, or an urgent mark is next */
 		n = ntbs_shadow_end(fd);
-		n = n > 0 ? -EAGAIN : n;
+		if (n > 0) {
+			if (rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_msgq_readable(&sk->q))
+				return -EAGAIN;
+			n = ntbs_shadow_recv(fd, it, 1, kflags);	/* the byte that was there before this look */
+		}
 	} else {
 		n = ntbs_shadow_recv(fd, it, limit, kflags);
 	}
 	if (n > 0 && !(flags & MSG_PEEK))
 		count(sk, n, false);
-	if (n <= 0 && n != -EAGAIN && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE &&
+	if (n == 0 && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE &&
 	    ntbs_msgq_readable(&sk->q))
 		return -EAGAIN;		/* the end came between our look and TCP's: the ring's bytes are older */
 	return n;
