@@ -260,14 +260,20 @@ static bool chan_busy(struct ntbs_chan *c)
 	return ntbs_chan_in_use(c);
 }
 
+static void step_connecting(struct ntbs_sock *sk, void *arg)
+{
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->conn.accepted && sk->file.fds > 0)
+		ntbs_offer_step(sk, sk->fd);
+}
+
 /* The peer's process has left.  Its channels serve what is still open on them and then go. */
 static void peer_gone(uint32_t proc)
 {
-	struct cds_list_head dead;
 	struct ntbs_chan *c, *nc;
 	struct ntbs_peer *p, *np;
 
-	CDS_INIT_LIST_HEAD(&dead);
+	/* what it had claimed and we have not noticed yet becomes ours first: its bytes may lie there.  It claims no more. */
+	ntbs_sock_for_each(step_connecting, NULL);
 	cds_list_for_each_entry(p, &ntbs_rt.peers, node)
 		if (p->proc == proc)
 			p->gone = true;

@@ -93,6 +93,9 @@ static void set_live(struct ntbs_sock *sk)
 	sk->shm->conn.chan = sk->shm->chan;
 	sk->shm->conn.lease = sk->shm->lease;
 	atomic_store_explicit(&sk->shm->stage, NTBS_LIVE, memory_order_release);
+	/* shut before it was claimed: shutdown() sets the flag before it looks at the stage, so one of us states it */
+	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)
+		ntbs_stream_state_final(sk);
 	ntbs_epoll_sock_live(sk);
 }
 

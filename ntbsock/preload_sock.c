@@ -152,9 +152,9 @@ NTBS_EXPORT int shutdown(int fd, int how)
 		return LIBC(shutdown)(fd, how);
 	if (how == SHUT_WR || how == SHUT_RDWR) {
 		ntbs_lock(&sk->shm->tx.lock);
-		if (ntbs_sock_stage(sk) == NTBS_LIVE && sk->shm->tx.state == NTBS_DIR_RING)	/* before the FIN */
-			ntbs_window_store64(sk->q.port, &sk->q.out->final, sk->shm->tx.pos + 1);
 		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_WR);
+		if (ntbs_sock_stage(sk) == NTBS_LIVE)
+			ntbs_stream_state_final(sk);	/* before the FIN */
 		ret = LIBC(shutdown)(fd, how);
 		ntbs_unlock(&sk->shm->tx.lock);
 	} else {

@@ -214,8 +214,7 @@ static void state_end(struct ntbs_sock *sk, int fd)
 			unread = ntbs_msgq_avail(&sk->q) > 0;
 		}
 	}
-	if (sk->shm->tx.state == NTBS_DIR_RING)
-		ntbs_window_store64(sk->q.port, &sk->q.out->final, sk->shm->tx.pos + 1);
+	ntbs_stream_state_final(sk);
 	reset |= unread;
 	ntbs_le32_write_release(&sk->q.out->rstate, reset ? NTBS_R_RESET : NTBS_R_CLOSED);
 	ntbs_unlock(&sk->shm->rx.lock);

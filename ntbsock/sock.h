@@ -166,6 +166,8 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, size_t limit, bool *acked);
 /* Our direction moves to the ring, if it can: tx lock held. */
 void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd);
+/* Say where what we send ends: tx lock held, before the kernel's FIN. */
+void ntbs_stream_state_final(struct ntbs_sock *sk);
 /* Our direction moves to TCP at the tail: tx lock held, state RING. */
 void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /* The peer has asked for TCP from position @from on: tx lock held.  Return 0, or -EAGAIN: bytes are left to replay. */

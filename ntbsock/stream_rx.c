@@ -73,6 +73,13 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 	return 0;
 }
 
+/* FIN without a stated end: the peer was killed.  TCP resets if it left bytes of ours unread. */
+static bool died_unread(const struct ntbs_sock *sk)
+{
+	return !ntbs_le64_read_acquire(&sk->q.in->final) && !ntbs_le32_read_acquire(&sk->q.in->rstate) &&
+	       sk->shm->tx.state == NTBS_DIR_RING && !ntbs_msgq_peer_had_all(&sk->q);
+}
+
 /* The ring is empty: has the stream ended?  -EAGAIN no, 0 end of file, -errno. */
 static int stream_end(struct ntbs_sock *sk, int fd, bool ask)
 {
@@ -103,10 +110,7 @@ static int stream_end(struct ntbs_sock *sk, int fd, bool ask)
 		return -EAGAIN;		/* bytes after W: Q is on its way */
 	if (final && ntbs_le64_read_acquire(&sk->q.in->final) != rx->pos + 1)
 		return corrupt(sk, "TCP has ended and bytes of the ring are missing");
-	/* FIN without a stated end: the peer was killed.  TCP resets if it left bytes of ours unread. */
-	if (!final && !rstate && sk->shm->tx.state == NTBS_DIR_RING && !ntbs_msgq_peer_had_all(&sk->q))
-		return -ECONNRESET;
-	return 0;
+	return died_unread(sk) ? -ECONNRESET : 0;
 }
 
 static void count(struct ntbs_sock *sk, ssize_t n, bool ring)
@@ -226,6 +230,8 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	if (n == 0 && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE &&
 	    ntbs_msgq_readable(&sk->q))
 		return -EAGAIN;		/* the end came between our look and TCP's: the ring's bytes are older */
+	if (n == 0 && ntbs_sock_stage(sk) == NTBS_LIVE && died_unread(sk))
+		return -ECONNRESET;
 	return n;
 }
 

@@ -52,6 +52,12 @@ void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		state_q(sk, sk->shm->tx.pos, why);
 }
 
+void ntbs_stream_state_final(struct ntbs_sock *sk)
+{
+	ntbs_window_store64(sk->q.port, &sk->q.out->final,
+			    sk->shm->tx.state == NTBS_DIR_RING ? sk->shm->tx.pos + 1 : NTBS_POS_ON_TCP);
+}
+
 int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 {
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;

@@ -92,6 +92,7 @@ static_assert(sizeof(struct ntbs_slot_shm) == 128, "inbox ABI 1");
 
 /* A 64-bit position word says "not stated" with 0 and position p with p + 1. */
 #define NTBS_POS_NONE 0
+#define NTBS_POS_ON_TCP UINT64_MAX	/* final: the direction ended on TCP, where its FIN says the rest */
 
 /* armed: bits 0-15 mboxes of the peer that want a bell, bit 16 somebody waits on @wake, bits 32-63 arm count */
 #define NTBS_ARMED_MBOX(word) ((uint16_t)(word))
