@@ -569,12 +569,13 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	return ev;
 }
 
-static bool report(struct ntbs_epm *m, struct epoll_event *out)
+static bool report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *out)
 {
-	uint32_t ev = evaluate(m, true);
+	uint32_t ev = m->told == ep->turn ? 0 : evaluate(m, true);
 
 	if (!ev)
 		return false;
+	m->told = ep->turn;
 	out->events = ev;
 	out->data = m->data;
 	return true;
@@ -596,7 +597,7 @@ static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max)
 
 		if (!m || !in_set(m, ep))
 			continue;
-		if (report(m, &out[n])) {
+		if (report(ep, m, &out[n])) {
 			m->idle_turns = 0;
 			n++;
 		} else if (++m->idle_turns > COLD_AFTER && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE &&
@@ -620,12 +621,12 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, bool 
 
 		if (!m || m->hot || !in_set(m, ep) || !is_ours(m) || !was_rung(m))
 			continue;
-		if (report(m, &out[n])) {
+		if (report(ep, m, &out[n])) {
 			n++;
 			warm(ep, m);
 		} else if (m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE) {
 			arm(m);		/* rung for something else (credit): armed again, and looked at again */
-			if (report(m, &out[n])) {
+			if (report(ep, m, &out[n])) {
 				n++;
 				warm(ep, m);
 			}
@@ -638,7 +639,10 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, bool 
 static int look(struct ntbs_ep *ep, struct epoll_event *out, int max)
 {
 	bool rung = atomic_exchange(&ep->rung, 0);
-	int n = look_hot(ep, out, max);
+	int n;
+
+	ep->turn++;
+	n = look_hot(ep, out, max);
 
 	if (n < max && (rung || ep->nr > NTBS_EP_HOT / 2))
 		n += look_cold(ep, out + n, max - n, rung);

@@ -40,6 +40,7 @@ struct ntbs_epm {
 	_Atomic uint32_t watched_live;	/* the kernel's registration is the shadow's */
 	uint32_t wake_seen;		/* cold: in->wake when it was armed */
 	uint32_t idle_turns;
+	uint32_t told;			/* turn of the set in which it was reported: once a turn, hot or cold */
 	_Atomic uint64_t rx_mark;	/* EPOLLET: what has been reported */
 	_Atomic uint64_t tx_mark;
 	_Atomic uint32_t end_mark;
@@ -56,6 +57,7 @@ struct ntbs_ep {
 	_Atomic uint32_t nr_ours;	/* members ever in stage OFFER or LIVE, or nested: 0 means the kernel suffices */
 	struct ntbs_epm *_Atomic hot[NTBS_EP_HOT];
 	uint32_t hot_hand, rotor;
+	uint32_t turn;			/* counts looks */
 	_Atomic uint32_t mbox_in;
 	_Atomic uint32_t rung;		/* the mbox was rung: look at the cold ones */
 	uint64_t asked_ns;		/* when the kernel was last asked */
