@@ -23,6 +23,7 @@
 #include <unistd.h>
 #include "broker.h"
 #include "client.h"
+#include "hold.h"
 #include "log.h"
 #include "loop.h"
 #include "memory.h"
@@ -257,7 +258,7 @@ static void tick(void)
 	}
 	if (!ntbs_broker.is_private)
 		return;
-	if (ntbs_broker.nr_clients)
+	if (ntbs_broker.nr_clients || ntbs_hold_nr())
 		idle_since_ms = now;
 	/* Somebody in the backlog has found us: stay. */
 	if (now - idle_since_ms >= ntbs_options.idle_ms && !accept_clients()) {
@@ -324,6 +325,7 @@ int main(int argc, char **argv)
 	spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	ret = serve();
 	ntbs_clients_close();
+	ntbs_hold_close();
 	ntbs_peer_close();
 	ntbs_loop_remove(&listener);
 	ntbs_loop_remove(&signals);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "broker.h"
 #include "client.h"
+#include "hold.h"
 #include "log.h"
 #include "peer.h"
 
@@ -35,6 +36,8 @@ void ntbs_show_status(struct ntbs_client *c, const void *packet, int *fds)
 		.clients_closed_for_error = ntbs_broker.clients_closed_for_error,
 	};
 
+	if (ntbs_broker.is_private)
+		ntbs_hold_process(c->pid);
 	snprintf(msg.run_dir, sizeof(msg.run_dir), "%s", ntbs_broker.run_dir);
 	snprintf(msg.config_dir, sizeof(msg.config_dir), "%s", ntbs_broker.config_dir);
 	ntbs_client_send(c, &msg, NTBS_MSG_STATUS_REPLY, sizeof(msg), NULL, 0);

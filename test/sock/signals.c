@@ -153,6 +153,8 @@ static void stormy(struct peer *p, int fd)
 	handler(0);
 	stop = 0;
 	pthread_create(&t, NULL, storm, NULL);
+	while (!hits)		/* it blows before the first byte */
+		usleep(10);
 	s_order(p, (struct s_msg){ .order = S_SEND, .stream = 1, .len = 2000000 });
 	s_recv_stream(fd, 1, 0, 2000000);
 	s_order(p, (struct s_msg){ .order = S_RECV, .stream = 2, .len = 2000000 });
