@@ -362,10 +362,10 @@ static bool handle(struct packet *p)
 	}
 }
 
-bool ntbs_broker_receive(void)
+int ntbs_broker_receive(void)
 {
 	struct packet p;
-	int ret;
+	int ret, nr = 0;
 
 	ntbs_lock(&ntbs_rt.lock);
 	while (ntbs_rt.broker >= 0 && (ret = receive(ntbs_rt.broker, &p)) != 0) {
@@ -381,11 +381,12 @@ bool ntbs_broker_receive(void)
 			__atomic_store_n(&ntbs_rt.broker, -1, __ATOMIC_RELEASE);
 			ntbs_fd_unhide_close(fd);
 			ntbs_unlock(&ntbs_rt.lock);
-			return false;
+			return -EPIPE;
 		}
+		nr++;
 	}
 	ntbs_unlock(&ntbs_rt.lock);
-	return ntbs_rt.broker >= 0;
+	return nr;
 }
 
 bool ntbs_broker_await_bells(struct ntbs_chan *c)
@@ -402,30 +403,37 @@ bool ntbs_broker_await_bells(struct ntbs_chan *c)
 		if (n == -EINTR)
 			continue;
 		/* the service thread may be quicker: then there is nothing left to take, and we look again */
-		if (n <= 0 || !ntbs_broker_receive())
+		if (n <= 0 || ntbs_broker_receive() < 0)
 			return __atomic_load_n(&c->peer, __ATOMIC_ACQUIRE) != NULL;
 	}
 	return true;
 }
 
-/* WELCOME is the first packet; a broker that does not answer in time is as none. */
-static bool welcome(int sock)
+/* The next packet of the greeting; a broker that does not answer in time is as none. */
+static bool await_packet(int sock, struct timespec *wait, struct packet *p)
 {
 	struct pollfd pfd = { .fd = sock, .events = POLLIN };
-	struct timespec wait = { 0, HELLO_WAIT_MS * 1000000l };
-	const struct ntbs_msg_welcome *w;
-	struct packet p;
-	size_t size;
-	int ret;
 	long n;
 
 	do
-		n = ntbs_sys5(SYS_ppoll, &pfd, 1, &wait, NULL, 0);
+		n = ntbs_sys5(SYS_ppoll, &pfd, 1, wait, NULL, 0);
 	while (n == -EINTR);	/* the kernel has counted the time down */
 	if (n == 0)
 		ntbs_stats_timer_ran_out();
-	ret = n > 0 ? receive(sock, &p) : -1;
-	if (ret <= 0)
+	return n > 0 && receive(sock, p) > 0;
+}
+
+/* WELCOME is the first packet, the boards of other users follow: with them every offer that is older can be found. */
+static bool welcome(int sock)
+{
+	struct timespec wait = { 0, HELLO_WAIT_MS * 1000000l };
+	const struct ntbs_msg_welcome *w;
+	uint32_t boards = 0;
+	struct packet p;
+	bool ok = false;
+	size_t size;
+
+	if (!await_packet(sock, &wait, &p))
 		return false;
 	w = (const struct ntbs_msg_welcome *)p.raw;
 	if (p.h.type != NTBS_MSG_WELCOME || !shape(&p, sizeof(*w), 2))
@@ -445,9 +453,18 @@ static bool welcome(int sock)
 	ntbs_rt.proc = w->proc;
 	ntbs_rt.node = w->node;
 	ntbs_rt.uid = w->uid;
+	boards = w->boards;
+	ok = ntbs_rt.board != NULL;
 out:
 	close_fds(&p);
-	return ntbs_rt.board != NULL;
+	for (; ok && boards; boards--) {
+		ok = await_packet(sock, &wait, &p);
+		if (ok) {
+			ok = p.h.type == NTBS_MSG_BOARD && handle(&p);
+			close_fds(&p);
+		}
+	}
+	return ok;
 }
 
 /* Boards of a broker that has gone: nobody looks there any more.  They stay mapped for who still reads them. */

@@ -38,6 +38,7 @@
 #define UNCLAIMED_CALLS 1024	/* answers that came by TCP while nobody claimed: there is no library at the other end */
 #define CONFIRM_WAIT_NS 1000000000ull
 #define REMOTE_LOOKS 64		/* an offer from another host may come later than its first bytes */
+#define FORKED_LOOKS 256	/* a process that has accepted for its child closes its own descriptor soon */
 
 static bool addr16(const struct sockaddr_storage *ss, uint8_t *a, uint16_t *port)
 {
@@ -459,6 +460,17 @@ static bool claim(struct ntbs_sock *sk, int fd)
 	return true;
 }
 
+static bool try_claim(struct ntbs_sock *sk, int fd)
+{
+	bool done = true;
+
+	ntbs_lock(&sk->shm->ctl);
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked)
+		done = claim(sk, fd);
+	ntbs_unlock(&sk->shm->ctl);
+	return done;
+}
+
 static void acceptor_step(struct ntbs_sock *sk, int fd)
 {
 	if (sk->shm->claim_asked) {
@@ -470,12 +482,14 @@ static void acceptor_step(struct ntbs_sock *sk, int fd)
 		ntbs_unlock(&sk->shm->ctl);
 		return;
 	}
-	if (atomic_load(&sk->shm->holders) != 1 || ntbs_rt.broker < 0)
+	/* a fork child has no connection to the broker of its own before it needs one */
+	if (atomic_load(&sk->shm->holders) != 1 || !ntbs_runtime_ready())
 		return;
-	ntbs_lock(&sk->shm->ctl);
-	if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked)
-		claim(sk, fd);
-	ntbs_unlock(&sk->shm->ctl);
+	/* the offer may lie in a board of which the broker has told us and we have not listened */
+	if (!try_claim(sk, fd)) {
+		ntbs_service_take_news();
+		try_claim(sk, fd);
+	}
 }
 
 void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
@@ -518,8 +532,14 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
 		if (sk->shm->claim_asked)
 			return;
 		acceptor_step(sk, fd);
-		if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked && --sk->shm->offer_calls == 0)
-			ntbs_sock_plain(sk, atomic_load(&sk->shm->holders) == 1 ? NTBS_WHY_NO_OFFER : NTBS_WHY_FORKED);
+		if (ntbs_sock_stage(sk) != NTBS_OFFER || sk->shm->claim_asked)
+			return;
+		if (atomic_load(&sk->shm->holders) != 1) {
+			if (++sk->shm->offer_forked == FORKED_LOOKS)
+				ntbs_sock_plain(sk, NTBS_WHY_FORKED);
+		} else if (--sk->shm->offer_calls == 0) {
+			ntbs_sock_plain(sk, NTBS_WHY_NO_OFFER);
+		}
 	} else if (++sk->shm->offer_calls == UNCLAIMED_CALLS) {
 		ntbs_offer_withdraw(sk, NTBS_WHY_UNCLAIMED);
 	}

@@ -70,6 +70,7 @@ NTBS_EXPORT int listen(int fd, int backlog)
 	if (!ret && sk) {
 		ntbs_sock_set_flag(sk, NTBS_SK_LISTEN);
 		ntbs_sock_plain(sk, NTBS_WHY_NOT_USED);
+		ntbs_runtime_ready();	/* now, and not when the first client already sends */
 	}
 	errno = saved;
 	return ret;

@@ -82,8 +82,9 @@ void ntbs_runtime_init(void);
 
 /* One packet to the broker, with descriptors; takes the runtime's lock.  False: the broker is gone. */
 bool ntbs_broker_send(const void *msg, size_t len, const int *fds, int nr_fds);
-/* Take what the broker has sent; service thread.  False: it has gone. */
-bool ntbs_broker_receive(void);
+/* Take what the broker has sent; what another thread has taken has its effect too when this returns.  Return: how many
+ * messages, -EPIPE the broker has just gone. */
+int ntbs_broker_receive(void);
 
 /* Wait for the bells of the other end of a channel that we have just opened.  False: they do not come. */
 bool ntbs_broker_await_bells(struct ntbs_chan *c);

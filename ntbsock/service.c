@@ -83,13 +83,17 @@ static void answer(struct ntbs_sock *sk, void *arg)
 
 static void step(struct ntbs_sock *sk, void *arg)
 {
-	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0)
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0 && !sk->shm->conn.accepted)
 		ntbs_offer_step(sk, sk->fd);
 }
 
-static void on_broker(void)
+void ntbs_service_take_news(void)
 {
-	if (!ntbs_broker_receive())
+	int nr = ntbs_broker_receive();
+
+	if (!nr)
+		return;
+	if (nr < 0)
 		ntbs_log(NTBS_LOG_INFO, "the broker has gone; new connections stay on TCP until it is back");
 	/* a channel may have come for which somebody waits; sleepers on our mbox look for themselves */
 	ntbs_sock_for_each(step, NULL);
@@ -111,7 +115,7 @@ static void *service(void *arg)
 			struct ntbs_sock *sk;
 
 			if (tag == TAG_BROKER)
-				on_broker();
+				ntbs_service_take_news();
 			else if (tag == TAG_BELL)
 				ntbs_sock_for_each(answer, NULL);
 			else if ((sk = sock_of(tag)) != NULL)

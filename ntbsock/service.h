@@ -14,6 +14,8 @@
 
 bool ntbs_service_start(void);		/* it runs, or runs now */
 void ntbs_service_new_broker(void);
+/* What the service thread does at messages of the broker: after this all that it has sent so far counts.  No locks held. */
+void ntbs_service_take_news(void);
 /* Watch the shadow for the end, for sleepers on the futex.  False: it cannot be watched. */
 bool ntbs_service_watch(struct ntbs_sock *sk, int fd);
 void ntbs_service_unwatch(struct ntbs_sock *sk, int fd, bool kernel_does);

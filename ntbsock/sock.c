@@ -242,6 +242,7 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 {
 	bool last = atomic_fetch_sub(&sk->shm->holders, 1) == 1;
 
+	sk->last = last;
 	sk->shm->conn.holders = atomic_load(&sk->shm->holders);
 	ntbs_epoll_sock_closed(sk, fd, !last);
 	if (atomic_load(&sk->watched))

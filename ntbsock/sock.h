@@ -80,6 +80,7 @@ struct ntbs_sock_shm {
 	uint32_t entry, board_uid;
 	uint64_t offer_word;
 	uint32_t offer_calls;			/* calls that moved bytes while nobody claimed */
+	uint32_t offer_forked;			/* accepting side: the same, while other processes held it too */
 	_Atomic uint32_t claim_asked;		/* accepting side: 1 claimed, not confirmed */
 	struct ntbs_lock arm;
 	uint32_t arm_count;
@@ -108,6 +109,7 @@ struct ntbs_sock {
 	struct ntbs_chan *chan;
 	int fd;				/* one of the descriptors, for the service thread */
 	uint32_t serial;		/* differs for each use of the object */
+	bool last;			/* no other process held it when our last descriptor went: we count it */
 	_Atomic uint32_t watched;	/* the service thread watches the shadow */
 	struct ntbs_epm *members;	/* memberships of epoll sets; under the epoll lock */
 	struct ntbs_counters tx, rx;	/* of this process */

@@ -40,6 +40,8 @@ static void account(const struct ntbs_sock *sk, struct totals *t)
 
 	add(&t->tx, &sk->tx);
 	add(&t->rx, &sk->rx);
+	if (!sk->last)
+		return;			/* the bytes are ours; the connection is counted once, by who holds it to its end */
 	if (sk->shm->conn.stage == NTBS_LIVE) {
 		t->accelerated++;	/* wherever its directions have gone since */
 	} else if (sk->shm->conn.tuple.rport) {	/* a connection, not a listener or an unused socket */

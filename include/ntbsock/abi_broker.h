@@ -189,7 +189,7 @@ struct ntbs_msg_welcome {
 	uint32_t proc;			/* our process id with the broker, 1..2^20-1, never reused soon */
 	uint32_t uid;			/* whose board this is */
 	uint32_t node;			/* id of this host, 0 if none */
-	uint32_t rsvd;
+	uint32_t boards;		/* that many BOARD follow: of the users who were here before */
 };
 struct ntbs_msg_board {
 	struct ntbs_msg h;

@@ -126,6 +126,7 @@ static void hello(struct ntbs_client *c, const void *packet, int *fds)
 	const struct ntbs_msg_hello *m = packet;
 	struct ntbs_msg_welcome welcome = { .h.cookie = m->h.cookie };
 	bool new_board = !ntbs_board_find(c->uid);
+	struct ntbs_client *other;
 
 	if (c->proc) {
 		ntbs_client_doom(c, "said HELLO twice");
@@ -164,19 +165,23 @@ static void hello(struct ntbs_client *c, const void *packet, int *fds)
 	welcome.proc = c->proc;
 	welcome.uid = c->uid;
 	welcome.node = ntbs_broker.node;
+	/*
+	 * Others get a new board before its first user gets it: its first offer, and so the first byte of that connection,
+	 * is then younger than the BOARD that waits for the acceptor.
+	 */
+	if (new_board) {
+		for (uint32_t nr = 0; (other = ntbs_client_next(&nr));) {
+			if (other->uid != c->uid)
+				show_board(other, c->board);
+		}
+	}
+	for (unsigned i = 0; ntbs_board_nth(i); i++)
+		welcome.boards += ntbs_board_nth(i) != c->board;
 	ntbs_client_send(c, &welcome, NTBS_MSG_WELCOME, sizeof(welcome),
 			 (int[]){ c->board->rw_fd, ntbs_rules.ro_fd }, 2);
 	for (unsigned i = 0; ntbs_board_nth(i); i++) {
 		if (ntbs_board_nth(i) != c->board)
 			show_board(c, ntbs_board_nth(i));
-	}
-	if (new_board) {
-		struct ntbs_client *other;
-
-		for (uint32_t nr = 0; (other = ntbs_client_next(&nr));) {
-			if (other->uid != c->uid)
-				show_board(other, c->board);
-		}
 	}
 	ntbs_log(NTBS_LOG_DEBUG, "pid %u (%s, uid %u) is process %u", c->pid, c->program, c->uid, c->proc);
 }
