@@ -170,6 +170,7 @@ enum ntbs_msg_type {
 	NTBS_MSG_POOL_REPLY,	/* fds: memfd of the pool */
 	NTBS_MSG_RELOAD,	/* read the configuration again (root or the broker's user) */
 	NTBS_MSG_RELOAD_REPLY,
+	NTBS_MSG_HOLD,			/* as STATUS; and a private broker stays until the asking process ends (run) */
 };
 
 struct ntbs_msg {

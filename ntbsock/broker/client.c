@@ -230,6 +230,7 @@ static const struct {
 	{ NTBS_MSG_POOL, sizeof(struct ntbs_msg_plain), 1, false, pool },
 	{ NTBS_MSG_MBOX, sizeof(struct ntbs_msg_mbox), 1, false, mbox },
 	{ NTBS_MSG_STATUS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
+	{ NTBS_MSG_HOLD, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_POOLS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_pools },
 	{ NTBS_MSG_RELOAD, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_reload },
 };

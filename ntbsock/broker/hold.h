@@ -2,7 +2,7 @@
 /*
  * hold.h - a private broker lives as long as the programs that `ntbsock-ctl run` started with it
  *
- * `run` asks for STATUS and then becomes the program, in the same process; the library connects only at the program's
+ * `run` says HOLD and then becomes the program, in the same process; the library connects only at the program's
  * first connection, perhaps much later.  So the process that asked is watched (pidfd) and counts until it ends.
  */
 #ifndef NTBSOCK_BROKER_HOLD_H

@@ -36,7 +36,7 @@ void ntbs_show_status(struct ntbs_client *c, const void *packet, int *fds)
 		.clients_closed_for_error = ntbs_broker.clients_closed_for_error,
 	};
 
-	if (ntbs_broker.is_private)
+	if (ntbs_broker.is_private && m->h.type == NTBS_MSG_HOLD)
 		ntbs_hold_process(c->pid);
 	snprintf(msg.run_dir, sizeof(msg.run_dir), "%s", ntbs_broker.run_dir);
 	snprintf(msg.config_dir, sizeof(msg.config_dir), "%s", ntbs_broker.config_dir);

@@ -185,15 +185,25 @@ static int ask_plain(struct ntbs_ask *ask, uint16_t type, uint16_t reply_type, v
 	return err;
 }
 
-int ntbs_ask_status(struct ntbs_ask *ask, struct ntbs_msg_status *status)
+static int ask_status(struct ntbs_ask *ask, struct ntbs_msg_status *status, uint16_t type)
 {
-	int err = ask_plain(ask, NTBS_MSG_STATUS, NTBS_MSG_STATUS_REPLY, status, sizeof(*status));
+	int err = ask_plain(ask, type, NTBS_MSG_STATUS_REPLY, status, sizeof(*status));
 
 	if (err)
 		return err;
 	status->run_dir[sizeof(status->run_dir) - 1] = '\0';
 	status->config_dir[sizeof(status->config_dir) - 1] = '\0';
 	return 0;
+}
+
+int ntbs_ask_status(struct ntbs_ask *ask, struct ntbs_msg_status *status)
+{
+	return ask_status(ask, status, NTBS_MSG_STATUS);
+}
+
+int ntbs_ask_hold(struct ntbs_ask *ask, struct ntbs_msg_status *status)
+{
+	return ask_status(ask, status, NTBS_MSG_HOLD);
 }
 
 int ntbs_ask_reload(struct ntbs_ask *ask, struct ntbs_msg_reload *reply)

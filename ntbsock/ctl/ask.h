@@ -45,6 +45,8 @@ int ntbs_ask_find(struct ntbs_ask *ask, const char *dir, bool complain);
 void ntbs_ask_user_dir(char dir[NTBS_DIR_MAX]);
 
 int ntbs_ask_status(struct ntbs_ask *ask, struct ntbs_msg_status *status);
+/* The same, and the broker stays for as long as this process lives, whatever program it becomes. */
+int ntbs_ask_hold(struct ntbs_ask *ask, struct ntbs_msg_status *status);
 int ntbs_ask_reload(struct ntbs_ask *ask, struct ntbs_msg_reload *reply);
 
 /**

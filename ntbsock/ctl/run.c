@@ -151,7 +151,7 @@ static void prepare_broker(const char *dir, bool quiet)
 			return;
 		}
 		ask.quiet = true; /* said below */
-		err = ntbs_ask_status(&ask, &status);
+		err = ntbs_ask_hold(&ask, &status);
 		if ((err != -ECONNRESET && err != -EPIPE) || tries == BROKERS_GONE)
 			break;
 		ntbs_ask_close(&ask);

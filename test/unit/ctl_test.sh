@@ -252,7 +252,7 @@ while True:
 			socket.send_fds(c, [b], fds) if fds else c.send(b)
 		except OSError:
 			pass
-	if kind == 64:
+	if kind in (64, 70):	# STATUS, HOLD
 		body = struct.pack("=8I5Q", 1, 1000, 3, 2, 4, 5, 1, 0, 60, 1, 2, 3, 4) + os.fsencode(directory).ljust(108, b"\0") + b"/etc/x".ljust(108, b"\0")
 		if mode == "short":
 			body = body[:-8]
