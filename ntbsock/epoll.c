@@ -52,6 +52,16 @@ void ntbs_epoll_init(void)
 	secret = (uint64_t)(r | 1) << 32;
 }
 
+void ntbs_epoll_fork_prepare(void)
+{
+	ntbs_lock(&pool_lock);
+}
+
+void ntbs_epoll_fork_parent(void)
+{
+	ntbs_unlock(&pool_lock);
+}
+
 void ntbs_epoll_fork_child(void)
 {
 	pool_lock.word = 0;

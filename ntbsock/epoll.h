@@ -84,6 +84,8 @@ void ntbs_epoll_sock_offer(struct ntbs_sock *sk);
 void ntbs_epoll_sock_live(struct ntbs_sock *sk);
 void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it);
 void ntbs_epoll_init(void);
+void ntbs_epoll_fork_prepare(void);
+void ntbs_epoll_fork_parent(void);
 void ntbs_epoll_fork_child(void);
 
 #endif

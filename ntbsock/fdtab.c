@@ -21,6 +21,16 @@ void ntbs_fdtab_init(void)
 	table_pid = ntbs_sys0(SYS_getpid);
 }
 
+void ntbs_fdtab_fork_prepare(void)
+{
+	ntbs_lock(&table_lock);
+}
+
+void ntbs_fdtab_fork_parent(void)
+{
+	ntbs_unlock(&table_lock);
+}
+
 void ntbs_fdtab_fork_child(void)
 {
 	table_pid = ntbs_sys0(SYS_getpid);

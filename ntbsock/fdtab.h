@@ -41,6 +41,8 @@ bool ntbs_fdtab_set(int fd, struct ntbs_file *f, struct ntbs_file **old, bool *l
 /* A descriptor that still refers to @f, or -1. */
 int ntbs_fdtab_find(const struct ntbs_file *f);
 bool ntbs_fdtab_foreign(void);			/* this is a vfork child, or a clone that we know nothing of */
+void ntbs_fdtab_fork_prepare(void);
+void ntbs_fdtab_fork_parent(void);
 void ntbs_fdtab_fork_child(void);
 void ntbs_fdtab_init(void);
 extern int ntbs_fdtab_top;			/* above every descriptor ever entered */

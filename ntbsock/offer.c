@@ -83,8 +83,10 @@ static bool learn_tuple(struct ntbs_sock *sk, int fd)
 static struct ntbs_offer_shm *my_entry(const struct ntbs_sock *sk)
 {
 	struct ntbs_board *b = ntbs_rt.board;
+	struct ntbs_offer_shm *o = b ? &b->shm->offer[sk->shm->entry % NTBS_BOARD_OFFERS] : NULL;
 
-	return b ? &b->shm->offer[sk->shm->entry % NTBS_BOARD_OFFERS] : NULL;
+	/* the board may be that of a new broker, where the entry is somebody else's */
+	return o && o->netns == sk->shm->netns && !memcmp(&o->tuple, &sk->shm->conn.tuple, sizeof(o->tuple)) ? o : NULL;
 }
 
 static void set_live(struct ntbs_sock *sk)

@@ -29,12 +29,15 @@ struct ntbs_libc ntbs_libc;
 bool ntbs_on;
 static int initialised;
 
+/* The lists of this process are whole in the child: no other thread is in the middle of a change. */
 static void before_fork(void)
 {
 	if (!ntbs_on)
 		return;
 	ntbs_sock_fork_prepare();
 	ntbs_lock(&ntbs_rt.lock);
+	ntbs_epoll_fork_prepare();
+	ntbs_fdtab_fork_prepare();
 	urcu_bp_before_fork();
 }
 
@@ -43,6 +46,8 @@ static void after_fork_parent(void)
 	if (!ntbs_on)
 		return;
 	urcu_bp_after_fork_parent();
+	ntbs_fdtab_fork_parent();
+	ntbs_epoll_fork_parent();
 	ntbs_unlock(&ntbs_rt.lock);
 	ntbs_sock_fork_parent();
 }

@@ -7,7 +7,10 @@
 #include "preload.h"
 
 #include <alloca.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -244,6 +247,48 @@ NTBS_EXPORT long syscall(long nr, ...)
 		return dup(a);
 	case SYS_dup3:
 		return dup3(a, b, c);
+	case SYS_accept:
+		return accept(a, (struct sockaddr *)b, (socklen_t *)c);
+	case SYS_listen:
+		return listen(a, b);
+	case SYS_setsockopt:
+		return setsockopt(a, b, c, (const void *)d, e);
+	case SYS_getsockopt:
+		return getsockopt(a, b, c, (void *)d, (socklen_t *)e);
+	case SYS_sendmmsg:
+		return sendmmsg(a, (struct mmsghdr *)b, c, d);
+	case SYS_recvmmsg:
+		return recvmmsg(a, (struct mmsghdr *)b, c, d, (struct timespec *)e);
+	case SYS_sendfile:
+		return sendfile(a, b, (off_t *)c, d);
+	case SYS_splice:
+		return splice(a, (off64_t *)b, c, (off64_t *)d, e, f);
+	case SYS_ppoll:
+		return ppoll((struct pollfd *)a, b, (const struct timespec *)c, (const sigset_t *)d);
+	case SYS_epoll_create1:
+		return epoll_create1(a);
+	case SYS_epoll_ctl:
+		return epoll_ctl(a, b, c, (struct epoll_event *)d);
+	case SYS_epoll_pwait:
+		return epoll_pwait(a, (struct epoll_event *)b, c, d, (const sigset_t *)e);
+	case SYS_fcntl:
+		return fcntl(a, b, c);
+	case SYS_ioctl:
+		return ioctl(a, b, c);
+#ifdef SYS_poll			/* the old calls, which newer architectures do not have */
+	case SYS_poll:
+		return poll((struct pollfd *)a, b, c);
+	case SYS_select:
+		return select(a, (fd_set *)b, (fd_set *)c, (fd_set *)d, (struct timeval *)e);
+	case SYS_epoll_create:
+		return epoll_create(a);
+	case SYS_epoll_wait:
+		return epoll_wait(a, (struct epoll_event *)b, c, d);
+	case SYS_dup2:
+		return dup2(a, b);
+#endif
+	case SYS_execve:
+		return execve((const char *)a, (char *const *)b, (char *const *)c);
 	case SYS_exit_group:
 		ntbs_at_exit();
 		break;
