@@ -58,6 +58,14 @@ void ntbs_lock_slow(struct ntbs_lock *lock)
 	}
 }
 
+bool ntbs_lock_in_handler_slow(struct ntbs_lock *lock)
+{
+	if (ntbs_lock_mine(lock))
+		return false;
+	ntbs_lock_slow(lock);
+	return true;
+}
+
 void ntbs_unlock_slow(struct ntbs_lock *lock)
 {
 	ntbs_sys3(SYS_futex, &lock->word, FUTEX_WAKE, 1);

@@ -52,6 +52,16 @@ static inline void ntbs_unlock(struct ntbs_lock *lock)
 		ntbs_unlock_slow(lock);
 }
 
+/*
+ * False if this very thread holds it: a signal handler has interrupted a critical section and comes back to the same
+ * socket.  It must not wait for itself.
+ */
+bool ntbs_lock_in_handler_slow(struct ntbs_lock *lock);
+static inline bool ntbs_lock_or_handler(struct ntbs_lock *lock)
+{
+	return __builtin_expect(ntbs_trylock(lock), 1) || ntbs_lock_in_handler_slow(lock);
+}
+
 /* Does this very thread hold it (a signal handler has interrupted the holder)? */
 static inline bool ntbs_lock_mine(const struct ntbs_lock *lock)
 {

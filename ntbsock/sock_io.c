@@ -181,6 +181,12 @@ static ssize_t enter(struct ntbs_sock *sk, int fd)
 	return 0;
 }
 
+/* In a handler that has interrupted a call on the same direction: nothing can be done now, and waiting is no use. */
+static ssize_t interrupted(const struct ntbs_sock *sk, int flags)
+{
+	return (flags & MSG_DONTWAIT) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) ? -EAGAIN : -EINTR;
+}
+
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	size_t len, sum = 0, target;
@@ -208,7 +214,8 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			ntbs_shadow_inq(fd, &on_tcp);
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			ntbs_offer_step(sk, fd);
-		ntbs_lock(&sk->shm->rx.lock);
+		if (!ntbs_lock_or_handler(&sk->shm->rx.lock))
+			return sum ? (ssize_t)sum : interrupted(sk, flags);
 		if (__builtin_expect(!current(sk, fd), 0)) {
 			ntbs_unlock(&sk->shm->rx.lock);
 			return sum ? (ssize_t)sum : -ENTBS_STALE;
@@ -282,7 +289,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	ntbs_iter_init(&it, iov, len);
 	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);
 	for (;;) {
-		ntbs_lock(&sk->shm->tx.lock);
+		if (!ntbs_lock_or_handler(&sk->shm->tx.lock))
+			return len > it.left ? (ssize_t)(len - it.left) : interrupted(sk, flags);
 		if (__builtin_expect(!current(sk, fd), 0)) {
 			ntbs_unlock(&sk->shm->tx.lock);
 			return len > it.left ? (ssize_t)(len - it.left) : -ENTBS_STALE;
