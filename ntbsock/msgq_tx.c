@@ -12,6 +12,8 @@
 
 #include "msgq_crc.h"
 
+#define PREFETCH_MAX 2048		/* more would push out what the program itself uses */
+
 /* Small sends go into one OPEN slot once the reader is this far behind.  Acknowledgements come every half
  * ring, so up to half a ring unacknowledged says nothing. */
 static uint32_t backlog_limit(const struct ntbs_msgq *q)
@@ -139,6 +141,29 @@ static uint32_t inline_in0(uint32_t len)
 	return len < NTBS_LINE0_DATA ? len : NTBS_LINE0_DATA;
 }
 
+/*
+ * What the next message will be stored into belongs to the reader's cache, which read it a lap ago.  Storing there waits
+ * for it (the lock's instructions wait for all stores); asking for it now lets it come while the program does its work.
+ * Slots: one beyond the next, at which the reader may be looking.
+ */
+static void want_slot(const struct ntbs_msgq *q)
+{
+	const struct ntbs_slot_shm *slot = &q->out->slot[(q->tx->tail + 1) & (q->geo.nr_slots - 1)];
+
+	ntbs_prefetch_store(&slot->line1);
+	ntbs_prefetch_store(&slot->line0);
+}
+
+static void want_bulk(const struct ntbs_msgq *q, uint32_t pos, uint32_t len)
+{
+	const uint8_t *bulk = out_bulk(q);
+
+	if (len > PREFETCH_MAX)
+		return;
+	for (uint32_t i = 0; i < len; i += NTBS_LINE)
+		ntbs_prefetch_store(&bulk[(pos + i) & (q->geo.bulk_bytes - 1)]);
+}
+
 static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
@@ -184,6 +209,8 @@ static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 	advance_tail(tx);
 	tx->open_bytes = 0;
 	tx->inline_msgs++;
+	if (!q->port->ops)
+		want_slot(q);
 }
 
 static void send_pointer(struct ntbs_msgq *q, uint8_t kind, uint32_t start, uint32_t end, uint32_t bulk_crc)
@@ -287,10 +314,13 @@ static uint32_t send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlo
 	} else {
 		send_pointer(q, backlog && q->port->whole ? NTBS_SLOT_OPEN : NTBS_SLOT_BULK, start, tx->bulk_tail, crc);
 	}
-	if (is_long)
+	if (is_long) {
 		tx->long_msgs++;
-	else
+	} else {
 		tx->short_msgs++;
+		if (!q->port->ops)
+			want_bulk(q, (tx->bulk_tail + NTBS_LINE - 1) & ~(NTBS_LINE - 1), len);
+	}
 	return len;
 }
 

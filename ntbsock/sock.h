@@ -130,6 +130,15 @@ void ntbs_sock_fork_child(void);
 /* Every socket of this process, for exit and the like. */
 void ntbs_sock_for_each(void (*fn)(struct ntbs_sock *sk, void *arg), void *arg);
 
+/* Messages of one kind up to @now: what is new goes into the socket's counter and the process's. */
+static inline void ntbs_count(uint64_t *shared, uint64_t *own, uint64_t now)
+{
+	if (now != *shared) {
+		*own += now - *shared;
+		*shared = now;
+	}
+}
+
 static inline enum ntbs_stage ntbs_sock_stage(const struct ntbs_sock *sk)
 {
 	return atomic_load_explicit(&sk->shm->stage, memory_order_acquire);

@@ -122,12 +122,9 @@ static void count(struct ntbs_sock *sk, ssize_t n, bool ring)
 
 		c->ring_bytes += n;
 		sk->rx.ring_bytes += n;
-		sk->rx.inline_msgs += mq->inline_msgs - c->inline_msgs;
-		sk->rx.short_msgs += mq->short_msgs - c->short_msgs;
-		sk->rx.long_msgs += mq->long_msgs - c->long_msgs;
-		c->inline_msgs = mq->inline_msgs;
-		c->short_msgs = mq->short_msgs;
-		c->long_msgs = mq->long_msgs;
+		ntbs_count(&c->inline_msgs, &sk->rx.inline_msgs, mq->inline_msgs);
+		ntbs_count(&c->short_msgs, &sk->rx.short_msgs, mq->short_msgs);
+		ntbs_count(&c->long_msgs, &sk->rx.long_msgs, mq->long_msgs);
 	} else {
 		c->tcp_bytes += n;
 		sk->rx.tcp_bytes += n;

@@ -163,12 +163,11 @@ static void count_msgs(struct ntbs_sock *sk, ssize_t n)
 
 	c->ring_bytes += n;
 	sk->tx.ring_bytes += n;
-	sk->tx.inline_msgs += mq->inline_msgs - c->inline_msgs;
-	sk->tx.short_msgs += mq->short_msgs - c->short_msgs;
-	sk->tx.long_msgs += mq->long_msgs - c->long_msgs;
-	c->inline_msgs = mq->inline_msgs;
-	c->short_msgs = mq->short_msgs;
-	c->long_msgs = mq->long_msgs;
+	/* one at a time: loaded as a pair right after one of them was stored, they wait until the store has left the CPU,
+	 * and it stands behind the message's */
+	ntbs_count(&c->inline_msgs, &sk->tx.inline_msgs, mq->inline_msgs);
+	ntbs_count(&c->short_msgs, &sk->tx.short_msgs, mq->short_msgs);
+	ntbs_count(&c->long_msgs, &sk->tx.long_msgs, mq->long_msgs);
 }
 
 static ssize_t send_ring(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, bool may_wait)
