@@ -18,7 +18,6 @@
 
 struct ntbs_conf ntbs_conf = {
 	.poll_us = 50,
-	.long_min = 16384,
 	.ring = 64,
 	.bulk = 8u << 20,
 	.run_dir = "/run/ntbsock",

@@ -33,6 +33,7 @@
 #include "port.h"
 
 #define NTBS_MSGQ_CHUNK 16384u		/* most bytes a BULK slot names: the reader starts early */
+#define NTBS_MSGQ_LONG_MIN 16384u
 #define NTBS_MSGQ_OPEN_MAX (1u << 30)	/* an OPEN slot stays far below a 32-bit position */
 
 struct ntbs_msgq_geo {
@@ -70,6 +71,7 @@ struct ntbs_msgq {
 	struct ntbs_msgq_tx_shm *tx;
 	struct ntbs_msgq_rx_shm *rx;
 	uint32_t long_min;		/* messages from this size on are LONG: stored past the cache */
+	bool long_cached;		/* or not: through the cache is faster here */
 	uint32_t ack_bulk;		/* bulk bytes consumed that earn a head word of their own */
 	uint32_t epoch;
 };

@@ -47,7 +47,7 @@ void ntbs_msgq_init(struct ntbs_msgq *q, uint32_t generation, uint32_t tx_seq, u
 	if (q->port->whole && q->ack_bulk > 1u << 18)
 		q->ack_bulk = 1u << 18;
 	if (!q->long_min)
-		q->long_min = 16384;
+		q->long_min = NTBS_MSGQ_LONG_MIN;
 }
 
 /* @step more slots consumed than we knew, by way of either a slot or the head word: forward moves only. */
@@ -261,7 +261,7 @@ static uint32_t store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t p
 			memcpy(piece, src, run);
 			crc = ntbs_crc32c(crc, piece, run);
 			q->port->ops->store_bulk(q->port, bulk + idx, piece, run);
-		} else if (is_long) {
+		} else if (is_long && !q->long_cached) {
 			ntbs_copy_nt(q->port->line_store, bulk + idx, src, run);
 		} else {
 			memcpy(bulk + idx, src, run);

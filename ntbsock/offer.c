@@ -111,7 +111,9 @@ static void fill_queue(struct ntbs_sock *sk, struct ntbs_chan *c)
 	sk->q.out = ntbs_chan_inbox(c, sk->shm->lease, !c->acceptor);
 	sk->q.tx = &sk->shm->tx.mq;
 	sk->q.rx = &sk->shm->rx.mq;
-	sk->q.long_min = ntbs_conf.long_min;
+	sk->q.long_min = ntbs_conf.long_min ? ntbs_conf.long_min : NTBS_MSGQ_LONG_MIN;
+	/* who sets the knob means stores past the cache; else it is the port's experience */
+	sk->q.long_cached = !ntbs_conf.long_min && sk->q.port->nt_min > NTBS_MSGQ_LONG_MIN;
 	atomic_store(&sk->attached, 1);
 }
 
