@@ -37,6 +37,9 @@
 
 #define UNCLAIMED_CALLS 1024	/* answers that came by TCP while nobody claimed: there is no library at the other end */
 #define CONFIRM_WAIT_NS 1000000000ull
+#define HOLD_BYTES 65536	/* sent by TCP: there will be more */
+#define HOLD_BLOCKS 64		/* of HOLD_BYTES, after which nobody is waited for */
+#define HOLD_NS 4000000
 #define REMOTE_LOOKS 64		/* an offer from another host may come later than its first bytes */
 #define FORKED_LOOKS 256	/* a process that has accepted for its child closes its own descriptor soon */
 
@@ -128,7 +131,7 @@ bool ntbs_sock_attach(struct ntbs_sock *sk)
 
 /* ------------------------------------------------------------ connecting */
 
-static void post(struct ntbs_sock *sk, uint32_t remote_node)
+static void post(struct ntbs_sock *sk)
 {
 	struct ntbs_board *b = ntbs_rt.board;
 	uint32_t hash = ntbs_offer_hash(&sk->shm->conn.tuple, sk->shm->netns);
@@ -153,13 +156,6 @@ static void post(struct ntbs_sock *sk, uint32_t remote_node)
 		sk->shm->conn.stage = NTBS_OFFER;
 		atomic_store_explicit(&sk->shm->stage, NTBS_OFFER, memory_order_release);
 		ntbs_le64_write_release(&o->word, sk->shm->offer_word);
-		if (remote_node) {
-			struct ntbs_msg_claim msg = { .h = { NTBS_MSG_OFFER_REMOTE, sizeof(msg), 0 },
-						      .word = sk->shm->offer_word, .uid = ntbs_rt.uid,
-						      .entry = sk->shm->entry };
-
-			ntbs_broker_send(&msg, sizeof(msg), NULL, 0);
-		}
 		return;
 	}
 	ntbs_sock_plain(sk, NTBS_WHY_BOARD_FULL);
@@ -172,7 +168,9 @@ static bool same_end(const struct ntbs_tuple *t)
 
 void ntbs_offer_connected(struct ntbs_sock *sk, int fd)
 {
-	uint32_t remote_node;
+	struct ntbs_msg_claim msg = { .h = { NTBS_MSG_OFFER_REMOTE, sizeof(msg), 0 } };
+	uint32_t remote_node = 0;
+	bool posted = false;
 	enum ntbs_reason why;
 
 	ntbs_sock_clear_flag(sk, NTBS_SK_CONNECTING);
@@ -192,11 +190,18 @@ void ntbs_offer_connected(struct ntbs_sock *sk, int fd)
 	else if (atomic_load(&sk->shm->holders) != 1)
 		ntbs_sock_plain(sk, NTBS_WHY_FORKED);
 	else
-		post(sk, remote_node);
-	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		post(sk);
+	posted = ntbs_sock_stage(sk) == NTBS_OFFER;
+	if (posted)
 		ntbs_epoll_sock_offer(sk);
+	msg.word = sk->shm->offer_word;
+	msg.entry = sk->shm->entry;
+	msg.uid = ntbs_rt.uid;
 out:
 	ntbs_unlock(&sk->shm->ctl);
+	/* the runtime's lock is not taken in a connector's ctl lock: who holds the former may step connectors */
+	if (posted && remote_node)
+		ntbs_broker_send(&msg, sizeof(msg), NULL, 0);
 }
 
 void ntbs_offer_look_connected(struct ntbs_sock *sk, int fd)
@@ -235,6 +240,16 @@ static void free_entry(struct ntbs_offer_shm *o, uint64_t word)
 	ntbs_le64_write_release(&o->word, ntbs_offer_word(NTBS_OFFER_FREE, NTBS_OFFER_TAG(word), 0, 0));
 }
 
+static bool have_chan(uint64_t word)
+{
+	bool have;
+
+	rcu_read_lock();
+	have = ntbs_chan_find(NTBS_OFFER_CHAN(word)) != NULL;
+	rcu_read_unlock();
+	return have;
+}
+
 static void connector_step(struct ntbs_sock *sk)
 {
 	struct ntbs_offer_shm *o = my_entry(sk);
@@ -248,6 +263,9 @@ static void connector_step(struct ntbs_sock *sk)
 	word = ntbs_le64_read_acquire(&o->word);
 	if (word == sk->shm->offer_word)
 		return;
+	/* the channel is on its way to us, and our service thread may have to wait for a CPU that we keep busy */
+	if (NTBS_OFFER_STATE(word) == NTBS_OFFER_ASKED && !have_chan(word) && !ntbs_lock_mine(&ntbs_rt.lock))
+		ntbs_service_take_news();
 	ntbs_lock(&sk->shm->ctl);
 	if (ntbs_sock_stage(sk) != NTBS_OFFER)
 		goto out;
@@ -475,7 +493,7 @@ static bool try_claim(struct ntbs_sock *sk, int fd)
 	return done;
 }
 
-static void acceptor_step(struct ntbs_sock *sk, int fd)
+static void acceptor_step(struct ntbs_sock *sk, int fd, bool ask_broker)
 {
 	if (sk->shm->claim_asked) {
 		if (!ntbs_sock_attach(sk) || ntbs_le32_read_acquire(&sk->q.in->confirm) != sk->shm->generation)
@@ -490,7 +508,7 @@ static void acceptor_step(struct ntbs_sock *sk, int fd)
 	if (atomic_load(&sk->shm->holders) != 1 || !ntbs_runtime_ready())
 		return;
 	/* the offer may lie in a board of which the broker has told us and we have not listened */
-	if (!try_claim(sk, fd)) {
+	if (!try_claim(sk, fd) && ask_broker) {
 		ntbs_service_take_news();
 		try_claim(sk, fd);
 	}
@@ -517,7 +535,7 @@ void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
 	}
 	sk->shm->offer_calls = remote_node ? REMOTE_LOOKS : 1;
 	sk->shm->conn.reason = NTBS_WHY_NO_OFFER;
-	acceptor_step(sk, fd);
+	acceptor_step(sk, fd, true);
 }
 
 /* ------------------------------------------------------------------- both */
@@ -525,7 +543,7 @@ void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
 void ntbs_offer_step(struct ntbs_sock *sk, int fd)
 {
 	if (sk->shm->conn.accepted)
-		acceptor_step(sk, fd);
+		acceptor_step(sk, fd, false);
 	else
 		connector_step(sk);
 }
@@ -535,7 +553,7 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
 	if (sk->shm->conn.accepted) {
 		if (sk->shm->claim_asked)
 			return;
-		acceptor_step(sk, fd);
+		acceptor_step(sk, fd, true);
 		if (ntbs_sock_stage(sk) != NTBS_OFFER || sk->shm->claim_asked)
 			return;
 		if (atomic_load(&sk->shm->holders) != 1) {
@@ -547,6 +565,25 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
 	} else if (++sk->shm->offer_calls == UNCLAIMED_CALLS) {
 		ntbs_offer_withdraw(sk, NTBS_WHY_UNCLAIMED);
 	}
+}
+
+void ntbs_offer_hold(struct ntbs_sock *sk, int fd)
+{
+	uint64_t until, blocks = sk->shm->conn.tx.tcp_bytes / HOLD_BYTES;
+
+	if (!blocks || blocks >= HOLD_BLOCKS || sk->shm->held == HOLD_BLOCKS || blocks == sk->shm->held)
+		return;
+	sk->shm->held = blocks;
+	if (!sk->shm->claim_asked) {
+		ntbs_sys0(SYS_sched_yield);
+		ntbs_offer_step(sk, fd);
+		return;
+	}
+	until = ntbs_now_ns() + HOLD_NS;
+	do
+		ntbs_offer_step(sk, fd);
+	while (ntbs_sock_stage(sk) == NTBS_OFFER && ntbs_wait_shadow(fd, 0, until) != -ETIMEDOUT);
+	sk->shm->held = HOLD_BLOCKS;
 }
 
 void ntbs_offer_sleepy(struct ntbs_sock *sk)

@@ -20,6 +20,13 @@ void ntbs_offer_accepted(struct ntbs_sock *sk, int fd);
 void ntbs_offer_step(struct ntbs_sock *sk, int fd);
 /* Stage OFFER: bytes of the peer have come by TCP (its offer, if it makes one, is older than they are). */
 void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd);
+/*
+ * Before a send.  Until the connection is claimed and confirmed bytes go by TCP; while the other side, its service thread
+ * and the broker wait for a CPU that the transfer keeps busy, that would be megabytes.  So a bulk sender lets others run
+ * now and then, and once it has asked for the connection stands back for a few milliseconds at most: then there is a
+ * library at the other end, and it wants the connection.
+ */
+void ntbs_offer_hold(struct ntbs_sock *sk, int fd);
 /* We are about to sleep, on mbox 0: the claimer shall ring. */
 void ntbs_offer_sleepy(struct ntbs_sock *sk);
 /* Take it back, or go LIVE if it was claimed first. */

@@ -17,7 +17,7 @@
 #define SOL_TCP 6
 #endif
 #define EQUAL_LOOKS 64
-enum { ST_ESTABLISHED = 1, ST_TIME_WAIT = 6, ST_CLOSE = 7, ST_CLOSE_WAIT = 8, ST_LAST_ACK = 9, ST_CLOSING = 11 };
+enum { ST_ESTABLISHED = 1, ST_FIN_WAIT1 = 4, ST_FIN_WAIT2 = 5, ST_TIME_WAIT = 6, ST_CLOSE = 7, ST_CLOSE_WAIT = 8, ST_LAST_ACK = 9, ST_CLOSING = 11 };
 
 int ntbs_shadow_info(int fd, struct ntbs_shadow_info *info)
 {
@@ -62,6 +62,30 @@ int ntbs_shadow_sent(int fd, bool connected, uint64_t *bytes)
 		}
 	}
 	return -EAGAIN;
+}
+
+int ntbs_shadow_count(int fd, bool connected, uint64_t *sent, uint64_t *received)
+{
+	struct ntbs_shadow_info a = { 0 }, b = { 0 };
+	int outq = 0, ret;
+	uint64_t seqs;
+	bool fin;
+
+	for (int i = 0; i < EQUAL_LOOKS; i++) {
+		ret = ntbs_shadow_info(fd, &a);
+		if (ret)
+			return ret;
+		if (i && a.bytes_acked == b.bytes_acked)
+			break;
+		b = a;
+		if (ntbs_sys3(SYS_ioctl, fd, SIOCOUTQ, &outq) < 0)
+			outq = 0;
+	}
+	fin = a.state == ST_FIN_WAIT1 || a.state == ST_FIN_WAIT2 || a.state == ST_LAST_ACK || a.state == ST_CLOSING;
+	seqs = a.bytes_acked + outq;
+	*sent = seqs - (seqs && connected) - (seqs > connected && fin);
+	*received = a.bytes_received;
+	return 0;
 }
 
 int ntbs_shadow_read(int fd, uint64_t *bytes)

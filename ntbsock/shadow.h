@@ -23,6 +23,8 @@ int ntbs_shadow_info(int fd, struct ntbs_shadow_info *info);
 int ntbs_shadow_sent(int fd, bool connected, uint64_t *bytes);
 /* Bytes that have been read from TCP so far, FIN not counted.  0 or -errno. */
 int ntbs_shadow_read(int fd, uint64_t *bytes);
+/* What went either way since the beginning, in whatever state, for the counters.  0 or -errno. */
+int ntbs_shadow_count(int fd, bool connected, uint64_t *sent, uint64_t *received);
 /* Bytes that can be read now. */
 void ntbs_shadow_inq(int fd, int *bytes);
 /* What waits in the kernel for Nagle or a cork goes out now; the program's options are as before. */

@@ -232,12 +232,8 @@ static void state_end(struct ntbs_sock *sk, int fd)
 /* What went by on plain TCP nobody has counted: the kernel has. */
 static void count_plain(struct ntbs_sock *sk, int fd)
 {
-	struct ntbs_shadow_info info;
-
-	if (!sk->shm->conn.tuple.rport || ntbs_shadow_info(fd, &info))
-		return;
-	sk->tx.tcp_bytes = info.bytes_acked - (info.bytes_acked && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTED));
-	sk->rx.tcp_bytes = info.bytes_received;
+	if (sk->shm->conn.tuple.rport)
+		ntbs_shadow_count(fd, ntbs_sock_flags(sk) & NTBS_SK_CONNECTED, &sk->tx.tcp_bytes, &sk->rx.tcp_bytes);
 }
 
 void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)

@@ -80,6 +80,7 @@ struct ntbs_sock_shm {
 	uint32_t entry, board_uid;
 	uint64_t offer_word;
 	uint32_t offer_calls;			/* calls that moved bytes while nobody claimed */
+	uint32_t held;				/* how far a bulk send has stood back: ntbs_offer_hold() */
 	uint32_t offer_forked;			/* accepting side: the same, while other processes held it too */
 	_Atomic uint32_t claim_asked;		/* accepting side: 1 claimed, not confirmed */
 	struct ntbs_lock arm;

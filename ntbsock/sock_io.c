@@ -288,6 +288,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		return 0;
 	ntbs_iter_init(&it, iov, len);
 	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_hold(sk, fd);
 	for (;;) {
 		if (!ntbs_lock_or_handler(&sk->shm->tx.lock))
 			return len > it.left ? (ssize_t)(len - it.left) : interrupted(sk, flags);
