@@ -248,6 +248,8 @@ static void chan_bells(const struct ntbs_msg_chan *m, struct packet *p)
 	/* what was asked for before we could ring */
 	if (peer->bell[0] >= 0)
 		ntbs_bell_ring(peer->bell[0]);
+	if (peer->service_bell >= 0)
+		ntbs_bell_ring(peer->service_bell);
 }
 
 static bool chan_busy(struct ntbs_chan *c)

@@ -68,6 +68,9 @@ static void answer(struct ntbs_sock *sk, void *arg)
 {
 	uint64_t asked;
 
+	/* claimed or confirmed, and asked back at once, before a call of the program has noticed */
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0)
+		ntbs_offer_step(sk, sk->fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk) || sk->file.fds <= 0)
 		return;
 	asked = ntbs_le64_read_acquire(&sk->q.in->asked);
