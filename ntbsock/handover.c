@@ -110,6 +110,26 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	return done;
 }
 
+void ntbs_handover_before_sandbox(void)
+{
+	for (int fd = 0; fd < ntbs_fdtab_top; fd++) {
+		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+		struct ntbs_file *old;
+		bool last;
+
+		if (!sk)
+			continue;
+		if (ntbs_sock_stage(sk) != NTBS_PLAIN)
+			ntbs_handover_both(sk, fd, NTBS_WHY_SANDBOX);
+		/* A set goes on translating what its registrations say.  Otherwise nothing is left to translate; the object
+		 * stays behind, so that nobody takes its going for an end of the connection. */
+		if (!sk->members)
+			ntbs_fdtab_set(fd, NULL, &old, &last);
+	}
+	ntbs_service_stop();
+	ntbs_broker_leave();
+}
+
 void ntbs_handover_before_exec(void)
 {
 	for (int fd = 0; fd < ntbs_fdtab_top; fd++) {

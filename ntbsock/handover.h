@@ -17,5 +17,10 @@ void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /* Every socket that an image started now would inherit. */
 void ntbs_handover_before_exec(void);
+/*
+ * A seccomp filter is about to take effect: everything goes back to the kernel, and the library does nothing any more in
+ * this process, since it cannot know which of its system calls the filter punishes with death.
+ */
+void ntbs_handover_before_sandbox(void);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn, stdio; and exit, raw system calls
+ * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn, stdio; sandboxes, exit, raw system calls
  *
  * Another image or another layer knows nothing of rings: the sockets that it would get go back to TCP first.
  */
@@ -8,9 +8,11 @@
 
 #include <alloca.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -175,6 +177,36 @@ NTBS_EXPORT int dprintf(int fd, const char *restrict fmt, ...)
 	return ret;
 }
 
+/* The counters are written now: afterwards there may be no file to be opened. */
+static void before_sandbox(void)
+{
+	int saved = errno;
+
+	if (ntbs_on && !ntbs_fdtab_foreign()) {
+		ntbs_handover_before_sandbox();
+		ntbs_stats_write();
+		ntbs_conf.stats[0] = 0;
+		ntbs_on = false;
+	}
+	errno = saved;
+}
+
+NTBS_EXPORT int prctl(int option, ...)
+{
+	unsigned long a, b, c, d;
+	va_list ap;
+
+	va_start(ap, option);
+	a = va_arg(ap, unsigned long);
+	b = va_arg(ap, unsigned long);
+	c = va_arg(ap, unsigned long);
+	d = va_arg(ap, unsigned long);
+	va_end(ap);
+	if (option == PR_SET_SECCOMP)
+		before_sandbox();
+	return LIBC(prctl)(option, a, b, c, d);
+}
+
 NTBS_EXPORT void _exit(int status)
 {
 	ntbs_at_exit();
@@ -287,6 +319,12 @@ NTBS_EXPORT long syscall(long nr, ...)
 	case SYS_dup2:
 		return dup2(a, b);
 #endif
+	case SYS_prctl:
+		return prctl(a, b, c, d, e);
+	case SYS_seccomp:
+		if (a == SECCOMP_SET_MODE_STRICT || a == SECCOMP_SET_MODE_FILTER)
+			before_sandbox();
+		break;
 	case SYS_execve:
 		return execve((const char *)a, (char *const *)b, (char *const *)c);
 	case SYS_exit_group:

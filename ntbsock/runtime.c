@@ -128,6 +128,18 @@ bool ntbs_runtime_ready(void)
 	return up;
 }
 
+void ntbs_broker_leave(void)
+{
+	int fd;
+
+	ntbs_lock(&ntbs_rt.lock);
+	ntbs_conf.disable = true;
+	fd = ntbs_rt.broker;
+	__atomic_store_n(&ntbs_rt.broker, -1, __ATOMIC_RELEASE);
+	ntbs_fd_unhide_close(fd);
+	ntbs_unlock(&ntbs_rt.lock);
+}
+
 static void inherit(void)
 {
 	struct ntbs_chan *c;

@@ -86,6 +86,9 @@ bool ntbs_broker_send(const void *msg, size_t len, const int *fds, int nr_fds);
  * messages, -EPIPE the broker has just gone. */
 int ntbs_broker_receive(void);
 
+/* We take part no more: no broker, now or later. */
+void ntbs_broker_leave(void);
+
 /* Wait for the bells of the other end of a channel that we have just opened.  False: they do not come. */
 bool ntbs_broker_await_bells(struct ntbs_chan *c);
 /* A sealed memfd of @len bytes, zeroed; -errno. */

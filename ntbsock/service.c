@@ -23,6 +23,8 @@
 static struct ntbs_lock start_lock;
 static _Atomic int epfd = -1;
 static _Atomic int running;
+static _Atomic int stopping;
+static _Atomic int service_tid;
 
 static uint64_t tag_of(const struct ntbs_sock *sk)
 {
@@ -108,9 +110,12 @@ static void *service(void *arg)
 {
 	struct epoll_event ev[32];
 
+	service_tid = ntbs_sys0(SYS_gettid);
 	for (;;) {
 		long n = ntbs_sys6(SYS_epoll_pwait, epfd, (long)ev, 32, -1, 0, 8);
 
+		if (stopping)
+			return NULL;
 		if (n < 0 && n != -EINTR)
 			break;		/* somebody has closed our descriptor by force */
 		for (long i = 0; i < n; i++) {
@@ -176,6 +181,20 @@ bool ntbs_service_start(void)
 	return running;
 }
 
+void ntbs_service_stop(void)
+{
+	ntbs_lock(&start_lock);
+	if (running) {
+		stopping = 1;
+		while (!service_tid || ntbs_sys2(SYS_tkill, service_tid, 0) != -ESRCH) {
+			ntbs_bell_ring(ntbs_rt.service_bell);
+			ntbs_sys0(SYS_sched_yield);
+		}
+		service_tid = running = stopping = 0;
+	}
+	ntbs_unlock(&start_lock);
+}
+
 void ntbs_service_new_broker(void)
 {
 	if (running && ntbs_rt.broker >= 0)
@@ -205,7 +224,7 @@ void ntbs_service_unwatch(struct ntbs_sock *sk, int fd, bool kernel_does)
 void ntbs_service_fork_child(void)
 {
 	start_lock.word = 0;
-	running = 0;
+	service_tid = running = stopping = 0;
 	if (epfd >= 0)
 		ntbs_fd_unhide_close(epfd);	/* the parent's instance: ours is a copy of the descriptor */
 	epfd = -1;

@@ -13,6 +13,8 @@
 #include "sock.h"
 
 bool ntbs_service_start(void);		/* it runs, or runs now */
+/* It has ended, and makes no system call any more. */
+void ntbs_service_stop(void);
 void ntbs_service_new_broker(void);
 /* What the service thread does at messages of the broker: after this all that it has sent so far counts.  No locks held. */
 void ntbs_service_take_news(void);

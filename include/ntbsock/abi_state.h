@@ -31,6 +31,7 @@
 	X(NODE, "node", "the address is neither of this host nor in nodes.conf")                        \
 	X(FORKED, "forked", "forked before the other side had claimed")                                 \
 	X(EXEC, "exec", "handed to another program image")                                              \
+	X(SANDBOX, "sandbox", "the program has gone into a seccomp sandbox")                            \
 	X(PASSED, "passed", "handed to another process by descriptor passing")                          \
 	X(STDIO, "stdio", "used through stdio")                                                         \
 	X(OPTION, "option", "a call or option that only TCP has")                                       \
