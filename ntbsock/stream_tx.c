@@ -16,7 +16,7 @@
 #include "shadow.h"
 
 #define UNCHECKED_SENDS 64		/* sends into a ring after which we ask the kernel if the peer still lives */
-#define SOFT_WINDOW (1u << 20)		/* bulk bytes that a blocking send keeps in flight before it looks for credit */
+#define SOFT_WINDOW (1u << 20)
 
 static void tx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
 {
@@ -170,10 +170,21 @@ static void count_msgs(struct ntbs_sock *sk, ssize_t n)
 	ntbs_count(&c->long_msgs, &sk->tx.long_msgs, mq->long_msgs);
 }
 
+/*
+ * Bulk bytes that a blocking send keeps in flight before it looks for credit.  Stored past the caches they cost nobody's
+ * cache anything, and a mebibyte is enough.  Through the caches it has to be more than a core's own cache holds: what the
+ * reader finds in the shared cache costs less than what it has to take out of the writer's (a stream of 64 KiB writes on
+ * Sapphire Rapids, 2 MiB of L2: 11 GB/s with 1 MiB, 14 with 2, 17 with 4 and more).
+ */
+static uint32_t soft_window(const struct ntbs_msgq *q)
+{
+	return q->long_cached && q->geo.bulk_bytes / 2 > SOFT_WINDOW ? q->geo.bulk_bytes / 2 : SOFT_WINDOW;
+}
+
 static ssize_t send_ring(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, bool may_wait)
 {
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
-	ssize_t n = ntbs_msgq_send(&sk->q, it, may_wait ? SOFT_WINDOW : 0);
+	ssize_t n = ntbs_msgq_send(&sk->q, it, may_wait ? soft_window(&sk->q) : 0);
 
 	if (n > 0) {
 		tx->pos += n;
