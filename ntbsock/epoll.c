@@ -168,6 +168,13 @@ static void need_mbox(struct ntbs_ep *ep)
 	kernel_ctl(ep, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET, cookie(MBOX_INDEX, 0));
 }
 
+void ntbs_epoll_new_mbox(void)
+{
+	for (uint32_t i = 0; sets && i < SETS_MAX; i++)
+		if (atomic_exchange(&sets[i].mbox_in, 0))
+			need_mbox(&sets[i]);
+}
+
 static bool in_set(struct ntbs_epm *m, struct ntbs_ep *ep)
 {
 	return atomic_load_explicit(&m->ep, memory_order_acquire) == ep && (!m->sk || m->sk->serial == m->serial);

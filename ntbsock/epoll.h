@@ -87,5 +87,7 @@ void ntbs_epoll_init(void);
 void ntbs_epoll_fork_prepare(void);
 void ntbs_epoll_fork_parent(void);
 void ntbs_epoll_fork_child(void);
+/* The process has got another mbox: inherited sets that had the old one take it in. */
+void ntbs_epoll_new_mbox(void);
 
 #endif

@@ -43,6 +43,13 @@
 #define REMOTE_LOOKS 64		/* an offer from another host may come later than its first bytes */
 #define FORKED_LOOKS 256	/* a process that has accepted for its child closes its own descriptor soon */
 
+/*
+ * We have forked with an accepted connection in hand: a server with a child for each.  The child that goes on with it
+ * shall claim it, with bells of its own; what the parent claims rings all children.  If it was no such server the claim
+ * comes with the first call instead of accept().
+ */
+static bool forks_with_connection;
+
 static bool addr16(const struct sockaddr_storage *ss, uint8_t *a, uint16_t *port)
 {
 	if (ss->ss_family == AF_INET) {
@@ -535,7 +542,8 @@ void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
 	}
 	sk->shm->offer_calls = remote_node ? REMOTE_LOOKS : 1;
 	sk->shm->conn.reason = NTBS_WHY_NO_OFFER;
-	acceptor_step(sk, fd, true);
+	if (!forks_with_connection)
+		acceptor_step(sk, fd, true);
 }
 
 /* ------------------------------------------------------------------- both */
@@ -671,6 +679,10 @@ void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
  */
 void ntbs_offer_before_fork(struct ntbs_sock *sk)
 {
+	if (sk->shm->conn.accepted)
+		forks_with_connection = true;
+	if (ntbs_sock_stage(sk) != NTBS_OFFER)
+		return;
 	if (!sk->shm->conn.accepted) {
 		ntbs_offer_withdraw(sk, NTBS_WHY_FORKED);
 	} else if (sk->shm->claim_asked && sk->chan && !ntbs_broker_await_bells(sk->chan)) {

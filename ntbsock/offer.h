@@ -31,6 +31,7 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd);
 void ntbs_offer_sleepy(struct ntbs_sock *sk);
 /* Take it back, or go LIVE if it was claimed first. */
 void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why);
+/* Every socket that a child is about to inherit. */
 void ntbs_offer_before_fork(struct ntbs_sock *sk);
 /* Is a LIVE socket of this process on it? */
 bool ntbs_chan_in_use(struct ntbs_chan *c);

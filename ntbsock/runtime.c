@@ -18,6 +18,7 @@
 
 #include "bclient.h"
 #include "conf.h"
+#include "epoll.h"
 #include "fdtab.h"
 #include "log.h"
 #include "service.h"
@@ -148,10 +149,33 @@ static void inherit(void)
 		c->inherited = true;
 }
 
+static void needs_family(struct ntbs_sock *sk, void *arg)
+{
+	bool *needs = arg;
+
+	*needs |= sk->file.fds > 0 && (ntbs_sock_stage(sk) == NTBS_LIVE || sk->shm->claim_asked);
+}
+
 /*
- * Channels and bells go on to serve the inherited sockets.  The broker's connection is the parent's.  The eventfds
- * stay those of the family: a ring wakes every holder, and each looks at memory.
+ * The peers of inherited sockets ring the eventfds of the family: they wake every holder, and each looks at memory.  A
+ * child that has none of those (of a server that forks for each connection, before anybody has claimed it) gets its
+ * own, so that it is not woken for its brothers.
  */
+static void own_bells(void)
+{
+	bool needs = false;
+
+	ntbs_sock_for_each(needs_family, &needs);
+	if (needs || ntbs_rt.mbox[0] < 0)
+		return;
+	ntbs_fd_unhide_close(ntbs_rt.mbox[0]);
+	ntbs_fd_unhide_close(ntbs_rt.service_bell);
+	ntbs_rt.mbox[0] = new_bell();
+	ntbs_rt.service_bell = new_bell();
+	ntbs_epoll_new_mbox();
+}
+
+/* Channels go on to serve the inherited sockets.  The broker's connection is the parent's. */
 void ntbs_runtime_fork_child(void)
 {
 	ntbs_rt.lock.word = 0;
@@ -160,6 +184,7 @@ void ntbs_runtime_fork_child(void)
 	ntbs_rt.broker = -1;
 	ntbs_rt.proc = 0;
 	last_try_s = 0;
+	own_bells();
 	inherit();
 }
 

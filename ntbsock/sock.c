@@ -293,8 +293,7 @@ static void before_fork(struct ntbs_sock *sk, void *arg)
 {
 	if (sk->file.fds <= 0)
 		return;
-	if (ntbs_sock_stage(sk) == NTBS_OFFER)
-		ntbs_offer_before_fork(sk);
+	ntbs_offer_before_fork(sk);
 	/* Counted before the child exists, so that it cannot end first.  If fork fails the count stays too high: the end
 	 * is then told by the kernel's FIN alone, as after a kill. */
 	sk->shm->conn.holders = atomic_fetch_add(&sk->shm->holders, 1) + 1;
