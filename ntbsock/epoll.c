@@ -332,6 +332,17 @@ static uint32_t kernel_events(const struct ntbs_epm *m)
 	return ev;
 }
 
+/*
+ * Is a change from @before to what the member wants now nothing to the kernel?  On the ring both ways it only watches for
+ * the end, whatever the program wants, and the end that it has shown is remembered with the socket.
+ */
+static bool kernel_knows(const struct ntbs_epm *m, uint32_t before)
+{
+	return m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE && atomic_load(&m->watched_live) &&
+	       m->sk->shm->tx.state == NTBS_DIR_RING && m->sk->shm->rx.state == NTBS_DIR_RING &&
+	       !((before | m->events) & EPOLLEXCLUSIVE);
+}
+
 static void watch_shadow(struct ntbs_epm *m)
 {
 	uint64_t data = cookie(m->index, m->gen);
@@ -425,7 +436,7 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		uint32_t before = m->events;
 
 		m->events = ev->events;
-		ret = kernel_ctl(ep, op, fd, kernel_events(m), cookie(m->index, m->gen));
+		ret = kernel_knows(m, before) ? 0 : kernel_ctl(ep, op, fd, kernel_events(m), cookie(m->index, m->gen));
 		if (ret) {
 			m->events = before;
 		} else {
@@ -569,7 +580,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 		return 0;		/* the kernel reports it */
 	if (!atomic_load(&m->watched_live) && !atomic_exchange(&m->watched_live, 1))
 		watch_shadow(m);	/* another process of the family made it LIVE */
-	all = (uint16_t)ntbs_sock_ready(sk, m->fd,
+	all = (uint16_t)ntbs_sock_ready(sk, m->fd, m->events,
 					sk->shm->rx.state != NTBS_DIR_RING || sk->shm->tx.state != NTBS_DIR_RING);
 	ev = all & wanted(m);
 	if (ev && (m->events & EPOLLET)) {

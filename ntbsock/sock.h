@@ -190,8 +190,11 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd);
 ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd);
 
 /* ---- readiness (sock_poll.c) ---- */
-/* POLLIN, POLLOUT, POLLRDHUP, POLLHUP, POLLERR, POLLPRI that hold now.  @ask: the kernel may be asked. */
-short ntbs_sock_ready(struct ntbs_sock *sk, int fd, bool ask);
+/*
+ * POLLIN, POLLOUT, POLLRDHUP, POLLHUP, POLLERR, POLLPRI that hold now.  @ask: the kernel may be asked.  @wanted: room in the
+ * ring, which takes the sender's lock to see, is looked for only if POLLOUT is among them.
+ */
+short ntbs_sock_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask);
 
 /* ---- attach (offer.c) ---- */
 /* Fill in q of a LIVE socket in this process; false: its memory is not here. */

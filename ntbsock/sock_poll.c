@@ -83,11 +83,13 @@ static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 	return ask ? ntbs_shadow_poll(fd, POLLIN | POLLRDHUP | POLLPRI) : 0;
 }
 
-static short tx_ready(struct ntbs_sock *sk, int fd, bool ask)
+static short tx_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 {
 	short ev = 0;
 
 	if (sk->shm->tx.state == NTBS_DIR_RING) {
+		if (!(wanted & TX_EVENTS))
+			return 0;
 		ntbs_lock(&sk->shm->tx.lock);
 		if (sk->shm->tx.state == NTBS_DIR_RING &&
 		    (ntbs_msgq_writable(&sk->q) || (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) ||
@@ -99,13 +101,13 @@ static short tx_ready(struct ntbs_sock *sk, int fd, bool ask)
 	return ask ? ntbs_shadow_poll(fd, POLLOUT) : 0;
 }
 
-short ntbs_sock_ready(struct ntbs_sock *sk, int fd, bool ask)
+short ntbs_sock_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 {
 	short ev;
 
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return ask ? ntbs_shadow_poll(fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI) : 0;
-	ev = rx_ready(sk, fd, ask) | tx_ready(sk, fd, ask);
+	ev = rx_ready(sk, fd, ask) | tx_ready(sk, fd, wanted, ask);
 	if ((ev & POLLRDHUP) && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) && !ntbs_msgq_readable(&sk->q))
 		ev |= POLLHUP;		/* both directions are closed */
 	return ev;
@@ -161,7 +163,7 @@ static int look(struct set *s, bool arm)
 		s->ours++;
 		if (arm)
 			ntbs_mbox_arm_set(sk);
-		ev = ntbs_sock_ready(sk, u->fd, false);
+		ev = ntbs_sock_ready(sk, u->fd, u->events, false);
 		if (on_ring(sk)) {
 			bool fin = atomic_load(&sk->shm->shadow_ev) & (POLLRDHUP | POLLHUP | POLLERR);
 
@@ -193,7 +195,7 @@ static int merge(struct set *s)
 				atomic_fetch_or(&sk->shm->shadow_ev, k->revents & (POLLRDHUP | POLLHUP | POLLERR));
 			if (sk->shm->tx.state != NTBS_DIR_RING)
 				u->revents |= k->revents & u->events & TX_EVENTS;
-			u->revents |= ntbs_sock_ready(sk, u->fd, false) & (u->events | POLLHUP | POLLERR);
+			u->revents |= ntbs_sock_ready(sk, u->fd, u->events, false) & (u->events | POLLHUP | POLLERR);
 		} else if (u->fd >= 0 && !sk && ntbs_epoll_of(u->fd)) {
 			if ((k->revents & POLLIN) && !u->revents)
 				u->revents = ntbs_epoll_kernel_any(ntbs_epoll_of(u->fd)) ? POLLIN & u->events : 0;
