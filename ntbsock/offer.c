@@ -577,12 +577,18 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
 
 void ntbs_offer_hold(struct ntbs_sock *sk, int fd)
 {
-	uint64_t until, blocks = sk->shm->conn.tx.tcp_bytes / HOLD_BYTES;
+	bool asked = sk->shm->claim_asked, due;
+	uint64_t until, blocks;
 
-	if (!blocks || blocks >= HOLD_BLOCKS || sk->shm->held == HOLD_BLOCKS || blocks == sk->shm->held)
+	ntbs_lock(&sk->shm->tx.lock);
+	blocks = sk->shm->conn.tx.tcp_bytes / HOLD_BYTES;
+	due = blocks && blocks < HOLD_BLOCKS && sk->shm->held != HOLD_BLOCKS && blocks != sk->shm->held;
+	if (due)
+		sk->shm->held = asked ? HOLD_BLOCKS : blocks;
+	ntbs_unlock(&sk->shm->tx.lock);
+	if (!due)
 		return;
-	sk->shm->held = blocks;
-	if (!sk->shm->claim_asked) {
+	if (!asked) {
 		ntbs_sys0(SYS_sched_yield);
 		ntbs_offer_step(sk, fd);
 		return;
@@ -591,7 +597,6 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd)
 	do
 		ntbs_offer_step(sk, fd);
 	while (ntbs_sock_stage(sk) == NTBS_OFFER && ntbs_wait_shadow(fd, 0, until) != -ETIMEDOUT);
-	sk->shm->held = HOLD_BLOCKS;
 }
 
 void ntbs_offer_sleepy(struct ntbs_sock *sk)

@@ -99,7 +99,7 @@ enum ntbs_file_kind { NTBS_FILE_SOCK = 1, NTBS_FILE_EPOLL };
 struct ntbs_file {			/* what the descriptor table points at */
 	enum ntbs_file_kind kind;
 	_Atomic int32_t refs;		/* descriptors of this process, and calls that sleep */
-	int32_t fds;			/* descriptors alone; under the table's lock */
+	_Atomic int32_t fds;		/* descriptors alone; changed under the table's lock */
 };
 
 struct ntbs_sock {
