@@ -580,7 +580,7 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd)
 	bool asked = sk->shm->claim_asked, due;
 	uint64_t until, blocks;
 
-	if (!ntbs_lock_in_handler(&sk->shm->tx.lock))
+	if (!ntbs_lock_or_handler(&sk->shm->tx.lock))
 		return;			/* the send that this handler has interrupted takes its turn */
 	blocks = sk->shm->conn.tx.tcp_bytes / HOLD_BYTES;
 	due = blocks && blocks < HOLD_BLOCKS && sk->shm->held != HOLD_BLOCKS && blocks != sk->shm->held;
