@@ -247,7 +247,7 @@ def collect(args, brokers):
 
 def san_env(build):
     return {"T_BUILD": build, "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:use_sigaltstack=0", "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
-            "TSAN_OPTIONS": "halt_on_error=1:die_after_fork=0"}
+            "TSAN_OPTIONS": "halt_on_error=1:die_after_fork=0:atexit_sleep_ms=20"}
 
 
 def sock_tests(build, linked_in, brokers, variant):

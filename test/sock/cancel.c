@@ -47,6 +47,9 @@ static void cancelled(struct peer *p, int fd)
 
 int main(void)
 {
+#ifdef __SANITIZE_ADDRESS__
+	t_skip("AddressSanitizer itself fails (__asan_handle_no_return) where a thread is cancelled asynchronously");
+#endif
 	signal(SIGPIPE, SIG_IGN);
 	s_each(cancelled);
 	return t_done();

@@ -153,7 +153,7 @@ static void pool(void)
 	double end = t_now() + 10;
 	while (__atomic_load_n(&taken, __ATOMIC_RELAXED) < MESSAGES && t_now() < end)
 		usleep(1000);
-	t_eq(taken, MESSAGES, "messages taken by the pool");
+	t_eq(__atomic_load_n(&taken, __ATOMIC_RELAXED), MESSAGES, "messages taken by the pool");
 	for (int i = 0; i < WAITERS; i++)
 		shutdown(sv[i][0], SHUT_WR);
 	for (int i = 0; i < WAITERS; i++)
