@@ -254,12 +254,15 @@ static void chan_bells(const struct ntbs_msg_chan *m, struct packet *p)
 
 static bool chan_busy(struct ntbs_chan *c)
 {
-	if (!c->acceptor)
-		return ntbs_chan_in_use(c);
-	for (uint32_t i = 0; i < c->nr_leases; i++)
-		if (c->leases->lease[i].busy == 1)
-			return true;
-	return ntbs_chan_in_use(c);
+	bool busy = false;
+
+	if (c->acceptor) {
+		ntbs_lock(&c->leases->lock);
+		for (uint32_t i = 0; i < c->nr_leases; i++)
+			busy |= c->leases->lease[i].busy == 1;
+		ntbs_unlock(&c->leases->lock);
+	}
+	return busy || ntbs_chan_in_use(c);
 }
 
 static void step_connecting(struct ntbs_sock *sk, void *arg)

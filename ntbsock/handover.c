@@ -46,9 +46,10 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 
 	ntbs_lock(&rx->lock);
 	ntbs_stream_rx_look(sk, fd);
-	if (rx->state == NTBS_DIR_BACK || consumed(sk, fd, &pos)) {
+	done = rx->state == NTBS_DIR_BACK;
+	if (done || consumed(sk, fd, &pos)) {
 		ntbs_unlock(&rx->lock);
-		return rx->state == NTBS_DIR_BACK;
+		return done;
 	}
 	ntbs_sock_set_flag(sk, NTBS_SK_WANT_TCP);
 	ntbs_window_store64(sk->q.port, &sk->q.out->asked, pos + 1);
@@ -77,7 +78,9 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		ntbs_unlock(&rx->lock);
 		if (ntbs_le32_read_acquire(&sk->q.in->rstate) || ntbs_shadow_end(fd) == 0) {
 			/* the peer has gone: whole only if nothing of its is left in the ring */
+			ntbs_lock(&rx->lock);
 			done = ntbs_msgq_avail(&sk->q) <= 0;
+			ntbs_unlock(&rx->lock);
 			break;
 		}
 		if (ret == -ETIMEDOUT) {
