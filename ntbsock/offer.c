@@ -658,7 +658,8 @@ static void acceptor_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 	if (ntbs_le32_read_acquire(&sk->q.in->confirm) == sk->shm->generation) {
 		set_live(sk);
 	} else {
-		ntbs_stats_timer_ran_out();
+		if (undecided(sk, why == NTBS_WHY_NOT_USED))
+			ntbs_stats_timer_ran_out();
 		ntbs_sock_plain(sk, why);
 	}
 }

@@ -81,9 +81,13 @@ NTBS_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int ret, saved;
 
+	saved = errno;
+	if (sk && addr && len >= sizeof(addr->sa_family) && addr->sa_family == AF_UNSPEC) {
+		ntbs_sock_dissolve(sk);	/* the kernel resets the connection; the socket may connect anew, on TCP */
+		errno = saved;
+	}
 	if (!sk || ntbs_sock_stage(sk) != NTBS_NEW)
 		return LIBC(connect)(fd, addr, len);
-	saved = errno;
 	ntbs_runtime_ready();		/* the first time: before the kernel's handshake, not between it and us */
 	errno = saved;
 	ntbs_sock_set_flag(sk, NTBS_SK_CONNECTED | NTBS_SK_CONNECTING);
@@ -115,9 +119,13 @@ static int accepted(int listener, int fd, int flags)
 
 	if (fd < 0 || !ntbs_on || (!from && !is_tcp(fd)) || ntbs_fdtab_foreign())
 		goto out;
-	sk = ntbs_sock_new(fd, flags & SOCK_NONBLOCK ? NTBS_SK_NONBLOCK : 0, NTBS_OFFER);
+	sk = ntbs_sock_new(fd, flags & SOCK_NONBLOCK ? NTBS_SK_NONBLOCK : 0, NTBS_NEW);
 	if (!sk)
 		goto out;
+	/* before the service thread can see it in stage OFFER: it would take it for a connecting one */
+	sk->shm->conn.accepted = 1;
+	sk->shm->conn.stage = NTBS_OFFER;
+	atomic_store_explicit(&sk->shm->stage, NTBS_OFFER, memory_order_release);
 	if (from) {		/* what the kernel's socket inherits from its listener */
 		sk->shm->rcvtimeo_ns = from->shm->rcvtimeo_ns;
 		sk->shm->sndtimeo_ns = from->shm->sndtimeo_ns;
@@ -223,7 +231,7 @@ NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 
 	if (!sk)
 		return LIBC(setsockopt)(fd, level, name, val, len);
-	if ((level == IPPROTO_TCP && (name == TCP_ULP || name == TCP_REPAIR)) ||
+	if ((level == IPPROTO_TCP && (name == TCP_ULP || name == TCP_REPAIR || name == TCP_FASTOPEN_CONNECT)) ||
 	    (level == SOL_SOCKET && name == SO_ZEROCOPY)) {
 		/* bytes that only the kernel can treat: the connection goes there first */
 		if (ntbs_sock_stage(sk) == NTBS_NEW)

@@ -236,6 +236,22 @@ static void count_plain(struct ntbs_sock *sk, int fd)
 		ntbs_shadow_count(fd, ntbs_sock_flags(sk) & NTBS_SK_CONNECTED, &sk->tx.tcp_bytes, &sk->rx.tcp_bytes);
 }
 
+void ntbs_sock_dissolve(struct ntbs_sock *sk)
+{
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_withdraw(sk, NTBS_WHY_OPTION);
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return;
+	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_le32_write_release(&sk->q.out->rstate, NTBS_R_RESET);
+	sk->shm->conn.reason = NTBS_WHY_OPTION;
+	atomic_store_explicit(&sk->shm->stage, NTBS_PLAIN, memory_order_release);
+	ntbs_unlock(&sk->shm->rx.lock);
+	ntbs_unlock(&sk->shm->tx.lock);
+	ntbs_mbox_poke(sk);
+}
+
 void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 {
 	bool last = atomic_fetch_sub(&sk->shm->holders, 1) == 1;

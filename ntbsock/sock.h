@@ -122,6 +122,8 @@ struct ntbs_sock *ntbs_sock_by_index(uint32_t index);
 uint32_t ntbs_sock_index(const struct ntbs_sock *sk);
 /* The last descriptor of this process is about to be closed (or the process to end). */
 void ntbs_sock_last_close(struct ntbs_sock *sk, int fd);
+/* connect() to AF_UNSPEC: the connection ends with a reset, the descriptor goes on as plain TCP. */
+void ntbs_sock_dissolve(struct ntbs_sock *sk);
 void ntbs_sock_free(struct ntbs_sock *sk);
 void ntbs_sock_get(struct ntbs_sock *sk);
 void ntbs_sock_put(struct ntbs_sock *sk);
