@@ -159,7 +159,7 @@ void ntbs_chan_open(struct ntbs_client *c, const void *packet, int *fds)
 	struct ntbs_chan *chan = NULL;
 	uint32_t err;
 
-	if (NTBS_CHAN_PROC(m->chan) != c->proc || m->proc == c->proc || !ntbs_check_memfd(fds[0]))
+	if (NTBS_CHAN_PROC(m->chan) != c->proc || !ntbs_check_memfd(fds[0]))
 		err = EINVAL;
 	else if (!remote && !connector)
 		err = ESRCH;
@@ -206,7 +206,7 @@ void ntbs_chan_client_gone(struct ntbs_client *c)
 		struct ntbs_chan_end *peer = other(end);
 
 		/* Processes of the other host are told by ntbs_peer_proc_gone(). */
-		if (peer->client && first_look(peer))
+		if (peer->client && peer->client != c && first_look(peer))
 			tell_gone(peer->client, c->proc);
 		forget(end->chan);
 	}
