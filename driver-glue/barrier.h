@@ -44,6 +44,15 @@ static inline void ntbs_prefetch_store(const void *line)
 #endif
 }
 
+/*
+ * A word that is written under a lock and looked at without it, or a count for people to see: whole, and nothing is
+ * ordered by it.
+ */
+#define ntbs_read_once(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+#define ntbs_write_once(x, value) __atomic_store_n(&(x), (value), __ATOMIC_RELAXED)
+/* No locked instruction: right if one writes at a time; else a count may be lost, never torn. */
+#define ntbs_bump(x, n) ntbs_write_once(x, ntbs_read_once(x) + (n))
+
 static inline void ntbs_spin_pause(void)
 {
 #if defined(__x86_64__)

@@ -30,7 +30,7 @@
 
 #define HELLO_WAIT_MS 200
 
-bool ntbs_bclient_send(const void *msg, size_t len, const int *fds, int nr_fds)
+static bool send_to(int sock, const void *msg, size_t len, const int *fds, int nr_fds)
 {
 	union {
 		struct cmsghdr h;
@@ -40,8 +40,6 @@ bool ntbs_bclient_send(const void *msg, size_t len, const int *fds, int nr_fds)
 	struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
 	long ret;
 
-	if (ntbs_rt.broker < 0)
-		return false;
 	if (nr_fds) {
 		memset(&control, 0, sizeof(control));
 		mh.msg_control = &control;
@@ -51,8 +49,15 @@ bool ntbs_bclient_send(const void *msg, size_t len, const int *fds, int nr_fds)
 		control.h.cmsg_len = CMSG_LEN(sizeof(int) * nr_fds);
 		memcpy(CMSG_DATA(&control.h), fds, sizeof(int) * nr_fds);
 	}
-	ret = ntbs_sys3(SYS_sendmsg, ntbs_rt.broker, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ret = ntbs_sys3(SYS_sendmsg, sock, &mh, MSG_DONTWAIT | MSG_NOSIGNAL);
 	return ret == (long)len;
+}
+
+bool ntbs_bclient_send(const void *msg, size_t len, const int *fds, int nr_fds)
+{
+	int sock = ntbs_rt.broker;
+
+	return sock >= 0 && send_to(sock, msg, len, fds, nr_fds);
 }
 
 bool ntbs_broker_send(const void *msg, size_t len, const int *fds, int nr_fds)
@@ -163,7 +168,7 @@ static void add_board(int fd, uint32_t uid, bool mine)
 	}
 	if (mine)
 		ntbs_rt.board = b;
-	cds_list_add_rcu(&b->node, &ntbs_rt.boards);
+	ntbs_list_publish(&b->node, &ntbs_rt.boards);
 }
 
 static struct ntbs_peer *peer_add(uint32_t proc, uint32_t uid, int mbox, int service)
@@ -188,7 +193,7 @@ static struct ntbs_peer *peer_add(uint32_t proc, uint32_t uid, int mbox, int ser
 		p->bell[i] = -1;
 	p->bell[0] = ntbs_fd_hide(mbox);
 	p->service_bell = ntbs_fd_hide(service);
-	cds_list_add_rcu(&p->node, &ntbs_rt.peers);
+	ntbs_list_publish(&p->node, &ntbs_rt.peers);
 	return p;
 }
 
@@ -222,7 +227,7 @@ static void chan_attach(const struct ntbs_msg_chan *m, struct packet *p)
 	if (!c->peer)
 		goto err_unmap;
 	c->peer->chans++;
-	cds_list_add_rcu(&c->node, &ntbs_rt.chans);
+	ntbs_list_publish(&c->node, &ntbs_rt.chans);
 	ntbs_le32_write_release(&c->shm->attached, 1);
 	return;
 
@@ -243,7 +248,7 @@ static void chan_bells(const struct ntbs_msg_chan *m, struct packet *p)
 	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
 		if (c->acceptor && c->id == m->chan) {
 			peer->chans++;
-			__atomic_store_n(&c->peer, peer, __ATOMIC_RELEASE);
+			c->peer = peer;
 		}
 	/* what was asked for before we could ring */
 	if (peer->bell[0] >= 0)
@@ -256,6 +261,7 @@ static bool chan_busy(struct ntbs_chan *c)
 {
 	bool busy = false;
 
+
 	if (c->acceptor) {
 		ntbs_lock(&c->leases->lock);
 		for (uint32_t i = 0; i < c->nr_leases; i++)
@@ -265,28 +271,19 @@ static bool chan_busy(struct ntbs_chan *c)
 	return busy || ntbs_chan_in_use(c);
 }
 
-static void step_connecting(struct ntbs_sock *sk, void *arg)
-{
-	if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->conn.accepted && sk->file.fds > 0)
-		ntbs_offer_step(sk, sk->fd);
-}
-
 /* The peer's process has left.  Its channels serve what is still open on them and then go. */
 static void peer_gone(uint32_t proc)
 {
 	struct ntbs_chan *c, *nc;
 	struct ntbs_peer *p, *np;
 
-	/* what it had claimed and we have not noticed yet becomes ours first: its bytes may lie there.  It claims no more. */
-	ntbs_sock_for_each(step_connecting, NULL);
 	cds_list_for_each_entry(p, &ntbs_rt.peers, node)
 		if (p->proc == proc)
 			p->gone = true;
 	cds_list_for_each_entry_safe(c, nc, &ntbs_rt.chans, node) {
 		if (!c->peer || !c->peer->gone || chan_busy(c))
 			continue;
-		cds_list_del_rcu(&c->node);
-		synchronize_rcu();
+		ntbs_list_unlink(&c->node);	/* readers hold the lock that we hold */
 		c->peer->chans--;
 		if (c->leases)
 			ntbs_sys2(SYS_munmap, c->leases, sizeof(*c->leases));
@@ -296,8 +293,7 @@ static void peer_gone(uint32_t proc)
 	cds_list_for_each_entry_safe(p, np, &ntbs_rt.peers, node) {
 		if (!p->gone || p->chans)
 			continue;
-		cds_list_del_rcu(&p->node);
-		synchronize_rcu();
+		ntbs_list_unlink(&p->node);
 		for (int i = 0; i < NTBS_MBOXES; i++)
 			ntbs_fd_unhide_close(p->bell[i]);
 		ntbs_fd_unhide_close(p->service_bell);
@@ -313,7 +309,7 @@ static void peer_mbox(const struct ntbs_msg_mbox *m, struct packet *p)
 		if (peer->proc == m->proc && !peer->gone && m->mbox && m->mbox < NTBS_MBOXES && peer->bell[m->mbox] < 0) {
 			struct ntbs_chan *c;
 
-			__atomic_store_n(&peer->bell[m->mbox], ntbs_fd_hide(p->fd[0]), __ATOMIC_RELEASE);
+			peer->bell[m->mbox] = ntbs_fd_hide(p->fd[0]);
 			p->fd[0] = -1;
 			cds_list_for_each_entry(c, &ntbs_rt.chans, node)
 				if (c->peer == peer)
@@ -374,6 +370,13 @@ int ntbs_broker_receive(void)
 
 	ntbs_lock(&ntbs_rt.lock);
 	while (ntbs_rt.broker >= 0 && (ret = receive(ntbs_rt.broker, &p)) != 0) {
+		if (ret > 0 && p.h.type == NTBS_MSG_PEER_GONE) {
+			/* What it had claimed and we have not noticed yet becomes ours first: its bytes may lie there.  It
+			 * claims no more.  Without our lock, which nests in those of sockets. */
+			ntbs_unlock(&ntbs_rt.lock);
+			ntbs_service_step();
+			ntbs_lock(&ntbs_rt.lock);
+		}
 		if (ret > 0 && !handle(&p)) {
 			ntbs_log(NTBS_LOG_ERR, "the broker sent a message that cannot be (type %u, %zu bytes, %d descriptors); "
 				 "new connections stay on TCP", p.h.type, p.len, p.nr_fds);
@@ -383,7 +386,7 @@ int ntbs_broker_receive(void)
 		if (ret < 0) {
 			int fd = ntbs_rt.broker;
 
-			__atomic_store_n(&ntbs_rt.broker, -1, __ATOMIC_RELEASE);
+			ntbs_rt.broker = -1;
 			ntbs_fd_unhide_close(fd);
 			ntbs_unlock(&ntbs_rt.lock);
 			return -EPIPE;
@@ -398,7 +401,7 @@ bool ntbs_broker_await_bells(struct ntbs_chan *c)
 {
 	static const struct timespec wait = { 0, HELLO_WAIT_MS * 1000000l };
 
-	while (!__atomic_load_n(&c->peer, __ATOMIC_ACQUIRE)) {
+	while (!c->peer) {
 		struct pollfd pfd = { .fd = ntbs_rt.broker, .events = POLLIN };
 		struct timespec left = wait;
 		long n = ntbs_sys5(SYS_ppoll, &pfd, 1, &left, NULL, 0);
@@ -409,7 +412,7 @@ bool ntbs_broker_await_bells(struct ntbs_chan *c)
 			continue;
 		/* the service thread may be quicker: then there is nothing left to take, and we look again */
 		if (n <= 0 || ntbs_broker_receive() < 0)
-			return __atomic_load_n(&c->peer, __ATOMIC_ACQUIRE) != NULL;
+			return c->peer != NULL;
 	}
 	return true;
 }
@@ -449,7 +452,7 @@ static bool welcome(int sock)
 		struct ntbs_rules_shm *r = map_checked(p.fd[1], sizeof(*r), PROT_READ, &size);
 
 		if (r)		/* the old page may still be read; it is small and stays */
-			__atomic_store_n(&ntbs_rt.rules, r, __ATOMIC_RELEASE);
+			ntbs_rt.rules = r;
 	}
 	if (!ntbs_rt.rules || ntbs_le32_read(&ntbs_rt.rules->magic) != NTBS_RULES_MAGIC)
 		goto out;
@@ -478,7 +481,7 @@ static void forget_boards(void)
 	struct ntbs_board *b, *nb;
 
 	cds_list_for_each_entry_safe(b, nb, &ntbs_rt.boards, node)
-		cds_list_del_rcu(&b->node);
+		ntbs_list_unlink(&b->node);
 }
 
 bool ntbs_bclient_connect(void)
@@ -509,12 +512,9 @@ bool ntbs_bclient_connect(void)
 	memcpy(hello.program, ntbs_conf.program, sizeof(hello.program) - 1);
 	ntbs_lock(&ntbs_rt.lock);
 	forget_boards();
-	ntbs_rt.broker = sock;
-	ok = ntbs_bclient_send(&hello, sizeof(hello), bells, 2);
-	ntbs_rt.broker = -1;
-	ok = ok && welcome(sock);
+	ok = send_to(sock, &hello, sizeof(hello), bells, 2) && welcome(sock);
 	if (ok)
-		__atomic_store_n(&ntbs_rt.broker, sock, __ATOMIC_RELEASE);
+		ntbs_rt.broker = sock;
 	ntbs_unlock(&ntbs_rt.lock);
 	if (!ok)
 		ntbs_fd_unhide_close(sock);

@@ -31,10 +31,11 @@
 #define END_EVENTS (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 #define MBOX_INDEX 0xffffffu
 
-static struct ntbs_epm *blocks[BLOCKS_MAX];
+static struct ntbs_epm *_Atomic blocks[BLOCKS_MAX];
 static uint32_t nr_members, free_hint;
 static struct ntbs_ep *sets;
 static struct ntbs_lock pool_lock;	/* members and sets in use; sk->members lists */
+static __thread uint32_t looks;		/* of this thread: names a look, with the thread's id */
 static uint64_t secret;			/* upper 32 bits of every cookie: a program's data will not look like it */
 
 /* cookie: secret 32, generation 8, index 24 */
@@ -64,9 +65,11 @@ void ntbs_epoll_fork_parent(void)
 
 void ntbs_epoll_fork_child(void)
 {
-	pool_lock.word = 0;
-	for (uint32_t i = 0; sets && i < SETS_MAX; i++)
-		sets[i].lock.word = 0;
+	ntbs_lock_reset(&pool_lock);
+	for (uint32_t i = 0; sets && i < SETS_MAX; i++) {
+		ntbs_lock_reset(&sets[i].lock);
+		ntbs_lock_reset(&sets[i].asking);
+	}
 }
 
 static void *zmap(size_t len)
@@ -78,7 +81,9 @@ static void *zmap(size_t len)
 
 static struct ntbs_epm *by_index(uint32_t index)
 {
-	return index / BLOCK < BLOCKS_MAX && blocks[index / BLOCK] ? &blocks[index / BLOCK][index % BLOCK] : NULL;
+	struct ntbs_epm *b = index / BLOCK < BLOCKS_MAX ? blocks[index / BLOCK] : NULL;
+
+	return b ? &b[index % BLOCK] : NULL;
 }
 
 static struct ntbs_epm *member_new(void)
@@ -98,18 +103,18 @@ static struct ntbs_epm *member_new(void)
 		if (b) {
 			for (uint32_t i = 0; i < BLOCK; i++)
 				b[i].index = nr_members + i;
-			__atomic_store_n(&blocks[nr_members / BLOCK], b, __ATOMIC_RELEASE);
+			blocks[nr_members / BLOCK] = b;
 			nr_members += BLOCK;
 			m = b;
 		}
 	}
 	if (m) {
-		uint32_t index = m->index, gen = m->gen;
-
-		free_hint = index + 1;
-		memset(m, 0, sizeof(*m));
-		m->index = index;
-		m->gen = gen + 1;
+		free_hint = m->index + 1;
+		m->gen++;
+		m->hot = 0;
+		m->wake_seen = 0;
+		ntbs_write_once(m->idle_turns, 0);
+		ntbs_write_once(m->told, 0);
 		m->ep = (struct ntbs_ep *)1;	/* taken; not in a set yet */
 	}
 	ntbs_unlock(&pool_lock);
@@ -124,17 +129,19 @@ struct ntbs_ep *ntbs_epoll_new(int epfd)
 	if (!sets)
 		sets = zmap(SETS_MAX * sizeof(*sets));
 	for (uint32_t i = 0; sets && i < SETS_MAX && !ep; i++)
-		if (!sets[i].file.kind)
+		if (!sets[i].used)
 			ep = &sets[i];
 	if (ep) {
-		struct ntbs_epm **array = ep->member;
-		uint32_t size = ep->size;
-
-		memset(ep, 0, sizeof(*ep));
-		ep->member = array;
-		ep->size = size;
-		ep->file.kind = NTBS_FILE_EPOLL;
+		ep->used = true;
+		if (!ep->file.kind)	/* for good: whoever has no reference may look here at any time */
+			ep->file.kind = NTBS_FILE_EPOLL;
 		ep->epfd = epfd;
+		ep->nr_ours = 0;
+		ep->mbox_in = 0;
+		ep->rung = 0;
+		ep->rotor = 0;
+		ep->asked_ns = 0;
+		ep->nr_pending = 0;
 	}
 	ntbs_unlock(&pool_lock);
 	return ep;
@@ -219,7 +226,7 @@ static void warm(struct ntbs_ep *ep, struct ntbs_epm *m)
 			i = ep->hot_hand++ % NTBS_EP_HOT;
 			cool(ep, i);
 		}
-		m->idle_turns = 0;
+		ntbs_write_once(m->idle_turns, 0);
 		m->hot = 1;
 		ep->hot[i] = m;
 	}
@@ -232,12 +239,12 @@ static bool array_add(struct ntbs_ep *ep, struct ntbs_epm *m)
 {
 	if (ep->nr == ep->size) {
 		uint32_t size = ep->size ? ep->size * 2 : 64;
-		struct ntbs_epm **bigger = zmap(size * sizeof(*bigger));
+		struct ntbs_epm *_Atomic *bigger = zmap(size * sizeof(*bigger));
 
 		if (!bigger)
 			return false;
-		if (ep->nr)
-			memcpy(bigger, ep->member, ep->nr * sizeof(*bigger));
+		for (uint32_t i = 0; i < ep->nr; i++)
+			bigger[i] = ep->member[i];
 		ep->member = bigger;	/* the old one stays mapped: somebody may be reading it */
 		ep->size = size;
 	}
@@ -249,15 +256,19 @@ static bool array_add(struct ntbs_ep *ep, struct ntbs_epm *m)
 
 static void unlink_sock(struct ntbs_epm *m)
 {
-	struct ntbs_epm **p;
+	struct ntbs_epm *before = NULL;
 
 	if (!m->sk || m->sk->serial != m->serial)
 		return;
-	for (p = &m->sk->members; *p; p = &(*p)->next_of_sock)
-		if (*p == m) {
-			*p = m->next_of_sock;
-			return;
-		}
+	for (struct ntbs_epm *p = m->sk->members; p; before = p, p = p->next_of_sock) {
+		if (p != m)
+			continue;
+		if (before)
+			before->next_of_sock = m->next_of_sock;
+		else
+			m->sk->members = m->next_of_sock;
+		return;
+	}
 }
 
 /* pool_lock held */
@@ -290,7 +301,7 @@ void ntbs_epoll_free(struct ntbs_ep *ep)
 	ntbs_lock(&pool_lock);
 	while (ep->nr)
 		member_drop(ep->member[ep->nr - 1]);
-	ep->file.kind = 0;
+	ep->used = false;
 	ntbs_unlock(&pool_lock);
 }
 
@@ -327,7 +338,7 @@ static uint32_t kernel_events(const struct ntbs_epm *m)
 	if (!m->sk || ntbs_sock_stage(m->sk) != NTBS_LIVE)
 		return m->events;
 	ev = SHADOW_EVENTS;
-	if (m->sk->shm->tx.state != NTBS_DIR_RING)
+	if (ntbs_sock_tx_state(m->sk) != NTBS_DIR_RING)
 		ev |= m->events & EPOLLOUT;
 	return ev;
 }
@@ -376,7 +387,7 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 	m->inner = inner;
 	m->fd = fd;
 	m->events = ev->events;
-	m->data = ev->data;
+	m->data = ev->data.u64;
 	forget_marks(m);
 	atomic_store(&m->watched_live, sk && ntbs_sock_stage(sk) == NTBS_LIVE);
 	ret = kernel_ctl(ep, EPOLL_CTL_ADD, fd, kernel_events(m), cookie(m->index, m->gen));
@@ -440,7 +451,7 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		if (ret) {
 			m->events = before;
 		} else {
-			m->data = ev->data;
+			m->data = ev->data.u64;
 			forget_marks(m);
 		}
 	}
@@ -509,7 +520,7 @@ static bool edge(_Atomic uint64_t *mark, uint64_t now)
 static uint64_t in_mark(const struct ntbs_epm *m)
 {
 	struct ntbs_shadow_info info;
-	uint32_t state = m->sk->shm->rx.state;
+	uint32_t state = ntbs_sock_rx_state(m->sk);
 	uint64_t mark;
 	int inq = 0;
 
@@ -517,7 +528,7 @@ static uint64_t in_mark(const struct ntbs_epm *m)
 		mark = ntbs_msgq_rx_mark(&m->sk->q);
 		if (state == NTBS_DIR_DRAIN) {
 			ntbs_shadow_inq(m->fd, &inq);
-			mark += m->sk->shm->rx.tcp_left - inq;
+			mark += ntbs_read_once(m->sk->shm->rx.tcp_left) - inq;
 		}
 		return mark & ~TCP_MARK;
 	}
@@ -548,7 +559,7 @@ static uint32_t edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 
 	if ((ev & EPOLLIN) && in_news(m, true))
 		out |= EPOLLIN;
-	if ((ev & EPOLLOUT) && edge(&m->tx_mark, sk->shm->conn.tx.stalls))
+	if ((ev & EPOLLOUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
 		out |= EPOLLOUT;
 	/* an end is an edge of reading too, asked for by name or not */
 	if (end != seen && atomic_compare_exchange_strong(&m->end_mark, &seen, end) && end)
@@ -581,12 +592,12 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	if (!atomic_load(&m->watched_live) && !atomic_exchange(&m->watched_live, 1))
 		watch_shadow(m);	/* another process of the family made it LIVE */
 	all = (uint16_t)ntbs_sock_ready(sk, m->fd, m->events,
-					sk->shm->rx.state != NTBS_DIR_RING || sk->shm->tx.state != NTBS_DIR_RING);
+					ntbs_sock_rx_state(sk) != NTBS_DIR_RING || ntbs_sock_tx_state(sk) != NTBS_DIR_RING);
 	ev = all & wanted(m);
 	if (ev && (m->events & EPOLLET)) {
 		if (!take) {
 			bool in = (ev & EPOLLIN) && in_news(m, false);
-			bool out = (ev & EPOLLOUT) && m->tx_mark != sk->shm->conn.tx.stalls;
+			bool out = (ev & EPOLLOUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
 
 			return in || out || ((all & END_EVENTS) && (all & END_EVENTS) != m->end_mark) ? ev : 0;
 		}
@@ -597,15 +608,15 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	return ev;
 }
 
-static bool report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *out)
+static bool report(struct ntbs_epm *m, struct epoll_event *out, uint64_t turn)
 {
-	uint32_t ev = m->told == ep->turn ? 0 : evaluate(m, true);
+	uint32_t ev = ntbs_read_once(m->told) == turn ? 0 : evaluate(m, true);
 
 	if (!ev)
 		return false;
-	m->told = ep->turn;
+	ntbs_write_once(m->told, turn);
 	out->events = ev;
-	out->data = m->data;
+	out->data.u64 = m->data;
 	return true;
 }
 
@@ -616,7 +627,13 @@ static bool was_rung(const struct ntbs_epm *m)
 	       ntbs_sock_stage(m->sk) != NTBS_LIVE;
 }
 
-static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max)
+static bool idle(struct ntbs_epm *m)
+{
+	ntbs_bump(m->idle_turns, 1);
+	return ntbs_read_once(m->idle_turns) > COLD_AFTER;
+}
+
+static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max, uint64_t turn)
 {
 	int n = 0;
 
@@ -625,10 +642,10 @@ static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max)
 
 		if (!m || !in_set(m, ep))
 			continue;
-		if (report(ep, m, &out[n])) {
-			m->idle_turns = 0;
+		if (report(m, &out[n], turn)) {
+			ntbs_write_once(m->idle_turns, 0);
 			n++;
-		} else if (++m->idle_turns > COLD_AFTER && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE &&
+		} else if (idle(m) && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE &&
 			   ntbs_trylock(&ep->lock)) {
 			if (ep->hot[i] == m)
 				cool(ep, i);
@@ -638,42 +655,41 @@ static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max)
 	return n;
 }
 
-static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, bool all)
+static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint64_t turn, bool all)
 {
 	uint32_t nr = atomic_load_explicit(&ep->nr, memory_order_acquire), span = all || nr < ROTATE ? nr : ROTATE;
-	struct ntbs_epm **member = ep->member;
+	struct ntbs_epm *_Atomic *member = ep->member;
+	uint32_t rotor = ep->rotor;
 	int n = 0;
 
 	for (uint32_t i = 0; i < span && n < max; i++) {
-		struct ntbs_epm *m = member[(ep->rotor + i) % nr];
+		struct ntbs_epm *m = member[(rotor + i) % nr];
 
 		if (!m || m->hot || !in_set(m, ep) || !is_ours(m) || !was_rung(m))
 			continue;
-		if (report(ep, m, &out[n])) {
+		if (report(m, &out[n], turn)) {
 			n++;
 			warm(ep, m);
 		} else if (m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE) {
 			arm(m);		/* rung for something else (credit): armed again, and looked at again */
-			if (report(ep, m, &out[n])) {
+			if (report(m, &out[n], turn)) {
 				n++;
 				warm(ep, m);
 			}
 		}
 	}
-	ep->rotor = nr ? (ep->rotor + span) % nr : 0;
+	atomic_store_explicit(&ep->rotor, nr ? (rotor + span) % nr : 0, memory_order_relaxed);
 	return n;
 }
 
 static int look(struct ntbs_ep *ep, struct epoll_event *out, int max)
 {
 	bool rung = atomic_exchange(&ep->rung, 0);
-	int n;
-
-	ep->turn++;
-	n = look_hot(ep, out, max);
+	uint64_t turn = (uint64_t)ntbs_my_tid() << 32 | ++looks;
+	int n = look_hot(ep, out, max, turn);
 
 	if (n < max && (rung || ep->nr > NTBS_EP_HOT / 2))
-		n += look_cold(ep, out + n, max - n, rung);
+		n += look_cold(ep, out + n, max - n, turn, rung);
 	if (n == max && rung)
 		atomic_store(&ep->rung, 1);	/* there may be more */
 	return n;
@@ -731,7 +747,7 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 	if (!m || (m->gen & 0xff) != (data >> 24 & 0xff) || !in_set(m, ep))
 		return false;
 	if (m->inner) {
-		ev->data = m->data;
+		ev->data.u64 = m->data;
 		return ntbs_epoll_kernel_any(m->inner) || ntbs_epoll_any(m->inner, false);
 	}
 	if (ntbs_sock_stage(m->sk) == NTBS_NEW)
@@ -745,7 +761,7 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 		return false;
 	}
 	ev->events &= wanted(m);
-	ev->data = m->data;
+	ev->data.u64 = m->data;
 	if (ntbs_sock_stage(m->sk) == NTBS_OFFER && ev->events) {
 		/* told by the kernel: not news any more once we are the ones who tell */
 		if (m->events & EPOLLET)
@@ -789,24 +805,32 @@ static int ask_kernel(struct ntbs_ep *ep, struct epoll_event *out, int max, cons
 bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
 {
 	static const struct timespec zero;
-	struct epoll_event again[NTBS_EP_PENDING];
+	struct epoll_event got[NTBS_EP_PENDING], again[NTBS_EP_PENDING];
 	bool more = false;
 	int n, k;
 
-	if (ep->nr_pending)
+	ntbs_lock(&ep->asking);		/* only who holds it adds: there is room */
+	if (ep->nr_pending) {
+		ntbs_unlock(&ep->asking);
 		return true;
-	n = ask_kernel(ep, ep->pending, NTBS_EP_PENDING, &zero, NULL, &more);
-	if (n <= 0)
+	}
+	n = ask_kernel(ep, got, NTBS_EP_PENDING, &zero, NULL, &more);
+	if (n <= 0) {
+		ntbs_unlock(&ep->asking);
 		return false;
+	}
 	k = ask_kernel(ep, again, NTBS_EP_PENDING, &zero, NULL, &more);
+	ntbs_lock(&ep->lock);
 	for (int i = 0; i < n; i++) {
 		bool level = false;
 
 		for (int j = 0; j < k; j++)
-			level |= again[j].data.u64 == ep->pending[i].data.u64;
+			level |= again[j].data.u64 == got[i].data.u64;
 		if (!level)
-			ep->pending[ep->nr_pending++] = ep->pending[i];
+			ep->pending[ep->nr_pending++] = got[i];
 	}
+	ntbs_unlock(&ep->lock);
+	ntbs_unlock(&ep->asking);
 	return true;
 }
 
@@ -814,11 +838,14 @@ bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
 
 static int take_pending(struct ntbs_ep *ep, struct epoll_event *out, int max)
 {
-	int n = ep->nr_pending < (uint32_t)max ? (int)ep->nr_pending : max;
+	int n;
 
+	ntbs_lock(&ep->lock);
+	n = ep->nr_pending < (uint32_t)max ? (int)ep->nr_pending : max;
 	memcpy(out, ep->pending, n * sizeof(*out));
 	memmove(ep->pending, ep->pending + n, (ep->nr_pending - n) * sizeof(*out));
 	ep->nr_pending -= n;
+	ntbs_unlock(&ep->lock);
 	return n;
 }
 
@@ -842,8 +869,9 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 
 	if (max <= 0 || !atomic_load(&ep->nr))
 		return -ENTBS_PASS;
-	if (ep->nr_pending)
-		return take_pending(ep, out, max);
+	n = ep->nr_pending ? take_pending(ep, out, max) : 0;
+	if (n)
+		return n;
 	if (ts && !poll_only)
 		until = ntbs_now_ns() + ts->tv_sec * 1000000000ull + ts->tv_nsec;
 	for (;;) {

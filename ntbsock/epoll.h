@@ -27,20 +27,20 @@
 struct ntbs_ep;
 struct ntbs_epm {
 	struct ntbs_ep *_Atomic ep;	/* NULL: unused */
-	struct ntbs_sock *sk;		/* or */
-	struct ntbs_ep *inner;		/* a nested set of ours */
-	uint32_t serial;		/* of sk */
+	struct ntbs_sock *_Atomic sk;	/* or */
+	struct ntbs_ep *_Atomic inner;	/* a nested set of ours */
+	_Atomic uint32_t serial;	/* of sk */
 	uint32_t index;			/* in the pool: what the cookie says */
-	uint32_t gen;			/* uses of the entry, in the cookie too */
-	int fd;
-	uint32_t events;
-	epoll_data_t data;
+	_Atomic uint32_t gen;		/* uses of the entry, in the cookie too */
+	_Atomic int fd;
+	_Atomic uint32_t events;
+	_Atomic uint64_t data;		/* epoll_data_t */
 	_Atomic uint32_t hot;
 	_Atomic uint32_t disabled;	/* ONESHOT: reported */
 	_Atomic uint32_t watched_live;	/* the kernel's registration is the shadow's */
-	uint32_t wake_seen;		/* cold: in->wake when it was armed */
-	uint32_t idle_turns;
-	uint32_t told;			/* turn of the set in which it was reported: once a turn, hot or cold */
+	_Atomic uint32_t wake_seen;	/* cold: in->wake when it was armed */
+	uint32_t idle_turns;		/* counted by whoever looks */
+	uint64_t told;			/* look in which it was reported: once a look, hot or cold */
 	_Atomic uint64_t rx_mark;	/* EPOLLET: what has been reported */
 	_Atomic uint64_t tx_mark;
 	_Atomic uint32_t end_mark;
@@ -50,19 +50,21 @@ struct ntbs_epm {
 
 struct ntbs_ep {
 	struct ntbs_file file;
-	int epfd;
+	bool used;			/* under the pool's lock */
+	_Atomic int epfd;
 	struct ntbs_lock lock;
-	struct ntbs_epm **_Atomic member;
+	struct ntbs_epm *_Atomic *_Atomic member;
 	_Atomic uint32_t nr, size;
 	_Atomic uint32_t nr_ours;	/* members ever in stage OFFER or LIVE, or nested: 0 means the kernel suffices */
 	struct ntbs_epm *_Atomic hot[NTBS_EP_HOT];
-	uint32_t hot_hand, rotor;
-	uint32_t turn;			/* counts looks */
+	uint32_t hot_hand;		/* under @lock */
+	_Atomic uint32_t rotor;
 	_Atomic uint32_t mbox_in;
 	_Atomic uint32_t rung;		/* the mbox was rung: look at the cold ones */
-	uint64_t asked_ns;		/* when the kernel was last asked */
-	struct epoll_event pending[NTBS_EP_PENDING];	/* taken from the kernel on behalf of an outer set */
-	uint32_t nr_pending;
+	_Atomic uint64_t asked_ns;	/* when the kernel was last asked */
+	struct ntbs_lock asking;	/* one at a time asks the kernel for an outer set */
+	struct epoll_event pending[NTBS_EP_PENDING];	/* taken from the kernel for an outer set; under @lock */
+	_Atomic uint32_t nr_pending;
 };
 
 struct ntbs_ep *ntbs_epoll_of(int fd);

@@ -34,7 +34,7 @@ void ntbs_fdtab_fork_parent(void)
 void ntbs_fdtab_fork_child(void)
 {
 	table_pid = ntbs_sys0(SYS_getpid);
-	table_lock.word = 0;
+	ntbs_lock_reset(&table_lock);
 }
 
 bool ntbs_fdtab_foreign(void)
@@ -85,7 +85,7 @@ bool ntbs_fdtab_set(int fd, struct ntbs_file *f, struct ntbs_file **old, bool *l
 
 int ntbs_fdtab_find(const struct ntbs_file *f)
 {
-	for (int fd = 0; fd < ntbs_fdtab_top; fd++)
+	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++)
 		if (ntbs_fdtab_peek(fd) == f)
 			return fd;
 	return -1;

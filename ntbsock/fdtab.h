@@ -45,7 +45,12 @@ void ntbs_fdtab_fork_prepare(void);
 void ntbs_fdtab_fork_parent(void);
 void ntbs_fdtab_fork_child(void);
 void ntbs_fdtab_init(void);
-extern int ntbs_fdtab_top;			/* above every descriptor ever entered */
+extern int ntbs_fdtab_top;
+/* Above every descriptor ever entered. */
+static inline int ntbs_fdtab_highest(void)
+{
+	return __atomic_load_n(&ntbs_fdtab_top, __ATOMIC_RELAXED);
+}
 
 /* Move a descriptor of our own out of the program's way and mark it; returns the new number or -errno. */
 int ntbs_fd_hide(int fd);

@@ -54,8 +54,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 	ntbs_sock_set_flag(sk, NTBS_SK_WANT_TCP);
 	ntbs_window_store64(sk->q.port, &sk->q.out->asked, pos + 1);
 	ntbs_unlock(&rx->lock);
-	if (sk->chan && sk->chan->peer)
-		ntbs_bell_ring(sk->chan->peer->service_bell);
+	ntbs_peer_ring_service(sk->chan);
 	ntbs_mbox_poke(sk);
 	for (;;) {
 		uint32_t value = ntbs_mbox_arm_futex(sk);
@@ -94,6 +93,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 
 bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
+	enum ntbs_reason was;
 	bool done = true;
 
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
@@ -108,14 +108,15 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: the other side did not take its bytes back "
 			 "to TCP; what it sent last is lost to the new reader", sk->shm->conn.tuple.lport,
 			 sk->shm->conn.tuple.rport);
-	if (sk->shm->conn.reason == NTBS_WHY_NONE || sk->shm->conn.reason == NTBS_WHY_PEER_ASKED)
-		sk->shm->conn.reason = why;
+	was = ntbs_read_once(sk->shm->conn.reason);
+	if (was == NTBS_WHY_NONE || was == NTBS_WHY_PEER_ASKED)
+		ntbs_write_once(sk->shm->conn.reason, why);
 	return done;
 }
 
 void ntbs_handover_before_sandbox(void)
 {
-	for (int fd = 0; fd < ntbs_fdtab_top; fd++) {
+	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 		struct ntbs_file *old;
 		bool last;
@@ -135,7 +136,7 @@ void ntbs_handover_before_sandbox(void)
 
 void ntbs_handover_before_exec(void)
 {
-	for (int fd = 0; fd < ntbs_fdtab_top; fd++) {
+	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 		long flags;
 

@@ -32,6 +32,12 @@ static inline uint32_t ntbs_my_tid(void)
 	return __builtin_expect(ntbs_tid != 0, 1) ? ntbs_tid : ntbs_tid_slow();
 }
 
+/* Nobody holds it: a fork child, whose parent's threads are not here. */
+static inline void ntbs_lock_reset(struct ntbs_lock *lock)
+{
+	__atomic_store_n(&lock->word, 0, __ATOMIC_RELAXED);
+}
+
 static inline bool ntbs_trylock(struct ntbs_lock *lock)
 {
 	uint32_t none = 0;

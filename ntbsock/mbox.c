@@ -85,6 +85,6 @@ void ntbs_mbox_ring_slow(struct ntbs_sock *sk, uint64_t armed)
 		mask &= mask - 1;
 	}
 	__atomic_store_n(&sk->shm->tx.rung, armed, __ATOMIC_RELEASE);
-	sk->shm->conn.tx.wakes++;
-	sk->tx.wakes++;
+	ntbs_bump(sk->shm->conn.tx.wakes, 1);
+	ntbs_bump(sk->tx.wakes, 1);
 }

@@ -278,8 +278,8 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 				count(q, &v);
 			pass_if_done(&c, &v);
 			q->rx->taken = c.taken;
-			q->rx->in_bulk = c.in_bulk;
-			q->rx->bulk_head = c.bulk_head;
+			ntbs_write_once(q->rx->in_bulk, c.in_bulk);	/* ntbs_msgq_readable() has no lock */
+			ntbs_write_once(q->rx->bulk_head, c.bulk_head);
 			/* after the copy: the sending side acknowledges what it reads here */
 			__atomic_store_n(&q->rx->head, c.head, __ATOMIC_RELEASE);
 			if (ack_due(q))
@@ -293,7 +293,7 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 	if (!(flags & NTBS_RECV_PEEK) && c.head != q->rx->head) {
 		/* only passed an OPEN slot on the way to nothing */
 		q->rx->taken = c.taken;
-		q->rx->in_bulk = c.in_bulk;
+		ntbs_write_once(q->rx->in_bulk, c.in_bulk);
 		__atomic_store_n(&q->rx->head, c.head, __ATOMIC_RELEASE);
 	}
 	if (!(flags & NTBS_RECV_PEEK) && q->port->whole)	/* our own line; a peer looks at it when we are dead */
@@ -318,7 +318,7 @@ int ntbs_msgq_peek_switch(struct ntbs_msgq *q, uint64_t *bytes)
 void ntbs_msgq_pass_switch(struct ntbs_msgq *q)
 {
 	q->rx->taken = 0;
-	q->rx->in_bulk = 0;
+	ntbs_write_once(q->rx->in_bulk, 0);
 	__atomic_store_n(&q->rx->head, q->rx->head + 1, __ATOMIC_RELEASE);
 	if (q->port->whole)
 		ntbs_le64_write(&((struct ntbs_inbox_shm *)q->in)->consumed,

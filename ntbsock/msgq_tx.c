@@ -207,7 +207,7 @@ static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 		publish(q, &line1, two ? &line0 : NULL, 0);
 	}
 	advance_tail(tx);
-	tx->open_bytes = 0;
+	ntbs_write_once(tx->open_bytes, 0);
 	tx->inline_msgs++;
 	if (!q->port->ops)
 		want_slot(q);
@@ -235,7 +235,7 @@ static void send_pointer(struct ntbs_msgq *q, uint8_t kind, uint32_t start, uint
 		publish(q, &line1, NULL, bulk_crc);
 	}
 	advance_tail(tx);
-	tx->open_bytes = kind == NTBS_SLOT_OPEN ? end - start : 0;
+	ntbs_write_once(tx->open_bytes, kind == NTBS_SLOT_OPEN ? end - start : 0);
 }
 
 /*
@@ -305,11 +305,11 @@ static uint32_t send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlo
 	if (!len)
 		return 0;
 	crc = store_bulk(q, it, start, len, is_long);
-	tx->bulk_tail = start + len;
+	ntbs_write_once(tx->bulk_tail, start + len);
 	if (extend) {
 		struct ntbs_slot_shm *slot = &q->out->slot[(tx->tail - 1) & (q->geo.nr_slots - 1)];
 
-		tx->open_bytes += len;
+		ntbs_write_once(tx->open_bytes, tx->open_bytes + len);
 		ntbs_le32_write_release(&slot->line1.bulk.end, tx->bulk_tail);	/* R1, as a stamp */
 	} else {
 		send_pointer(q, backlog && q->port->whole ? NTBS_SLOT_OPEN : NTBS_SLOT_BULK, start, tx->bulk_tail, crc);
@@ -372,7 +372,7 @@ int ntbs_msgq_send_switch(struct ntbs_msgq *q, uint64_t bytes)
 		publish(q, &line1, NULL, 0);
 	}
 	advance_tail(q->tx);
-	q->tx->open_bytes = 0;
+	ntbs_write_once(q->tx->open_bytes, 0);
 	return 0;
 }
 
@@ -395,9 +395,11 @@ bool ntbs_msgq_all_acked(struct ntbs_msgq *q)
 bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q)
 {
 	uint64_t word = ntbs_le64_read_acquire(&q->out->consumed);
-	uint32_t left = (q->tx->tail - (uint32_t)word) & 0xffff;
+	/* the receiving side asks, without the lock that guards these */
+	uint32_t left = (ntbs_read_once(q->tx->tail) - (uint32_t)word) & 0xffff;
 
-	return !left || (left == 1 && q->tx->open_bytes && (uint32_t)(word >> 32) == q->tx->bulk_tail);
+	return !left || (left == 1 && ntbs_read_once(q->tx->open_bytes) &&
+			 (uint32_t)(word >> 32) == ntbs_read_once(q->tx->bulk_tail));
 }
 
 struct sent {

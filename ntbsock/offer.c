@@ -90,22 +90,17 @@ static bool learn_tuple(struct ntbs_sock *sk, int fd)
 	return true;
 }
 
+/* Our offer, or the one that we have asked for.  Its board may be that of a broker that has gone: boards stay mapped. */
 static struct ntbs_offer_shm *my_entry(const struct ntbs_sock *sk)
 {
-	struct ntbs_board *b = ntbs_rt.board;
-	struct ntbs_offer_shm *o = b ? &b->shm->offer[sk->shm->entry % NTBS_BOARD_OFFERS] : NULL;
-
-	/* the board may be that of a new broker, where the entry is somebody else's */
-	return o && o->netns == sk->shm->netns && !memcmp(&o->tuple, &sk->shm->conn.tuple, sizeof(o->tuple)) ? o : NULL;
+	return sk->board ? &sk->board->shm->offer[sk->shm->entry % NTBS_BOARD_OFFERS] : NULL;
 }
 
 static void set_live(struct ntbs_sock *sk)
 {
-	sk->shm->conn.stage = NTBS_LIVE;
-	sk->shm->conn.reason = NTBS_WHY_NONE;
-	sk->shm->conn.chan = sk->shm->chan;
-	sk->shm->conn.lease = sk->shm->lease;
-	atomic_store_explicit(&sk->shm->stage, NTBS_LIVE, memory_order_release);
+	ntbs_write_once(sk->shm->conn.chan, sk->shm->chan);
+	ntbs_write_once(sk->shm->conn.lease, sk->shm->lease);
+	ntbs_sock_set_stage(sk, NTBS_LIVE, NTBS_WHY_NONE);
 	/* shut before it was claimed: shutdown() sets the flag before it looks at the stage, so one of us states it */
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)
 		ntbs_stream_state_final(sk);
@@ -159,9 +154,8 @@ static void post(struct ntbs_sock *sk)
 		sk->shm->entry = (hash + i) % NTBS_BOARD_OFFERS;
 		sk->shm->offer_word = ntbs_offer_word(NTBS_OFFER_OFFERED, NTBS_OFFER_TAG(taken), 0, 0);
 		sk->shm->offer_calls = 0;
-		sk->shm->conn.reason = NTBS_WHY_OFFERED;
-		sk->shm->conn.stage = NTBS_OFFER;
-		atomic_store_explicit(&sk->shm->stage, NTBS_OFFER, memory_order_release);
+		sk->board = b;
+		ntbs_sock_set_stage(sk, NTBS_OFFER, NTBS_WHY_OFFERED);
 		ntbs_le64_write_release(&o->word, sk->shm->offer_word);
 		return;
 	}
@@ -247,31 +241,19 @@ static void free_entry(struct ntbs_offer_shm *o, uint64_t word)
 	ntbs_le64_write_release(&o->word, ntbs_offer_word(NTBS_OFFER_FREE, NTBS_OFFER_TAG(word), 0, 0));
 }
 
-static bool have_chan(uint64_t word)
-{
-	bool have;
-
-	rcu_read_lock();
-	have = ntbs_chan_find(NTBS_OFFER_CHAN(word)) != NULL;
-	rcu_read_unlock();
-	return have;
-}
-
 static void connector_step(struct ntbs_sock *sk)
 {
 	struct ntbs_offer_shm *o = my_entry(sk);
 	uint64_t word, claimed;
 	struct ntbs_chan *c;
 
-	if (!o) {
-		ntbs_sock_plain(sk, NTBS_WHY_NO_BROKER);
+	if (ntbs_lock_mine(&ntbs_rt.lock))	/* a signal handler has interrupted the holder: later */
 		return;
-	}
 	word = ntbs_le64_read_acquire(&o->word);
 	if (word == sk->shm->offer_word)
 		return;
 	/* the channel is on its way to us, and our service thread may have to wait for a CPU that we keep busy */
-	if (NTBS_OFFER_STATE(word) == NTBS_OFFER_ASKED && !have_chan(word) && !ntbs_lock_mine(&ntbs_rt.lock))
+	if (NTBS_OFFER_STATE(word) == NTBS_OFFER_ASKED && !ntbs_chan_known(NTBS_OFFER_CHAN(word)))
 		ntbs_service_take_news();
 	ntbs_lock(&sk->shm->ctl);
 	if (ntbs_sock_stage(sk) != NTBS_OFFER)
@@ -289,10 +271,9 @@ static void connector_step(struct ntbs_sock *sk)
 			ntbs_sock_plain(sk, NTBS_WHY_UNCLAIMED);	/* a broker has cleared the board */
 		goto out;
 	}
-	rcu_read_lock();
-	c = ntbs_chan_find(NTBS_OFFER_CHAN(word));
-	rcu_read_unlock();	/* it stays: the peer lives, or its end waits for us */
+	c = ntbs_chan_hold(sk, NTBS_OFFER_CHAN(word));
 	if (!c || NTBS_OFFER_LEASE(word) >= c->nr_leases) {
+		sk->chan = NULL;
 		if (NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED) {
 			/* only we let a channel become "attached": this is a claim by somebody who lies */
 			ntbs_sock_plain(sk, NTBS_WHY_CORRUPT);
@@ -310,6 +291,8 @@ static void connector_step(struct ntbs_sock *sk)
 	    __atomic_compare_exchange_n(&o->word.v, &word, claimed, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
 		connector_live(sk, c, claimed, true);
 		free_entry(o, claimed);
+	} else {
+		sk->chan = NULL;
 	}
 out:
 	ntbs_unlock(&sk->shm->ctl);
@@ -335,14 +318,13 @@ static void connector_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 	    NTBS_OFFER_TAG(word) == NTBS_OFFER_TAG(sk->shm->offer_word)) {
 		struct ntbs_chan *c;
 
-		rcu_read_lock();
-		c = ntbs_chan_find(NTBS_OFFER_CHAN(word));
-		rcu_read_unlock();
+		c = ntbs_chan_hold(sk, NTBS_OFFER_CHAN(word));
 		if (c && NTBS_OFFER_LEASE(word) < c->nr_leases) {
 			connector_live(sk, c, word, false);
 			free_entry(o, word);
 			return;
 		}
+		sk->chan = NULL;
 	}
 	ntbs_sock_plain(sk, why);
 }
@@ -457,7 +439,7 @@ static bool claim(struct ntbs_sock *sk, int fd)
 		return true;
 	}
 	prepare_lease(sk, c, lease);
-	sk->shm->board_uid = f.board->uid;
+	sk->board = f.board;
 	sk->shm->entry = f.entry;
 	sk->shm->offer_word = ntbs_offer_word(NTBS_OFFER_ASKED, NTBS_OFFER_TAG(f.word), lease, c->id);
 	if (!f.board->mine) {
@@ -471,7 +453,7 @@ static bool claim(struct ntbs_sock *sk, int fd)
 		}
 		return true;
 	}
-	binding = ntbs_le32_read_acquire(&c->shm->attached) && __atomic_load_n(&c->peer, __ATOMIC_ACQUIRE);
+	binding = ntbs_le32_read_acquire(&c->shm->attached) && c->peer;
 	word = f.word;
 	if (!__atomic_compare_exchange_n(&f.board->shm->offer[f.entry].word.v, &word,
 					 ntbs_offer_word(binding ? NTBS_OFFER_CLAIMED : NTBS_OFFER_ASKED,
@@ -524,24 +506,22 @@ static void acceptor_step(struct ntbs_sock *sk, int fd, bool ask_broker)
 void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
 {
 	uint32_t remote_node;
-	enum ntbs_reason why;
+	enum ntbs_reason why = NTBS_WHY_NONE;
 
-	sk->shm->conn.accepted = 1;
-	if (!learn_tuple(sk, fd) || same_end(&sk->shm->conn.tuple)) {
-		ntbs_sock_plain(sk, NTBS_WHY_OPTION);
-		return;
-	}
-	if (!ntbs_runtime_ready()) {
-		ntbs_sock_plain(sk, NTBS_WHY_NO_BROKER);
-		return;
-	}
-	why = ntbs_rules_check(&sk->shm->conn.tuple, true, &remote_node);
+	ntbs_write_once(sk->shm->conn.accepted, 1);
+	if (!learn_tuple(sk, fd) || same_end(&sk->shm->conn.tuple))
+		why = NTBS_WHY_OPTION;
+	else if (!ntbs_runtime_ready())
+		why = NTBS_WHY_NO_BROKER;
+	else
+		why = ntbs_rules_check(&sk->shm->conn.tuple, true, &remote_node);
 	if (why != NTBS_WHY_NONE) {
 		ntbs_sock_plain(sk, why);
 		return;
 	}
 	sk->shm->offer_calls = remote_node ? REMOTE_LOOKS : 1;
-	sk->shm->conn.reason = NTBS_WHY_NO_OFFER;
+	/* from now on the service thread steps it too */
+	ntbs_sock_set_stage(sk, NTBS_OFFER, NTBS_WHY_NO_OFFER);
 	if (!forks_with_connection)
 		acceptor_step(sk, fd, true);
 }
@@ -609,23 +589,9 @@ void ntbs_offer_sleepy(struct ntbs_sock *sk)
 		__atomic_store_n(&o->hint, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Accepting side: the entry that we have asked for, in whichever board. */
-static struct ntbs_offer_shm *asked_entry(const struct ntbs_sock *sk)
-{
-	struct ntbs_offer_shm *o = NULL;
-	struct ntbs_board *b;
-
-	rcu_read_lock();
-	cds_list_for_each_entry_rcu(b, &ntbs_rt.boards, node)
-		if (b->uid == sk->shm->board_uid)
-			o = &b->shm->offer[sk->shm->entry % NTBS_BOARD_OFFERS];
-	rcu_read_unlock();	/* boards are never unmapped */
-	return o;
-}
-
 static bool undecided(struct ntbs_sock *sk, bool closing)
 {
-	struct ntbs_offer_shm *o = asked_entry(sk);
+	struct ntbs_offer_shm *o = my_entry(sk);
 	uint64_t word = o ? ntbs_le64_read_acquire(&o->word) : 0;
 
 	return ntbs_le32_read_acquire(&sk->q.in->confirm) != sk->shm->generation &&
@@ -641,7 +607,7 @@ static bool undecided(struct ntbs_sock *sk, bool closing)
 static void acceptor_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 {
 	uint64_t asked = sk->shm->offer_word, until;
-	struct ntbs_offer_shm *o = asked_entry(sk);
+	struct ntbs_offer_shm *o = my_entry(sk);
 
 	if (sk->shm->claim_asked == 1 && o &&
 	    __atomic_compare_exchange_n(&o->word.v, &asked,
@@ -697,22 +663,13 @@ void ntbs_offer_before_fork(struct ntbs_sock *sk)
 	}
 }
 
-struct use {
-	struct ntbs_chan *chan;
-	bool found;
-};
-
-static void uses(struct ntbs_sock *sk, void *arg)
-{
-	struct use *u = arg;
-
-	u->found |= sk->chan == u->chan;
-}
-
+/* Also by one that is on its way out and has not let go yet. */
 bool ntbs_chan_in_use(struct ntbs_chan *c)
 {
-	struct use u = { c, false };
+	struct ntbs_sock *sk;
 
-	ntbs_sock_for_each(uses, &u);
-	return u.found;
+	for (uint32_t i = 0; (sk = ntbs_sock_by_index(i)) != NULL; i++)
+		if (sk->chan == c)
+			return true;
+	return false;
 }

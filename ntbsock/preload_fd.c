@@ -39,9 +39,16 @@ static struct ntbs_file *leave(int fd)
 			ntbs_sock_last_close((struct ntbs_sock *)f, fd);
 		return f;
 	}
-	if (f->kind == NTBS_FILE_SOCK && ((struct ntbs_sock *)f)->fd == fd)
-		((struct ntbs_sock *)f)->fd = ntbs_fdtab_find(f);
-	else if (f->kind == NTBS_FILE_EPOLL && ((struct ntbs_ep *)f)->epfd == fd)
+	if (f->kind == NTBS_FILE_SOCK && ((struct ntbs_sock *)f)->fd == fd) {
+		/* the service thread may be sending on the number that is about to be the kernel's to give away */
+		struct ntbs_sock *sk = (struct ntbs_sock *)f;
+		bool locked = ntbs_lock_or_handler(&sk->shm->tx.lock);
+
+		sk->fd = ntbs_fdtab_find(f);
+		if (locked)
+			ntbs_unlock(&sk->shm->tx.lock);
+	}
+	if (f->kind == NTBS_FILE_EPOLL && ((struct ntbs_ep *)f)->epfd == fd)
 		((struct ntbs_ep *)f)->epfd = ntbs_fdtab_find(f);
 	return NULL;
 }
@@ -150,7 +157,7 @@ NTBS_EXPORT int dup3(int old, int new_fd, int flags)
 /* The kernel's call on the runs between our own descriptors. */
 static int range_around(unsigned int first, unsigned int last, int flags)
 {
-	unsigned int from = first, top = ntbs_fdtab_top;
+	unsigned int from = first, top = ntbs_fdtab_highest();
 	int ret = 0;
 
 	for (unsigned int fd = first; fd <= last && fd < top; fd++) {
@@ -167,7 +174,7 @@ static int range_around(unsigned int first, unsigned int last, int flags)
 
 NTBS_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
-	unsigned int top = ntbs_fdtab_top;
+	unsigned int top = ntbs_fdtab_highest();
 	int ret;
 
 	if (!ntbs_on || first > last || first >= top)

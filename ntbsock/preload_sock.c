@@ -122,20 +122,16 @@ static int accepted(int listener, int fd, int flags)
 	sk = ntbs_sock_new(fd, flags & SOCK_NONBLOCK ? NTBS_SK_NONBLOCK : 0, NTBS_NEW);
 	if (!sk)
 		goto out;
-	/* before the service thread can see it in stage OFFER: it would take it for a connecting one */
-	sk->shm->conn.accepted = 1;
-	sk->shm->conn.stage = NTBS_OFFER;
-	atomic_store_explicit(&sk->shm->stage, NTBS_OFFER, memory_order_release);
 	if (from) {		/* what the kernel's socket inherits from its listener */
-		sk->shm->rcvtimeo_ns = from->shm->rcvtimeo_ns;
-		sk->shm->sndtimeo_ns = from->shm->sndtimeo_ns;
-		sk->shm->rcvlowat = from->shm->rcvlowat;
+		ntbs_write_once(sk->shm->rcvtimeo_ns, ntbs_read_once(from->shm->rcvtimeo_ns));
+		ntbs_write_once(sk->shm->sndtimeo_ns, ntbs_read_once(from->shm->sndtimeo_ns));
+		ntbs_write_once(sk->shm->rcvlowat, ntbs_read_once(from->shm->rcvlowat));
 		ntbs_sock_set_flag(sk, ntbs_sock_flags(from) & NTBS_SK_LINGER0);
 		if (ntbs_sock_flags(from) & NTBS_SK_NO_SWITCH)
 			ntbs_sock_plain(sk, NTBS_WHY_OPTION);
 	}
 	install(fd, sk);
-	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+	if (ntbs_sock_stage(sk) == NTBS_NEW)
 		ntbs_offer_accepted(sk, fd);
 out:
 	errno = saved;
@@ -196,11 +192,11 @@ static void learn_option(struct ntbs_sock *sk, int name, const void *val, sockle
 	switch (name) {
 	case SO_RCVTIMEO:
 	case SO_RCVTIMEO_NEW:
-		sk->shm->rcvtimeo_ns = timeval_ns(val, len);
+		ntbs_write_once(sk->shm->rcvtimeo_ns, timeval_ns(val, len));
 		break;
 	case SO_SNDTIMEO:
 	case SO_SNDTIMEO_NEW:
-		sk->shm->sndtimeo_ns = timeval_ns(val, len);
+		ntbs_write_once(sk->shm->sndtimeo_ns, timeval_ns(val, len));
 		break;
 	case SO_LINGER:
 		if (len >= sizeof(struct linger)) {
@@ -218,7 +214,7 @@ static void learn_option(struct ntbs_sock *sk, int name, const void *val, sockle
 			int v;
 
 			memcpy(&v, val, sizeof(v));
-			sk->shm->rcvlowat = v < 0 ? INT32_MAX : v ? v : 1;
+			ntbs_write_once(sk->shm->rcvlowat, v < 0 ? INT32_MAX : v ? v : 1);
 		}
 		break;
 	}

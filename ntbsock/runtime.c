@@ -25,7 +25,7 @@
 #include "sys.h"
 
 struct ntbs_runtime ntbs_rt = { .broker = -1, .service_bell = -1 };
-static int64_t last_try_s;
+static _Atomic int64_t last_try_s;
 static int chan_nr;
 
 #define POOLS_MAX 64
@@ -110,7 +110,7 @@ bool ntbs_runtime_ready(void)
 	struct timespec now;
 	bool up;
 
-	if (__atomic_load_n(&ntbs_rt.broker, __ATOMIC_ACQUIRE) >= 0)
+	if (ntbs_rt.broker >= 0)
 		return true;
 	if (ntbs_conf.disable)
 		return false;
@@ -120,7 +120,7 @@ bool ntbs_runtime_ready(void)
 	if (ntbs_lock_mine(&up_lock))
 		return false;
 	ntbs_lock(&up_lock);
-	up = __atomic_load_n(&ntbs_rt.broker, __ATOMIC_ACQUIRE) >= 0;
+	up = ntbs_rt.broker >= 0;
 	if (!up && now.tv_sec != last_try_s) {
 		up = bring_up();
 		last_try_s = up ? 0 : now.tv_sec;
@@ -178,7 +178,7 @@ static void own_bells(void)
 /* Channels go on to serve the inherited sockets.  The broker's connection is the parent's. */
 void ntbs_runtime_fork_child(void)
 {
-	ntbs_rt.lock.word = 0;
+	ntbs_lock_reset(&ntbs_rt.lock);
 	if (ntbs_rt.broker >= 0)
 		ntbs_fd_unhide_close(ntbs_rt.broker);
 	ntbs_rt.broker = -1;
@@ -252,26 +252,56 @@ enum ntbs_reason ntbs_rules_check(const struct ntbs_tuple *t, bool accepted, uin
 
 /* --------------------------------------------------------------- channels */
 
-struct ntbs_chan *ntbs_chan_find(uint64_t id)
+/* Runtime's lock held. */
+static struct ntbs_chan *find(uint64_t id)
 {
 	struct ntbs_chan *c;
 
-	cds_list_for_each_entry_rcu(c, &ntbs_rt.chans, node)
+	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
 		if (c->id == id && !c->acceptor)
 			return c;
 	return NULL;
 }
 
+bool ntbs_chan_known(uint64_t id)
+{
+	bool known;
+
+	ntbs_lock(&ntbs_rt.lock);
+	known = find(id) != NULL;
+	ntbs_unlock(&ntbs_rt.lock);
+	return known;
+}
+
+struct ntbs_chan *ntbs_chan_hold(struct ntbs_sock *sk, uint64_t id)
+{
+	struct ntbs_chan *c;
+
+	ntbs_lock(&ntbs_rt.lock);	/* against the end of the peer, which looks for who uses the channel */
+	c = find(id);
+	sk->chan = c;
+	ntbs_unlock(&ntbs_rt.lock);
+	return c;
+}
+
+void ntbs_peer_ring_service(struct ntbs_chan *c)
+{
+	struct ntbs_peer *p = c ? c->peer : NULL;
+
+	if (p)
+		ntbs_port_ring(&ntbs_rt.port, p->service_bell);
+}
+
 void ntbs_peer_ring(struct ntbs_chan *c, unsigned mbox)
 {
-	struct ntbs_peer *p = __atomic_load_n(&c->peer, __ATOMIC_ACQUIRE);
+	struct ntbs_peer *p = c->peer;
 	int bell;
 
 	if (!p || mbox >= NTBS_MBOXES)
 		return;
-	bell = __atomic_load_n(&p->bell[mbox], __ATOMIC_ACQUIRE);
+	bell = p->bell[mbox];
 	if (bell < 0)
-		bell = __atomic_load_n(&p->bell[0], __ATOMIC_ACQUIRE);
+		bell = p->bell[0];
 	if (bell >= 0)
 		ntbs_port_ring(&ntbs_rt.port, bell);
 }
@@ -342,7 +372,7 @@ static struct ntbs_chan *chan_make(uint32_t peer_proc)
 	if (!ntbs_bclient_send(&msg, sizeof(msg), &fd, 1))
 		goto err_leases;
 	ntbs_sys1(SYS_close, fd);
-	cds_list_add_rcu(&c->node, &ntbs_rt.chans);
+	ntbs_list_publish(&c->node, &ntbs_rt.chans);
 	return c;
 
 err_leases:

@@ -3,8 +3,8 @@
  * runtime.h - what a process has once it takes part: the broker's connection, boards, peers, channels, bells
  *
  * Made at the first connect() or listen() of a TCP socket, never before; made anew in a fork child at its first
- * connect() or claim.  Lists of peers, channels and boards are read under RCU and changed under one lock; what leaves
- * a list is unmapped by the service thread after a grace period.
+ * connect() or claim.  Lists of peers, channels and boards are changed under one lock, that of boards is read
+ * under RCU; what leaves a list is unmapped by the service thread, once no connection uses it.
  *
  * When the broker goes, established connections do not notice.  New ones stay on TCP until it is back: the next
  * connect() or accept() tries to reach it, at most once a second.
@@ -19,10 +19,28 @@
 
 #define NTBS_MBOXES 16
 
+/*
+ * cds_list_add_rcu() and cds_list_del_rcu(), with the one store that readers see as the C11 store that it is: theirs is
+ * a volatile one, of which the thread sanitizer knows nothing.  The runtime's lock is held.
+ */
+static inline void ntbs_list_publish(struct cds_list_head *node, struct cds_list_head *list)
+{
+	node->next = list->next;
+	node->prev = list;
+	list->next->prev = node;
+	__atomic_store_n(&list->next, node, __ATOMIC_RELEASE);
+}
+
+static inline void ntbs_list_unlink(struct cds_list_head *node)
+{
+	node->next->prev = node->prev;
+	__atomic_store_n(&node->prev->next, node->next, __ATOMIC_RELEASE);
+}
+
 struct ntbs_peer {
 	struct cds_list_head node;
 	uint32_t proc, uid;
-	int bell[NTBS_MBOXES];		/* eventfds of its mboxes, -1: not known */
+	_Atomic int bell[NTBS_MBOXES];	/* eventfds of its mboxes, -1: not known */
 	int service_bell;
 	int chans;			/* channels that name it; under the runtime's lock */
 	bool gone;
@@ -48,7 +66,7 @@ struct ntbs_chan {
 	struct ntbs_msgq_geo geo;
 	uint32_t nr_leases, inbox_bytes;
 	struct ntbs_leases_shm *leases;	/* acceptor */
-	struct ntbs_peer *peer;		/* connector: always; acceptor: NULL until its bells have come */
+	struct ntbs_peer *_Atomic peer;	/* connector: always; acceptor: NULL until its bells have come */
 	uint32_t peer_proc;
 };
 
@@ -61,16 +79,16 @@ struct ntbs_board {
 
 struct ntbs_runtime {
 	struct ntbs_port port;		/* shm; one for all */
-	uint32_t proc;			/* our id with the broker */
-	uint32_t node;
-	uint32_t uid;
-	int broker;			/* -1: not connected */
-	int mbox[NTBS_MBOXES];		/* our eventfds; [0] at the least */
+	_Atomic uint32_t proc;		/* our id with the broker */
+	_Atomic uint32_t node;
+	_Atomic uint32_t uid;
+	_Atomic int broker;		/* -1: not connected */
+	_Atomic int mbox[NTBS_MBOXES];	/* our eventfds; [0] at the least */
 	int mbox_self;			/* the one that this process sleeps on */
-	int service_bell;
-	struct ntbs_rules_shm *rules;
+	_Atomic int service_bell;
+	struct ntbs_rules_shm *_Atomic rules;
 	struct cds_list_head peers, chans, boards;
-	struct ntbs_board *board;	/* own user's */
+	struct ntbs_board *_Atomic board;	/* own user's */
 	struct ntbs_lock lock;		/* guards the lists, the broker's descriptor, ids */
 };
 extern struct ntbs_runtime ntbs_rt;
@@ -98,8 +116,9 @@ void ntbs_runtime_add_pool(int fd);
 /* What the rules say of a connection. */
 enum ntbs_reason ntbs_rules_check(const struct ntbs_tuple *t, bool accepted, uint32_t *remote_node);
 
-/* Channels.  find: under RCU. */
-struct ntbs_chan *ntbs_chan_find(uint64_t id);
+/* Channels.  hold: a connector's channel becomes sk->chan, which keeps it from being unmapped; NULL if it is not there. */
+bool ntbs_chan_known(uint64_t id);
+struct ntbs_chan *ntbs_chan_hold(struct ntbs_sock *sk, uint64_t id);
 struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease);	/* acceptor; makes one if need be */
 void ntbs_chan_release(struct ntbs_sock *sk);			/* the last holder has let go */
 void ntbs_chan_unlease(struct ntbs_chan *c, uint32_t lease);	/* claimed by nobody after all */
@@ -109,5 +128,6 @@ static inline struct ntbs_inbox_shm *ntbs_chan_inbox(const struct ntbs_chan *c, 
 					 ((size_t)lease * 2 + !of_acceptor) * c->inbox_bytes);
 }
 void ntbs_peer_ring(struct ntbs_chan *c, unsigned mbox);
+void ntbs_peer_ring_service(struct ntbs_chan *c);
 
 #endif

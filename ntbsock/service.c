@@ -31,11 +31,17 @@ static uint64_t tag_of(const struct ntbs_sock *sk)
 	return TAG_SOCK | (uint64_t)(sk->serial & 0x7fffffff) << 32 | ntbs_sock_index(sk);
 }
 
-static struct ntbs_sock *sock_of(uint64_t tag)
+/* With a reference; NULL: it has gone, and the object may be another connection's by now. */
+static struct ntbs_sock *get_sock(uint64_t tag)
 {
 	struct ntbs_sock *sk = ntbs_sock_by_index((uint32_t)tag);
 
-	return sk && (sk->serial & 0x7fffffff) == (tag >> 32 & 0x7fffffff) && sk->shm ? sk : NULL;
+	if (!sk || !ntbs_sock_try_get(sk))
+		return NULL;
+	if ((sk->serial & 0x7fffffff) == (tag >> 32 & 0x7fffffff))
+		return sk;
+	ntbs_sock_put(sk);
+	return NULL;
 }
 
 static int ctl(int op, int fd, uint32_t events, uint64_t tag)
@@ -53,15 +59,14 @@ void ntbs_service_want_room(struct ntbs_sock *sk, int fd)
 
 static void on_shadow(struct ntbs_sock *sk, uint32_t events)
 {
-	int fd = sk->fd;
-
-	if (sk->shm->tx.replay && (events & EPOLLOUT)) {
+	if (events & EPOLLOUT) {
 		ntbs_lock(&sk->shm->tx.lock);
-		ntbs_stream_replay(sk, fd);	/* -EAGAIN: the next edge goes on */
+		if (sk->file.fds > 0)
+			ntbs_stream_replay(sk, sk->fd);	/* -EAGAIN: the next edge goes on */
 		ntbs_unlock(&sk->shm->tx.lock);
 	}
 	atomic_fetch_or(&sk->shm->shadow_ev, events & (POLLIN | POLLRDHUP | POLLHUP | POLLERR));
-	if (ntbs_sock_attach(sk))
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
 		ntbs_mbox_wake_own(sk);
 }
 
@@ -70,26 +75,39 @@ static void answer(struct ntbs_sock *sk, void *arg)
 {
 	uint64_t asked;
 
+	if (!ntbs_sock_try_get(sk))
+		return;
 	/* claimed or confirmed, and asked back at once, before a call of the program has noticed */
 	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0)
 		ntbs_offer_step(sk, sk->fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk) || sk->file.fds <= 0)
-		return;
+		goto out;
 	asked = ntbs_le64_read_acquire(&sk->q.in->asked);
 	if (!asked)
-		return;
+		goto out;
 	ntbs_lock(&sk->shm->tx.lock);
-	if (sk->shm->tx.state != NTBS_DIR_BACK && ntbs_stream_answer(sk, sk->fd, asked - 1) == -EAGAIN)
+	if (sk->file.fds > 0 && sk->shm->tx.state != NTBS_DIR_BACK &&
+	    ntbs_stream_answer(sk, sk->fd, asked - 1) == -EAGAIN)
 		ntbs_service_want_room(sk, sk->fd);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
 	ntbs_mbox_wake_own(sk);
+out:
+	ntbs_sock_put(sk);
 }
 
 static void step(struct ntbs_sock *sk, void *arg)
 {
-	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0 && !sk->shm->conn.accepted)
+	if (!ntbs_sock_try_get(sk))
+		return;
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0 && !ntbs_read_once(sk->shm->conn.accepted))
 		ntbs_offer_step(sk, sk->fd);
+	ntbs_sock_put(sk);
+}
+
+void ntbs_service_step(void)
+{
+	ntbs_sock_for_each(step, NULL);
 }
 
 void ntbs_service_take_news(void)
@@ -101,7 +119,7 @@ void ntbs_service_take_news(void)
 	if (nr < 0)
 		ntbs_log(NTBS_LOG_INFO, "the broker has gone; new connections stay on TCP until it is back");
 	/* a channel may have come for which somebody waits; sleepers on our mbox look for themselves */
-	ntbs_sock_for_each(step, NULL);
+	ntbs_service_step();
 	if (ntbs_rt.mbox[0] >= 0)
 		ntbs_bell_ring(ntbs_rt.mbox[0]);
 }
@@ -126,8 +144,10 @@ static void *service(void *arg)
 				ntbs_service_take_news();
 			else if (tag == TAG_BELL)
 				ntbs_sock_for_each(answer, NULL);
-			else if ((sk = sock_of(tag)) != NULL)
+			else if ((sk = get_sock(tag)) != NULL) {
 				on_shadow(sk, ev[i].events);
+				ntbs_sock_put(sk);
+			}
 		}
 	}
 	ntbs_log(NTBS_LOG_ERR, "the service thread's descriptor was closed by the program; handovers asked for by peers "
@@ -223,7 +243,7 @@ void ntbs_service_unwatch(struct ntbs_sock *sk, int fd, bool kernel_does)
 
 void ntbs_service_fork_child(void)
 {
-	start_lock.word = 0;
+	ntbs_lock_reset(&start_lock);
 	service_tid = running = stopping = 0;
 	if (epfd >= 0)
 		ntbs_fd_unhide_close(epfd);	/* the parent's instance: ours is a copy of the descriptor */

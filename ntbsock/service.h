@@ -18,6 +18,8 @@ void ntbs_service_stop(void);
 void ntbs_service_new_broker(void);
 /* What the service thread does at messages of the broker: after this all that it has sent so far counts.  No locks held. */
 void ntbs_service_take_news(void);
+/* Offers of ours that were claimed, and nobody has noticed yet.  The runtime's lock is not held. */
+void ntbs_service_step(void);
 /* Watch the shadow for the end, for sleepers on the futex.  False: it cannot be watched. */
 bool ntbs_service_watch(struct ntbs_sock *sk, int fd);
 void ntbs_service_unwatch(struct ntbs_sock *sk, int fd, bool kernel_does);

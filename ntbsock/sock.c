@@ -76,6 +76,10 @@ static bool add_chunk(void)
 		ntbs_sys1(SYS_close, fd);
 		return false;
 	}
+	for (uint32_t i = 0; i < CHUNK; i++) {	/* for good: whoever has no reference may look here at any time */
+		c->sock[i].file.kind = NTBS_FILE_SOCK;
+		c->sock[i].shm = entry(c, i);
+	}
 	ntbs_le32_write(&c->pool->abi, NTBS_STATE_ABI);
 	ntbs_le32_write(&c->pool->nr_entries, CHUNK);
 	ntbs_le32_write(&c->pool->entry_bytes, ENTRY_BYTES);
@@ -132,8 +136,6 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 
 			if (i >= 0) {
 				sk = &chunks[c].sock[i];
-				memset(sk, 0, sizeof(*sk));
-				sk->shm = entry(&chunks[c], i);
 			}
 		}
 		if (!sk && !add_chunk())
@@ -143,20 +145,25 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 	if (!sk)
 		return NULL;
 	clear(sk->shm);
+	atomic_store(&sk->attached, 0);
+	atomic_store(&sk->watched, 0);
+	memset(&sk->q, 0, sizeof(sk->q));
+	memset(&sk->tx, 0, sizeof(sk->tx));
+	memset(&sk->rx, 0, sizeof(sk->rx));
+	sk->chan = NULL;
+	sk->board = NULL;
+	sk->last = false;
+	sk->fd = fd;
 	clock_gettime(CLOCK_REALTIME_COARSE, &now);
 	sk->shm->conn.since_s = now.tv_sec;
 	ntbs_le32_write(&sk->shm->conn.pid, ntbs_sys0(SYS_getpid));
-	sk->shm->conn.reason = NTBS_WHY_NOT_USED;
 	sk->shm->flags = flags;
 	sk->shm->rcvlowat = 1;
 	atomic_store(&sk->shm->holders, 1);
-	sk->shm->conn.holders = 1;
-	atomic_store(&sk->shm->stage, stage);
-	sk->shm->conn.stage = stage;
-	sk->file.kind = NTBS_FILE_SOCK;
-	atomic_store(&sk->file.refs, 1);	/* of the descriptors together */
-	sk->fd = fd;
+	ntbs_write_once(sk->shm->conn.holders, 1);
+	ntbs_sock_set_stage(sk, stage, NTBS_WHY_NOT_USED);
 	sk->serial = serial;
+	atomic_store(&sk->file.refs, 1);	/* of the descriptors together */
 	return sk;
 }
 
@@ -183,15 +190,20 @@ void ntbs_sock_for_each(void (*fn)(struct ntbs_sock *sk, void *arg), void *arg)
 				fn(&chunks[c].sock[i], arg);
 }
 
+void ntbs_sock_set_stage(struct ntbs_sock *sk, enum ntbs_stage stage, enum ntbs_reason why)
+{
+	ntbs_write_once(sk->shm->conn.reason, why);
+	ntbs_write_once(sk->shm->conn.stage, stage);
+	atomic_store_explicit(&sk->shm->stage, stage, memory_order_release);
+}
+
 void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why)
 {
 	enum ntbs_stage stage = ntbs_sock_stage(sk);
 
 	if (stage == NTBS_LIVE || stage == NTBS_PLAIN)
 		return;
-	sk->shm->conn.reason = why;
-	sk->shm->conn.stage = NTBS_PLAIN;
-	atomic_store_explicit(&sk->shm->stage, NTBS_PLAIN, memory_order_release);
+	ntbs_sock_set_stage(sk, NTBS_PLAIN, why);
 }
 
 /* States the end of both directions; the kernel's FIN or RST comes after it. */
@@ -245,8 +257,7 @@ void ntbs_sock_dissolve(struct ntbs_sock *sk)
 	ntbs_lock(&sk->shm->tx.lock);
 	ntbs_lock(&sk->shm->rx.lock);
 	ntbs_le32_write_release(&sk->q.out->rstate, NTBS_R_RESET);
-	sk->shm->conn.reason = NTBS_WHY_OPTION;
-	atomic_store_explicit(&sk->shm->stage, NTBS_PLAIN, memory_order_release);
+	ntbs_sock_set_stage(sk, NTBS_PLAIN, NTBS_WHY_OPTION);
 	ntbs_unlock(&sk->shm->rx.lock);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
@@ -257,7 +268,7 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 	bool last = atomic_fetch_sub(&sk->shm->holders, 1) == 1;
 
 	sk->last = last;
-	sk->shm->conn.holders = atomic_load(&sk->shm->holders);
+	ntbs_write_once(sk->shm->conn.holders, atomic_load(&sk->shm->holders));
 	ntbs_epoll_sock_closed(sk, fd, !last);
 	if (atomic_load(&sk->watched))
 		ntbs_service_unwatch(sk, fd, last);
@@ -274,6 +285,16 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 void ntbs_sock_get(struct ntbs_sock *sk)
 {
 	atomic_fetch_add(&sk->file.refs, 1);
+}
+
+bool ntbs_sock_try_get(struct ntbs_sock *sk)
+{
+	int32_t refs = atomic_load(&sk->file.refs);
+
+	while (refs > 0)
+		if (atomic_compare_exchange_weak(&sk->file.refs, &refs, refs + 1))
+			return true;
+	return false;
 }
 
 void ntbs_sock_put(struct ntbs_sock *sk)
@@ -302,6 +323,8 @@ void ntbs_sock_free(struct ntbs_sock *sk)
 		if (sk->chan || shm->chan)
 			ntbs_chan_release(sk);
 		ntbs_le32_write_release(&shm->conn.used, 0);
+	} else {
+		sk->chan = NULL;	/* another process lets go of the lease */
 	}
 }
 
@@ -312,7 +335,7 @@ static void before_fork(struct ntbs_sock *sk, void *arg)
 	ntbs_offer_before_fork(sk);
 	/* Counted before the child exists, so that it cannot end first.  If fork fails the count stays too high: the end
 	 * is then told by the kernel's FIN alone, as after a kill. */
-	sk->shm->conn.holders = atomic_fetch_add(&sk->shm->holders, 1) + 1;
+	ntbs_write_once(sk->shm->conn.holders, atomic_fetch_add(&sk->shm->holders, 1) + 1);
 }
 
 void ntbs_sock_fork_prepare(void)
@@ -340,6 +363,6 @@ static void in_child(struct ntbs_sock *sk, void *arg)
 
 void ntbs_sock_fork_child(void)
 {
-	pool_lock.word = 0;
+	ntbs_lock_reset(&pool_lock);
 	ntbs_sock_for_each(in_child, NULL);
 }

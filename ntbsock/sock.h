@@ -28,6 +28,7 @@
 #include <sys/uio.h>
 #include <ntbsock/abi_broker.h>
 #include <ntbsock/abi_state.h>
+#include "barrier.h"
 #include "lock.h"
 #include "msgq.h"
 
@@ -46,7 +47,7 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 
 struct ntbs_dir_tx_shm {
 	struct ntbs_lock lock;
-	uint32_t state;			/* enum ntbs_dir_state */
+	uint32_t state;			/* enum ntbs_dir_state: ntbs_sock_tx_state() */
 	uint64_t pos;			/* stream bytes sent on TCP before and on the ring since */
 	uint64_t w;			/* RING: bytes that went over TCP before the switch */
 	uint64_t rung;			/* armed word that the peer was last rung for */
@@ -57,7 +58,7 @@ struct ntbs_dir_tx_shm {
 
 struct ntbs_dir_rx_shm {
 	struct ntbs_lock lock;
-	uint32_t state;
+	uint32_t state;			/* ntbs_sock_rx_state() */
 	uint64_t pos;			/* stream bytes delivered, counted from the switch: W + ring */
 	uint64_t tcp_left;		/* DRAIN: bytes still to come from TCP */
 	uint32_t empty_looks;		/* non-blocking looks at nothing since the shadow was last asked */
@@ -77,11 +78,11 @@ struct ntbs_sock_shm {
 	uint64_t chan;
 	uint64_t netns;
 	/* OFFER: where it lies (connecting), what we have asked for (accepting) */
-	uint32_t entry, board_uid;
+	uint32_t entry;
 	uint64_t offer_word;
-	uint32_t offer_calls;			/* calls that moved bytes while nobody claimed */
-	uint32_t held;				/* how far a bulk send has stood back: ntbs_offer_hold() */
-	uint32_t offer_forked;			/* accepting side: the same, while other processes held it too */
+	_Atomic uint32_t offer_calls;		/* calls that moved bytes while nobody claimed */
+	uint32_t held;				/* how far a bulk send has stood back: ntbs_offer_hold(); under the tx lock */
+	_Atomic uint32_t offer_forked;		/* accepting side: the same, while other processes held it too */
 	_Atomic uint32_t claim_asked;		/* accepting side: 1 claimed, not confirmed */
 	struct ntbs_lock arm;
 	uint32_t arm_count;
@@ -92,6 +93,7 @@ struct ntbs_sock_shm {
 	alignas(64) struct ntbs_dir_rx_shm rx;
 };
 
+struct ntbs_board;
 struct ntbs_chan;
 struct ntbs_epm;
 
@@ -107,12 +109,13 @@ struct ntbs_sock {
 	struct ntbs_sock_shm *shm;
 	struct ntbs_msgq q;		/* LIVE: filled in by ntbs_sock_attach(), once a process */
 	_Atomic uint32_t attached;
-	struct ntbs_chan *chan;
-	int fd;				/* one of the descriptors, for the service thread */
-	uint32_t serial;		/* differs for each use of the object */
-	bool last;			/* no other process held it when our last descriptor went: we count it */
+	struct ntbs_board *board;	/* OFFER: where the entry lies */
+	struct ntbs_chan *_Atomic chan;
+	_Atomic int fd;			/* one of the descriptors, for the service thread */
+	_Atomic uint32_t serial;	/* differs for each use of the object */
+	_Atomic bool last;		/* no other process held it when our last descriptor went: we count it */
 	_Atomic uint32_t watched;	/* the service thread watches the shadow */
-	struct ntbs_epm *members;	/* memberships of epoll sets; under the epoll lock */
+	struct ntbs_epm *_Atomic members;	/* memberships of epoll sets; changed under the epoll lock */
 	struct ntbs_counters tx, rx;	/* of this process */
 };
 
@@ -126,25 +129,36 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd);
 void ntbs_sock_dissolve(struct ntbs_sock *sk);
 void ntbs_sock_free(struct ntbs_sock *sk);
 void ntbs_sock_get(struct ntbs_sock *sk);
+/* For who has found it by index: false if it is on its way out. */
+bool ntbs_sock_try_get(struct ntbs_sock *sk);
 void ntbs_sock_put(struct ntbs_sock *sk);
 void ntbs_sock_fork_prepare(void);
 void ntbs_sock_fork_parent(void);
 void ntbs_sock_fork_child(void);
-/* Every socket of this process, for exit and the like. */
+/* Every socket of this process, for exit and the like.  @fn has no reference, only the knowledge that there was one. */
 void ntbs_sock_for_each(void (*fn)(struct ntbs_sock *sk, void *arg), void *arg);
 
 /* Messages of one kind up to @now: what is new goes into the socket's counter and the process's. */
 static inline void ntbs_count(uint64_t *shared, uint64_t *own, uint64_t now)
 {
-	if (now != *shared) {
-		*own += now - *shared;
-		*shared = now;
+	if (now != ntbs_read_once(*shared)) {
+		ntbs_bump(*own, now - *shared);
+		ntbs_write_once(*shared, now);
 	}
 }
 
 static inline enum ntbs_stage ntbs_sock_stage(const struct ntbs_sock *sk)
 {
 	return atomic_load_explicit(&sk->shm->stage, memory_order_acquire);
+}
+/* Where a direction is; who does not hold its lock learns where it was a moment ago. */
+static inline enum ntbs_dir_state ntbs_sock_tx_state(const struct ntbs_sock *sk)
+{
+	return __atomic_load_n(&sk->shm->tx.state, __ATOMIC_ACQUIRE);
+}
+static inline enum ntbs_dir_state ntbs_sock_rx_state(const struct ntbs_sock *sk)
+{
+	return __atomic_load_n(&sk->shm->rx.state, __ATOMIC_ACQUIRE);
 }
 static inline uint32_t ntbs_sock_flags(const struct ntbs_sock *sk)
 {
@@ -161,6 +175,9 @@ static inline void ntbs_sock_clear_flag(struct ntbs_sock *sk, uint32_t flag)
 
 /* OFFER or NEW -> PLAIN, with the reason; a LIVE one is not touched. */
 void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why);
+
+/* The stage, and the copy that ntbsock-ctl sees. */
+void ntbs_sock_set_stage(struct ntbs_sock *sk, enum ntbs_stage stage, enum ntbs_reason why);
 
 /* ---- data path (sock_io.c); fd is one of sk's descriptors; results: count or -errno ---- */
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);

@@ -40,7 +40,7 @@ static bool tx_news(struct ntbs_sock *sk)
 	const struct ntbs_inbox_shm *in = sk->q.in;
 
 	return ntbs_msgq_writable(&sk->q) || ntbs_le64_read_acquire(&in->asked) || ntbs_le32_read_acquire(&in->rstate) ||
-	       atomic_load(&sk->shm->shadow_ev) || sk->shm->tx.state != NTBS_DIR_RING ||
+	       atomic_load(&sk->shm->shadow_ev) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
 	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_WR));
 }
 
@@ -85,8 +85,8 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns
 		while (!found && !(found = news(sk, rx)) && ntbs_spin_more(&spin));
 		ntbs_spin_end(&spin, found);
 		if (found) {
-			own->poll_hits++;
-			shared->poll_hits++;
+			ntbs_bump(own->poll_hits, 1);
+			ntbs_bump(shared->poll_hits, 1);
 			return 0;
 		}
 	}
@@ -95,8 +95,8 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns
 	value = ntbs_mbox_arm_futex(sk);
 	pthread_cleanup_push(slept, sk);
 	if (!news(sk, rx)) {
-		own->sleeps++;
-		shared->sleeps++;
+		ntbs_bump(own->sleeps, 1);
+		ntbs_bump(shared->sleeps, 1);
 		ret = ntbs_mbox_sleep(sk, value, deadline_ns);
 	}
 	pthread_cleanup_pop(1);
@@ -111,7 +111,7 @@ static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
 		ntbs_offer_step(sk, fd);
 		if (ntbs_sock_stage(sk) != NTBS_OFFER)
 			return 0;
-	} else if (ntbs_sock_stage(sk) == NTBS_LIVE && rx && sk->shm->rx.state == NTBS_DIR_TCP) {
+	} else if (ntbs_sock_stage(sk) == NTBS_LIVE && rx && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP) {
 		ntbs_mbox_arm_set(sk);
 		if (ntbs_msgq_readable(&sk->q))
 			return 0;
@@ -126,7 +126,7 @@ static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
 	pthread_testcancel();
 	ntbs_sock_get(sk);
 	pthread_cleanup_push(put, sk);
-	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx ? sk->shm->rx.state : sk->shm->tx.state) == NTBS_DIR_RING)
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx ? ntbs_sock_rx_state(sk) : ntbs_sock_tx_state(sk)) == NTBS_DIR_RING)
 		ret = wait_ring(sk, fd, rx, deadline_ns);
 	else
 		ret = wait_tcp(sk, fd, rx, deadline_ns);
@@ -205,12 +205,14 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if (!len)
 		return 0;
 	ntbs_iter_init(&it, iov, len);
-	target = flags & MSG_WAITALL ? len : sk->shm->rcvlowat < len ? sk->shm->rcvlowat : len;
+	target = ntbs_read_once(sk->shm->rcvlowat);
+	if ((flags & MSG_WAITALL) || target > len)
+		target = len;
 	for (;;) {
 		bool acked = false;
 		int on_tcp = INT_MAX;
 
-		if (__builtin_expect(sk->shm->rx.state == NTBS_DIR_TCP, 0))
+		if (__builtin_expect(ntbs_sock_rx_state(sk) == NTBS_DIR_TCP, 0))
 			ntbs_shadow_inq(fd, &on_tcp);
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			ntbs_offer_step(sk, fd);
@@ -237,7 +239,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 				continue;
 			}
 			return sum ? (ssize_t)sum : held < 0 ? held : n;
-		} else if (ntbs_sock_stage(sk) == NTBS_LIVE && sk->shm->rx.state == NTBS_DIR_TCP &&
+		} else if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP &&
 			   ntbs_msgq_readable(&sk->q)) {
 			continue;	/* the switch has just come */
 		}
@@ -253,7 +255,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			sum = 0;
 		}
 		if (!until)
-			until = deadline(sk->shm->rcvtimeo_ns);
+			until = deadline(ntbs_read_once(sk->shm->rcvtimeo_ns));
 		n = wait_dir(sk, fd, true, until);
 		if (n)
 			return sum ? (ssize_t)sum : n == -ETIMEDOUT ? -EAGAIN : n;
@@ -314,12 +316,12 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			continue;
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			ntbs_offer_step(sk, fd);
-		if (soft && ntbs_sock_stage(sk) == NTBS_LIVE && sk->shm->tx.state == NTBS_DIR_RING) {
+		if (soft && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
 			soft = ntbs_sock_await_credit(sk);
 			continue;
 		}
 		if (!until)
-			until = deadline(sk->shm->sndtimeo_ns);
+			until = deadline(ntbs_read_once(sk->shm->sndtimeo_ns));
 		n = wait_dir(sk, fd, false, until);
 		if (n) {
 			if (len > it.left)

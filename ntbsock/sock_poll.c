@@ -30,7 +30,7 @@ static bool below_mark(struct ntbs_sock *sk)
 	ntbs_lock(&sk->shm->rx.lock);
 	n = ntbs_msgq_avail(&sk->q);
 	ntbs_unlock(&sk->shm->rx.lock);
-	return n > 0 && n < (ssize_t)sk->shm->rcvlowat;
+	return n > 0 && n < (ssize_t)ntbs_read_once(sk->shm->rcvlowat);
 }
 
 /* What the ring says of reading: rx RING, nothing of TCP before it. */
@@ -43,13 +43,13 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 	if (ntbs_sock_flags(sk) & NTBS_SK_RESET)
 		return RX_EVENTS | TX_EVENTS | POLLERR | POLLHUP;
 	final = ntbs_le64_read_acquire(&in->final);
-	if (sk->shm->rcvlowat > 1 && !final && below_mark(sk))
+	if (ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk))
 		return 0;
 	if (ntbs_msgq_readable(&sk->q)) {
 		/* FIN is on its way behind these bytes; TCP would show it once it has arrived, which it has */
 		return RX_EVENTS | (final ? POLLRDHUP : 0);
 	}
-	if (final && sk->shm->rx.pos >= final - 1 && ntbs_le32_read(&in->rstate) != NTBS_R_RESET)
+	if (final && ntbs_read_once(sk->shm->rx.pos) >= final - 1 && ntbs_le32_read(&in->rstate) != NTBS_R_RESET)
 		ev |= RX_EVENTS | POLLRDHUP;
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)
 		ev |= RX_EVENTS | POLLRDHUP;
@@ -70,7 +70,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 
 static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 {
-	enum ntbs_dir_state state = sk->shm->rx.state;
+	enum ntbs_dir_state state = ntbs_sock_rx_state(sk);
 
 	if (state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q)) {
 		ntbs_lock(&sk->shm->rx.lock);
@@ -87,7 +87,7 @@ static short tx_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 {
 	short ev = 0;
 
-	if (sk->shm->tx.state == NTBS_DIR_RING) {
+	if (ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
 		if (!(wanted & TX_EVENTS))
 			return 0;
 		ntbs_lock(&sk->shm->tx.lock);
@@ -116,7 +116,7 @@ short ntbs_sock_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 /* A LIVE member whose readiness the ring decides; its shadow only tells of the end. */
 static bool on_ring(const struct ntbs_sock *sk)
 {
-	return ntbs_sock_stage(sk) == NTBS_LIVE && sk->shm->rx.state == NTBS_DIR_RING;
+	return ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING;
 }
 
 struct set {
@@ -168,11 +168,11 @@ static int look(struct set *s, bool arm)
 			bool fin = atomic_load(&sk->shm->shadow_ev) & (POLLRDHUP | POLLHUP | POLLERR);
 
 			k->events = fin ? 0 : POLLRDHUP;
-			if (sk->shm->tx.state != NTBS_DIR_RING)
+			if (ntbs_sock_tx_state(sk) != NTBS_DIR_RING)
 				k->events |= u->events & TX_EVENTS;
 			if (fin && !k->events && !(ev & (POLLHUP | POLLERR)))
 				k->fd = -1;
-		} else if (sk->shm->tx.state == NTBS_DIR_RING) {
+		} else if (ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
 			k->events &= ~TX_EVENTS;
 		}
 		u->revents = ev & (u->events | POLLHUP | POLLERR);
@@ -193,7 +193,7 @@ static int merge(struct set *s)
 		if (sk && on_ring(sk)) {
 			if (k->revents & (POLLRDHUP | POLLHUP | POLLERR))
 				atomic_fetch_or(&sk->shm->shadow_ev, k->revents & (POLLRDHUP | POLLHUP | POLLERR));
-			if (sk->shm->tx.state != NTBS_DIR_RING)
+			if (ntbs_sock_tx_state(sk) != NTBS_DIR_RING)
 				u->revents |= k->revents & u->events & TX_EVENTS;
 			u->revents |= ntbs_sock_ready(sk, u->fd, u->events, false) & (u->events | POLLHUP | POLLERR);
 		} else if (u->fd >= 0 && !sk && ntbs_epoll_of(u->fd)) {

@@ -31,20 +31,20 @@ static void add(struct ntbs_counters *sum, const struct ntbs_counters *c)
 	uint64_t *to = (uint64_t *)sum;
 
 	for (size_t i = 0; i < sizeof(*c) / sizeof(uint64_t); i++)
-		to[i] += from[i];
+		to[i] += ntbs_read_once(from[i]);	/* other threads may be counting */
 }
 
 static void account(const struct ntbs_sock *sk, struct totals *t)
 {
-	uint32_t why = sk->shm->conn.reason;
+	uint32_t why = ntbs_read_once(sk->shm->conn.reason);
 
 	add(&t->tx, &sk->tx);
 	add(&t->rx, &sk->rx);
 	if (!sk->last)
 		return;			/* the bytes are ours; the connection is counted once, by who holds it to its end */
-	if (sk->shm->conn.stage == NTBS_LIVE) {
+	if (ntbs_sock_stage(sk) == NTBS_LIVE) {
 		t->accelerated++;	/* wherever its directions have gone since */
-	} else if (sk->shm->conn.tuple.rport) {	/* a connection, not a listener or an unused socket */
+	} else if (ntbs_read_once(sk->shm->conn.tuple.rport)) {	/* a connection, not a listener or an unused socket */
 		t->fallback++;
 		if (why < NTBS_WHY_MAX)
 			t->reason[why]++;
@@ -66,7 +66,7 @@ void ntbs_stats_timer_ran_out(void)
 void ntbs_stats_fork_child(void)
 {
 	memset(&gone, 0, sizeof(gone));
-	gone_lock.word = 0;
+	ntbs_lock_reset(&gone_lock);
 	written = 0;
 }
 
@@ -132,7 +132,9 @@ void ntbs_stats_write(void)
 	/* a sandbox that forbids files (sshd's) must not make us the reason of a SIGXFSZ */
 	if (ntbs_sys4(SYS_prlimit64, 0, RLIMIT_FSIZE, NULL, &lim) || lim.rlim_cur < sizeof(out.buf))
 		return;
+	ntbs_lock(&gone_lock);
 	t = gone;
+	ntbs_unlock(&gone_lock);
 	ntbs_sock_for_each(each, &t);
 	put(&out, "{\"pid\":%ld,\"program\":\"%s\",\"connections\":{\"accelerated\":%lu,\"fallback\":{\"total\":%lu,"
 	    "\"reasons\":{", ntbs_sys0(SYS_getpid), ntbs_conf.program, t.accelerated, t.fallback);

@@ -22,15 +22,15 @@
 
 static void rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
 {
-	sk->shm->rx.state = state;
-	sk->shm->conn.rx_state = state;
+	__atomic_store_n(&sk->shm->rx.state, state, __ATOMIC_RELEASE);
+	ntbs_write_once(sk->shm->conn.rx_state, state);
 }
 
 static int corrupt(struct ntbs_sock *sk, const char *what)
 {
 	if (!(ntbs_sock_flags(sk) & NTBS_SK_RESET)) {
 		ntbs_sock_set_flag(sk, NTBS_SK_RESET);
-		sk->shm->conn.reason = NTBS_WHY_CORRUPT;
+		ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_CORRUPT);
 		ntbs_log(NTBS_LOG_ERR, "connection from port %u to port %u reset: %s", sk->shm->conn.tuple.lport,
 			 sk->shm->conn.tuple.rport, what);
 	}
@@ -59,8 +59,8 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 		if (ret < 0 || w < got)
 			return corrupt(sk, "the switch lies before bytes that TCP has delivered");
 		ntbs_msgq_pass_switch(&sk->q);
-		rx->pos = w;
-		rx->tcp_left = w - got;
+		ntbs_write_once(rx->pos, w);
+		ntbs_write_once(rx->tcp_left, w - got);
 		rx_state(sk, rx->tcp_left ? NTBS_DIR_DRAIN : NTBS_DIR_RING);
 	}
 	if (rx->state == NTBS_DIR_RING) {
@@ -77,7 +77,7 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 static bool died_unread(const struct ntbs_sock *sk)
 {
 	return !ntbs_le64_read_acquire(&sk->q.in->final) && !ntbs_le32_read_acquire(&sk->q.in->rstate) &&
-	       sk->shm->tx.state == NTBS_DIR_RING && !ntbs_msgq_peer_had_all(&sk->q);
+	       ntbs_sock_tx_state(sk) == NTBS_DIR_RING && !ntbs_msgq_peer_had_all(&sk->q);
 }
 
 /* The ring is empty: has the stream ended?  -EAGAIN no, 0 end of file, -errno. */
@@ -120,14 +120,14 @@ static void count(struct ntbs_sock *sk, ssize_t n, bool ring)
 	if (ring) {
 		const struct ntbs_msgq_rx_shm *mq = &sk->shm->rx.mq;
 
-		c->ring_bytes += n;
-		sk->rx.ring_bytes += n;
+		ntbs_bump(c->ring_bytes, n);
+		ntbs_bump(sk->rx.ring_bytes, n);
 		ntbs_count(&c->inline_msgs, &sk->rx.inline_msgs, mq->inline_msgs);
 		ntbs_count(&c->short_msgs, &sk->rx.short_msgs, mq->short_msgs);
 		ntbs_count(&c->long_msgs, &sk->rx.long_msgs, mq->long_msgs);
 	} else {
-		c->tcp_bytes += n;
-		sk->rx.tcp_bytes += n;
+		ntbs_bump(c->tcp_bytes, n);
+		ntbs_bump(sk->rx.tcp_bytes, n);
 	}
 }
 
@@ -153,7 +153,7 @@ static ssize_t recv_ring(struct ntbs_sock *sk, struct ntbs_iter *it, int flags, 
 	if (n == -EPROTO)
 		return corrupt(sk, "the peer wrote a message that cannot be");
 	if (n > 0 && !(flags & MSG_PEEK)) {
-		rx->pos += n;
+		ntbs_write_once(rx->pos, rx->pos + n);
 		count(sk, n, true);
 	}
 	return n;
@@ -182,7 +182,7 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		if (n < 0)
 			return n;
 		if (!(flags & MSG_PEEK)) {
-			rx->tcp_left -= n;
+			ntbs_write_once(rx->tcp_left, rx->tcp_left - n);
 			count(sk, n, false);
 			if (!rx->tcp_left)
 				rx_state(sk, NTBS_DIR_RING);

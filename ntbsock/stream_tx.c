@@ -20,8 +20,8 @@
 
 static void tx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
 {
-	sk->shm->tx.state = state;
-	sk->shm->conn.tx_state = state;
+	__atomic_store_n(&sk->shm->tx.state, state, __ATOMIC_RELEASE);
+	ntbs_write_once(sk->shm->conn.tx_state, state);
 }
 
 void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd)
@@ -43,7 +43,7 @@ static void state_q(struct ntbs_sock *sk, uint64_t q, enum ntbs_reason why)
 {
 	ntbs_window_store64(sk->q.port, &sk->q.out->q, q + 1);
 	tx_state(sk, NTBS_DIR_BACK);
-	sk->shm->conn.reason = why;
+	ntbs_write_once(sk->shm->conn.reason, why);
 }
 
 void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
@@ -55,7 +55,7 @@ void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 void ntbs_stream_state_final(struct ntbs_sock *sk)
 {
 	ntbs_window_store64(sk->q.port, &sk->q.out->final,
-			    sk->shm->tx.state == NTBS_DIR_RING ? sk->shm->tx.pos + 1 : NTBS_POS_ON_TCP);
+			    ntbs_sock_tx_state(sk) == NTBS_DIR_RING ? sk->shm->tx.pos + 1 : NTBS_POS_ON_TCP);
 }
 
 int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
@@ -73,7 +73,7 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 		from = tx->w;
 	if (from > tx->pos) {		/* more than we have sent: nonsense */
 		ntbs_sock_set_flag(sk, NTBS_SK_RESET);
-		sk->shm->conn.reason = NTBS_WHY_CORRUPT;
+		ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_CORRUPT);
 		return 0;
 	}
 	tx->replay = tx->pos - from;
@@ -105,8 +105,8 @@ int ntbs_stream_replay(struct ntbs_sock *sk, int fd)
 			break;
 		}
 		tx->replay -= sent;
-		sk->shm->conn.tx.tcp_bytes += sent;
-		sk->tx.tcp_bytes += sent;
+		ntbs_bump(sk->shm->conn.tx.tcp_bytes, sent);
+		ntbs_bump(sk->tx.tcp_bytes, sent);
 	}
 	return 0;
 }
@@ -116,11 +116,11 @@ static ssize_t send_tcp(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int 
 	ssize_t n = ntbs_shadow_send(fd, it, flags & (MSG_MORE | MSG_DONTROUTE | MSG_CONFIRM));
 
 	if (n > 0) {
-		sk->shm->conn.tx.tcp_bytes += n;
-		sk->tx.tcp_bytes += n;
+		ntbs_bump(sk->shm->conn.tx.tcp_bytes, n);
+		ntbs_bump(sk->tx.tcp_bytes, n);
 	} else if (n == -EAGAIN) {
-		sk->shm->conn.tx.stalls++;
-		sk->tx.stalls++;
+		ntbs_bump(sk->shm->conn.tx.stalls, 1);
+		ntbs_bump(sk->tx.stalls, 1);
 	}
 	return n;
 }
@@ -161,8 +161,8 @@ static void count_msgs(struct ntbs_sock *sk, ssize_t n)
 	const struct ntbs_msgq_tx_shm *mq = &sk->shm->tx.mq;
 	struct ntbs_counters *c = &sk->shm->conn.tx;
 
-	c->ring_bytes += n;
-	sk->tx.ring_bytes += n;
+	ntbs_bump(c->ring_bytes, n);
+	ntbs_bump(sk->tx.ring_bytes, n);
 	/* one at a time: loaded as a pair right after one of them was stored, they wait until the store has left the CPU,
 	 * and it stands behind the message's */
 	ntbs_count(&c->inline_msgs, &sk->tx.inline_msgs, mq->inline_msgs);
@@ -190,8 +190,8 @@ static ssize_t send_ring(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, boo
 		tx->pos += n;
 		count_msgs(sk, n);
 	} else {
-		sk->shm->conn.tx.stalls++;
-		sk->tx.stalls++;
+		ntbs_bump(sk->shm->conn.tx.stalls, 1);
+		ntbs_bump(sk->tx.stalls, 1);
 	}
 	return n;
 }

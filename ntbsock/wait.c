@@ -69,8 +69,9 @@ static uint64_t per_us(void)
 {
 	uint64_t ns, v;
 
-	if (__builtin_expect(tsc_per_us != 0, 1))
-		return tsc_per_us;
+	v = ntbs_read_once(tsc_per_us);
+	if (__builtin_expect(v != 0, 1))
+		return v;
 	ns = ntbs_now_ns() - ns0;
 	while (ns < 20000)		/* a process that waits in its first 20 us */
 		ns = ntbs_now_ns() - ns0;
@@ -78,7 +79,7 @@ static uint64_t per_us(void)
 	if (!v)
 		v = 1;
 	if (ns > 1000000)
-		tsc_per_us = v;		/* good to a per mille by now */
+		ntbs_write_once(tsc_per_us, v);		/* good to a per mille by now */
 	return v;
 }
 
@@ -177,7 +178,7 @@ void ntbs_waiter_put(int waiter)
 
 void ntbs_wait_fork_child(void)
 {
-	waiter_lock.word = 0;
+	ntbs_lock_reset(&waiter_lock);
 	while (nr_kept)			/* epoll instances of the parent: an edge goes to one of us only */
 		ntbs_fd_unhide_close(kept[--nr_kept]);
 	misses = skip = 0;
@@ -224,6 +225,13 @@ int ntbs_wait_shadow(int fd, short events, uint64_t deadline_ns)
 	return !ret && deadline_ns && now + wait >= deadline_ns ? -ETIMEDOUT : 0;
 }
 
+/* Sent by the CPU to who runs: no reason for a sleeper to wake up.  Their handlers (of runtimes, of sanitizers) are as a rule
+ * without SA_RESTART. */
+static bool is_fault(int sig)
+{
+	return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP || sig == SIGSYS;
+}
+
 bool ntbs_wait_restarts(void)
 {
 	struct {
@@ -234,7 +242,7 @@ bool ntbs_wait_restarts(void)
 	} act;
 
 	for (int sig = 1; sig <= 64; sig++) {
-		if (ntbs_sys4(SYS_rt_sigaction, sig, NULL, &act, 8) < 0)
+		if (is_fault(sig) || ntbs_sys4(SYS_rt_sigaction, sig, NULL, &act, 8) < 0)
 			continue;
 		if (act.handler != SIG_DFL && act.handler != SIG_IGN && !(act.flags & SA_RESTART))
 			return false;

@@ -2,7 +2,7 @@
 #
 # tests.mk - what the tests need and how they are built; test/run.py runs them
 #
-#	make check                          everything but the socket tests under sanitizers (check-san); last line: N passed, N failed, N skipped
+#	make check                          everything; its last line: N passed, N failed, N skipped
 #	make check-unit check-sock check-sys check-fault check-san model
 #	make check SAN=thread               unit and socket tests of that variant alone
 #	make check-sock T='stream epoll*'   some of them
@@ -52,8 +52,7 @@ deps:
 ifeq ($(SAN),)
 check: deps
 	$(MAKE) $(PARALLEL) all test-programs
-	$(MAKE) SAN=address,undefined B=build/san-address-undefined $(PARALLEL) check-queue-build
-	$(MAKE) SAN=thread B=build/san-thread $(PARALLEL) check-queue-build
+	$(MAKE) san-programs
 	$(RUN_TESTS) --san build/san-address-undefined --san build/san-thread unit fault sock sys model fuzz
 else
 check: deps
@@ -61,18 +60,15 @@ check: deps
 	$(RUN_TESTS) unit fault sock
 endif
 
-# What unit and fault tests need: the queue, the broker, no library.
-check-queue-build: $(B)/ntbsockd $(B)/ntbsock-ctl $(UNIT_TESTS) $(FAULT_TESTS)
-
 check-build: $(B)/ntbsockd $(B)/ntbsock-ctl test-programs
 
 # B= by name, as run.py is told it.
 san-programs:
-	$(MAKE) SAN=address,undefined B=build/san-address-undefined check-build
-	$(MAKE) SAN=thread B=build/san-thread check-build
+	$(MAKE) SAN=address,undefined B=build/san-address-undefined $(PARALLEL) check-build
+	$(MAKE) SAN=thread B=build/san-thread $(PARALLEL) check-build
 
 check-san: san-programs
-	$(RUN_TESTS) --san-sock --san build/san-address-undefined --san build/san-thread
+	$(RUN_TESTS) --san build/san-address-undefined --san build/san-thread
 
 check-unit check-sock check-sys check-fault: check-%: all test-programs
 	$(RUN_TESTS) $*
@@ -86,4 +82,4 @@ model:
 
 -include test/fuzz/fuzz.mk
 
-.PHONY: deps check check-build check-queue-build check-san check-unit check-sock check-sys check-fault san-programs test-programs soak model
+.PHONY: deps check check-build check-san check-unit check-sock check-sys check-fault san-programs test-programs soak model
