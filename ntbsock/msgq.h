@@ -3,9 +3,17 @@
  * msgq.h - message queue: moves messages between an outbox and an inbox
  *
  * Theory of operation.  Each side has two inboxes' worth of state: it publishes slots into @out (the peer's
- * inbox) and takes slots from @in (its own).  A slot is published by its last word and carries, besides the
- * message, how many slots of the other direction have been consumed.  Bytes that do not fit into a slot lie in
- * the bulk ring of the same inbox; the slot says where.
+ * inbox) and takes slots from @in (its own).  A slot is published by its last word.  Bytes that do not fit into a
+ * slot lie in the bulk ring of the same inbox; the slot says where.
+ *
+ * Credit comes back in the head word, stored once half a ring has been consumed, and, where no CRC takes its place,
+ * as a count on every slot of the other direction.  Either may be old when it is looked at, and an old one is told
+ * from a new one by its size alone: taken for credit is what lies between head and tail.
+ *  - The head word has 16 bits.  It lags what has been consumed by half a ring at most, as no head moves without
+ *    the lock that guards its writing; so it lags the head that we know by less than two rings, far below 2^16.
+ *  - A slot's count may be of any age: the slot may lie unread, or its sender may have been stopped between taking
+ *    the count and storing it, while the other direction goes on.  So it is not put together from its last bits and
+ *    what we think its age is: it has 48 bits, which do not come round, and counts here have 64.
  *
  * Sending, by what is to send and how far behind the reader is known to be:
  *   up to 116 bytes             INLINE, one or two lines
@@ -43,7 +51,7 @@ struct ntbs_msgq_geo {
 };
 
 struct ntbs_msgq_tx_shm {
-	uint32_t tail, head;		/* slots published; known to be consumed */
+	uint64_t tail, head;		/* slots published; known to be consumed */
 	uint32_t bulk_tail, bulk_head;
 	uint32_t open_bytes;		/* length of the last slot if it is OPEN, else 0 */
 	uint32_t generation;
@@ -51,13 +59,13 @@ struct ntbs_msgq_tx_shm {
 };
 
 struct ntbs_msgq_rx_shm {
-	uint32_t head;			/* slot being read */
+	uint64_t head;			/* slot being read */
 	uint32_t taken;			/* bytes of an INLINE slot already delivered */
 	uint32_t in_bulk;		/* slot @head names bulk bytes and bulk_head stands in it */
 	uint32_t bulk_head;
-	uint32_t acked_slots, acked_bulk;	/* last told to the peer */
-	uint32_t peer_ack;		/* last ack seen on a slot of the peer, in full: read by the sending side */
-	uint32_t unseen_tail;		/* tx tail when the next slot was last found missing */
+	uint32_t acked_bulk;		/* last told to the peer, with @acked_slots */
+	uint64_t acked_slots;
+	uint64_t peer_ack;		/* ack last seen on a slot of the peer, 48 bits: read by the sending side */
 	uint32_t generation;
 	uint32_t crc_seq_ok;		/* message whose CRC has been seen to be right, + 1 */
 	uint64_t inline_msgs, short_msgs, long_msgs;

@@ -2,9 +2,9 @@
 /*
  * msgq_crc.h - what a message's CRC covers, said once for both ends
  *
- * Seed: epoch, generation, sequence; then the words of line 1 before the tail, the ack, line 0's data if the
- * message has it, the bulk bytes if it names some.  So a stale line, a torn line and a line of another lease all
- * fail, whatever their stamp says.
+ * Seed: epoch, generation, sequence; then the words of line 1 before the tail, line 0's data if the message has it,
+ * the bulk bytes if it names some.  So a stale line, a torn line and a line of another lease all fail, whatever their
+ * stamp says.
  */
 #ifndef NTBSOCK_MSGQ_CRC_H
 #define NTBSOCK_MSGQ_CRC_H
@@ -29,7 +29,7 @@ static inline uint32_t ntbs_bulk_crc(const struct ntbs_msgq *q, const uint8_t *b
 	return crc;
 }
 
-static inline uint32_t ntbs_msg_crc(const struct ntbs_msgq *q, uint32_t generation, uint32_t seq, uint16_t ack,
+static inline uint32_t ntbs_msg_crc(const struct ntbs_msgq *q, uint32_t generation, uint32_t seq,
 				    const struct ntbs_line1_shm *line1, const struct ntbs_line0_shm *line0,
 				    uint32_t bulk_crc)
 {
@@ -37,7 +37,6 @@ static inline uint32_t ntbs_msg_crc(const struct ntbs_msgq *q, uint32_t generati
 	uint32_t crc = ntbs_crc32c(~0u, seed, sizeof(seed));
 
 	crc = ntbs_crc32c(crc, line1, offsetof(struct ntbs_line1_shm, tail));
-	crc = ntbs_crc32c(crc, &ack, sizeof(ack));
 	if (line0)
 		crc = ntbs_crc32c(crc, line0->data, sizeof(line0->data));
 	return ~crc;

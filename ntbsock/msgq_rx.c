@@ -84,26 +84,13 @@ static int view_checked(const struct ntbs_msgq *q, uint32_t seq, struct view *v,
 	if (ret)
 		return 0;
 	/* Once some of it is taken, its bulk bytes may be overwritten already; it was right when the first were taken. */
-	if (!(seq == q->rx->head && (q->rx->taken || q->rx->in_bulk)) && q->rx->crc_seq_ok != seq + 1 &&
-	    ntbs_msg_crc(q, q->rx->generation, seq, NTBS_TAIL_ACK(tail), &v->copy.line1, line0,
-			 v->kind == NTBS_SLOT_BULK ? ntbs_bulk_crc(q, in_bulk(q), v->start, v->end) : 0) != NTBS_TAIL_CRC(tail))
+	if (!(seq == (uint32_t)q->rx->head && (q->rx->taken || q->rx->in_bulk)) && q->rx->crc_seq_ok != seq + 1 &&
+	    tail != ntbs_tail_word_crc(seq, ntbs_msg_crc(q, q->rx->generation, seq, &v->copy.line1, line0,
+			 v->kind == NTBS_SLOT_BULK ? ntbs_bulk_crc(q, in_bulk(q), v->start, v->end) : 0)))
 		return 0;
 	v->data0 = v->copy.line0.data;
 	v->data1 = v->copy.line1.data;
 	return 1;
-}
-
-/*
- * 16 bits of a count, put by the peer into a slot that may have lain here unread while we sent 2^16 messages.  All
- * that lies here was published after we last found nothing, so it is unambiguous if we have sent little since;
- * else it is left out, and the head word, never more than half a ring behind, says it.
- */
-static void note_ack(const struct ntbs_msgq *q, uint16_t ack)
-{
-	uint32_t tail = __atomic_load_n(&q->tx->tail, __ATOMIC_RELAXED);
-
-	if (tail - q->rx->unseen_tail < 0x8000)
-		__atomic_store_n(&q->rx->peer_ack, tail - (uint16_t)(tail - ack), __ATOMIC_RELEASE);
 }
 
 /* 1: the message @seq is there and @v is what it says; 0 not there; -EPROTO nonsense. */
@@ -113,37 +100,32 @@ static int view_slot(const struct ntbs_msgq *q, uint32_t seq, struct view *v)
 	uint64_t tail = ntbs_le64_read_acquire(&slot->line1.tail);	/* A1: pairs with R1 in msgq_tx.c */
 	int ret;
 
-	if (NTBS_TAIL_STAMP(tail) != (uint16_t)seq) {
-		if (q->rx->unseen_tail != __atomic_load_n(&q->tx->tail, __ATOMIC_RELAXED))
-			q->rx->unseen_tail = __atomic_load_n(&q->tx->tail, __ATOMIC_RELAXED);
+	if (NTBS_TAIL_STAMP(tail) != (uint16_t)seq)
 		return 0;
+	if (!q->port->whole)
+		return view_checked(q, seq, v, tail);
+	v->kind = __atomic_load_n(&slot->line1.kind, __ATOMIC_RELAXED);
+	v->len = __atomic_load_n(&slot->line1.len, __ATOMIC_RELAXED);
+	if (v->kind == NTBS_SLOT_BULK || v->kind == NTBS_SLOT_OPEN) {
+		v->start = ntbs_le32_read(&slot->line1.bulk.start);
+		v->end = ntbs_le32_read_acquire(&slot->line1.bulk.end);
+	} else if (v->kind == NTBS_SLOT_SWITCH) {
+		v->bytes = ntbs_le64_read(&slot->line1.sw.bytes);
 	}
-	if (!q->port->whole) {
-		ret = view_checked(q, seq, v, tail);
-		if (ret <= 0)
-			return ret;
-	} else {
-		v->kind = __atomic_load_n(&slot->line1.kind, __ATOMIC_RELAXED);
-		v->len = __atomic_load_n(&slot->line1.len, __ATOMIC_RELAXED);
-		if (v->kind == NTBS_SLOT_BULK || v->kind == NTBS_SLOT_OPEN) {
-			v->start = ntbs_le32_read(&slot->line1.bulk.start);
-			v->end = ntbs_le32_read_acquire(&slot->line1.bulk.end);
-		} else if (v->kind == NTBS_SLOT_SWITCH) {
-			v->bytes = ntbs_le64_read(&slot->line1.sw.bytes);
-		}
-		v->data0 = slot->line0.data;
-		v->data1 = slot->line1.data;
-		ret = check(q, v);
-		if (ret)
-			return ret;
-	}
-	note_ack(q, NTBS_TAIL_ACK(tail));
+	v->data0 = slot->line0.data;
+	v->data1 = slot->line1.data;
+	ret = check(q, v);
+	if (ret)
+		return ret;
+	/* of any age: a peek comes back to slots that have lain here for long */
+	__atomic_store_n(&q->rx->peer_ack, NTBS_TAIL_ACK(tail), __ATOMIC_RELEASE);
 	return 1;
 }
 
 /* Where we stand, apart from what is shared, so that a peek can walk on without taking. */
 struct cursor {
-	uint32_t head, taken, in_bulk, bulk_head;
+	uint64_t head;
+	uint32_t taken, in_bulk, bulk_head;
 };
 
 static struct cursor cursor_of(const struct ntbs_msgq *q)

@@ -42,7 +42,7 @@ void ntbs_msgq_init(struct ntbs_msgq *q, uint32_t generation, uint32_t tx_seq, u
 	q->tx->tail = q->tx->head = tx_seq;
 	q->tx->generation = q->rx->generation = generation;
 	q->rx->head = q->rx->acked_slots = q->rx->crc_seq_ok = rx_seq;
-	q->rx->peer_ack = q->rx->unseen_tail = tx_seq;
+	q->rx->peer_ack = tx_seq;
 	q->ack_bulk = q->geo.bulk_bytes / 2;
 	if (q->port->whole && q->ack_bulk > 1u << 18)
 		q->ack_bulk = 1u << 18;
@@ -50,8 +50,11 @@ void ntbs_msgq_init(struct ntbs_msgq *q, uint32_t generation, uint32_t tx_seq, u
 		q->long_min = NTBS_MSGQ_LONG_MIN;
 }
 
-/* @step more slots consumed than we knew, by way of either a slot or the head word: forward moves only. */
-static void merge_slots(struct ntbs_msgq_tx_shm *tx, uint32_t step)
+/*
+ * @step more slots consumed than we knew, by way of either a slot or the head word: forward moves only.  What is older
+ * than what we knew makes a step of nearly the word's range (msgq.h says why), and no step leads beyond the tail.
+ */
+static void merge_slots(struct ntbs_msgq_tx_shm *tx, uint64_t step)
 {
 	if (step <= tx->tail - tx->head)
 		tx->head += step;
@@ -62,7 +65,7 @@ static void refresh(struct ntbs_msgq *q)
 	struct ntbs_msgq_tx_shm *tx = q->tx;
 	uint64_t word = ntbs_le64_read_acquire(&q->in->head);
 
-	merge_slots(tx, __atomic_load_n(&q->rx->peer_ack, __ATOMIC_ACQUIRE) - tx->head);
+	merge_slots(tx, (__atomic_load_n(&q->rx->peer_ack, __ATOMIC_ACQUIRE) - tx->head) & NTBS_ACK_MASK);
 	if ((word >> 16 & 0xffff) == (tx->generation & 0xffff)) {
 		uint32_t bulk = word >> 32;
 
@@ -77,19 +80,20 @@ static void refresh(struct ntbs_msgq *q)
 /* The receiving side looks at it, without our lock. */
 static void advance_tail(struct ntbs_msgq_tx_shm *tx)
 {
-	__atomic_store_n(&tx->tail, tx->tail + 1, __ATOMIC_RELAXED);
+	ntbs_write_once(tx->tail, tx->tail + 1);
 }
 
 static uint32_t slots_free(const struct ntbs_msgq *q)
 {
-	return q->geo.nr_slots - (q->tx->tail - q->tx->head);
+	return q->geo.nr_slots - (uint32_t)(q->tx->tail - q->tx->head);
 }
 
 /*
- * ack rides along; a racing reader may move on, then the next message says so.  It does not count as told: a peer
- * that waits for credit looks at the head word, and may not read its slots before it has got some.
+ * ack rides along; a racing reader may move on, by any number of messages if we are stopped here; then the next message
+ * says so.  It does not count as told: a peer that waits for credit looks at the head word, and may not read its slots
+ * before it has got some.
  */
-static uint32_t take_ack(struct ntbs_msgq *q)
+static uint64_t take_ack(struct ntbs_msgq *q)
 {
 	return __atomic_load_n(&q->rx->head, __ATOMIC_ACQUIRE);
 }
@@ -100,10 +104,11 @@ static void publish(struct ntbs_msgq *q, struct ntbs_line1_shm *line1, struct nt
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
 	struct ntbs_slot_shm *slot = &q->out->slot[tx->tail & (q->geo.nr_slots - 1)];
-	uint16_t ack = take_ack(q);
-	uint32_t crc = ntbs_msg_crc(q, tx->generation, tx->tail, ack, line1, line0, bulk_crc);
 
-	line1->tail.v = ntbs_tail_word(tx->tail, ack, crc);
+	if (q->port->whole)
+		line1->tail.v = ntbs_tail_word(tx->tail, take_ack(q));
+	else
+		line1->tail.v = ntbs_tail_word_crc(tx->tail, ntbs_msg_crc(q, tx->generation, tx->tail, line1, line0, bulk_crc));
 	if (line0) {
 		line0->stamp.v = tx->tail;
 		q->port->ops->store_line(q->port, &slot->line0, line0);
@@ -193,7 +198,7 @@ static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 		slot->line1.len = len;
 		slot->line1.kind = NTBS_SLOT_INLINE;
 		/* R1: the message before its stamp; pairs with A1 in msgq_rx.c */
-		ntbs_le64_write_release(&slot->line1.tail, ntbs_tail_word(tx->tail, take_ack(q), 0));
+		ntbs_le64_write_release(&slot->line1.tail, ntbs_tail_word(tx->tail, take_ack(q)));
 	} else {
 		alignas(64) struct ntbs_line0_shm line0 = { { 0 }, { 0 } };
 		alignas(64) struct ntbs_line1_shm line1;
@@ -223,7 +228,7 @@ static void send_pointer(struct ntbs_msgq *q, uint8_t kind, uint32_t start, uint
 		ntbs_le32_write(&slot->line1.bulk.end, end);
 		slot->line1.len = 0;
 		slot->line1.kind = kind;
-		ntbs_le64_write_release(&slot->line1.tail, ntbs_tail_word(tx->tail, take_ack(q), 0));	/* R1 */
+		ntbs_le64_write_release(&slot->line1.tail, ntbs_tail_word(tx->tail, take_ack(q)));	/* R1 */
 	} else {
 		alignas(64) struct ntbs_line1_shm line1;
 
@@ -362,7 +367,7 @@ int ntbs_msgq_send_switch(struct ntbs_msgq *q, uint64_t bytes)
 		ntbs_le64_write(&slot->line1.sw.bytes, bytes);
 		slot->line1.len = 0;
 		slot->line1.kind = NTBS_SLOT_SWITCH;
-		ntbs_le64_write_release(&slot->line1.tail, ntbs_tail_word(q->tx->tail, take_ack(q), 0));
+		ntbs_le64_write_release(&slot->line1.tail, ntbs_tail_word(q->tx->tail, take_ack(q)));
 	} else {
 		alignas(64) struct ntbs_line1_shm line1;
 
@@ -440,7 +445,7 @@ ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t l
 	const uint8_t *bulk = out_bulk(q);
 	uint32_t mask = q->geo.bulk_bytes - 1;
 	uint64_t covered = 0;
-	uint32_t seq = q->tx->tail;
+	uint64_t seq = q->tx->tail;
 	size_t done = 0;
 
 	while (covered < back) {		/* find the slot that holds the byte */

@@ -69,7 +69,7 @@ T_UNUSED static void simpair_stamp(struct ntbs_inbox_shm *in, uint32_t nr_slots,
 		struct ntbs_slot_shm *slot = &in->slot[lap & (nr_slots - 1)];
 
 		slot->line0.stamp.v = lap;
-		slot->line1.tail.v = ntbs_tail_word(lap, 0, 0);
+		slot->line1.tail.v = ntbs_tail_word(lap, 0);
 	}
 }
 

@@ -69,21 +69,21 @@ static void enemy(struct input *in, struct ntbs_msgq *q, struct ntbs_inbox_shm *
 		slot->line1.bulk.start.v = (uint32_t)take(in, 4);
 		slot->line1.bulk.end.v = slot->line1.bulk.start.v + (uint32_t)take(in, 2);
 		slot->line1.kind = op & 64 ? NTBS_SLOT_OPEN : NTBS_SLOT_BULK;
-		slot->line1.tail.v = ntbs_tail_word(seq, (uint32_t)take(in, 2), 0);
+		slot->line1.tail.v = ntbs_tail_word(seq, q->tx->head + take(in, 2));
 		break;
 	case 2:		/* an inline slot that looks right */
 		slot = near_slot(q, inbox, op >> 4, &seq);
 		slot->line1.len = (uint8_t)take(in, 1);
 		slot->line1.kind = NTBS_SLOT_INLINE;
 		slot->line0.stamp.v = (uint16_t)seq;
-		slot->line1.tail.v = ntbs_tail_word(seq, (uint32_t)take(in, 2), 0);
+		slot->line1.tail.v = ntbs_tail_word(seq, q->tx->head + take(in, 2));
 		break;
 	case 3:		/* any kind, any field, the right stamp */
 		slot = near_slot(q, inbox, op >> 4, &seq);
 		slot->line1.bulk.end.v = (uint32_t)take(in, 4);
 		slot->line1.kind = (uint8_t)take(in, 1);
 		slot->line1.len = (uint8_t)take(in, 1);
-		slot->line1.tail.v = ntbs_tail_word(seq, 0, 0);
+		slot->line1.tail.v = ntbs_tail_word(seq, 0);
 		break;
 	case 4:		/* credit that looks right */
 		value = ntbs_head_word(q->tx->head + (uint32_t)take(in, 1), q->tx->bulk_head + (uint32_t)take(in, 2),
@@ -165,7 +165,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memset(inbox, 0, OFFSET + BULK);
 	memset(outbox, 0, OFFSET + BULK);
 	for (uint32_t i = 0; i < SLOTS; i++)
-		inbox->slot[i].line1.tail.v = ntbs_tail_word(seq - 1000, 0, 0);
+		inbox->slot[i].line1.tail.v = ntbs_tail_word(seq - 1000, 0);
 	ntbs_port_attach(&shm, NULL, NTBS_MEM_CACHED);
 	wcsim_open(&sim, 0);
 	q.port = how & 1 ? &sim.port : &shm;

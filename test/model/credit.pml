@@ -2,9 +2,11 @@
 /*
  * credit.pml - a slot is written again only when it has been read, and a sender without credit is woken
  *
- * One sender, one receiver, a ring of N slots, stamps and acknowledgements that wrap at 2N.  The receiver reads a
- * slot in two steps (stamp, then data), counts it as consumed, and states the count once half a ring has been
- * consumed since it last did.  Whoever has to wait (sender: no credit; receiver: no message) arms, fences, looks
+ * One sender, one receiver, a ring of N slots, stamps and a head word that wrap at 2N.  The receiver reads a
+ * slot in two steps (stamp, then data), counts it as consumed, and states the count in the head word once half a ring
+ * has been consumed since it last did.  A second thread of the receiver's side answers: it takes the count, and stores it
+ * on a slot of the other direction at any later time, where it stays, and which the sender may look at at any time.
+ * That count does not wrap.  Whoever has to wait (sender: no credit; receiver: no message) arms, fences, looks
  * again and sleeps; whoever makes that possible fences, reads the armed word and rings.
  *
  * Mistakes, each to be caught:
@@ -13,12 +15,18 @@
  *   NO_POKE        credit is returned, but the sender that waits for it is not rung for
  *   NO_LOOK        the sender does not look for credit again after arming
  *   NO_FENCE_ACK   the armed word may be read before the credit is visible
+ *   SHORT_ACK      the count on an answer wraps like the head word: an old one is taken for a new one
  *   STALE_STAMP    the ring starts with the stamps that its slots see first
  */
+#ifndef N
 #define N 4
+#endif
 #define WRAP (2 * N)
 #ifndef MSGS
 #define MSGS 11
+#endif
+#ifndef ANSWERS
+#define ANSWERS 0
 #endif
 #define NPROC 2
 #define SB 3
@@ -28,12 +36,19 @@
 #define HEAD (2 * N)		/* written by the receiver */
 #define RX_ARMED (2 * N + 1)	/* written by the receiver, read by the sender */
 #define TX_ARMED (2 * N + 2)	/* and the other way round */
-#define NWORDS (2 * N + 3)
+#define ANSWER_ACK (2 * N + 3)	/* written by the receiver's other thread, read by the sender */
+#define NWORDS (2 * N + 4)
 #include "tso.pml"
 
 #define TX 0
 #define RX 1
-#define credit(head) ((n + WRAP - (head)) % WRAP < N)
+#define credit() (n - head < N)
+
+#ifdef SHORT_ACK
+#define ACK_WRAP WRAP
+#else
+#define ACK_WRAP 256
+#endif
 
 #ifdef ACK_TOO_LATE
 #define ACK_AT (N + 1)
@@ -54,22 +69,52 @@ inline poke(me, word, peer)
 	armed = 0
 }
 
+/* What the sender knows to be consumed moves forward only, and never beyond what it has sent. */
+inline merge(count, wrap)
+{
+	step = (count + wrap - head % wrap) % wrap;
+	if
+	:: step <= n - head -> head = head + step
+	:: else
+	fi;
+	step = 0
+}
+
+inline refresh()
+{
+	load(TX, HEAD, word);
+	d_step {
+		merge(mem[ANSWER_ACK], ACK_WRAP);
+		merge(word, WRAP);
+		word = 0
+	}
+}
+
 proctype sender()
 {
-	byte n, arms, armed, rung;
+	byte n, head, word, arms, armed, rung;
+	short step;
 
 	do
 	:: n == MSGS -> break
 	:: n < MSGS ->
 		do
-		:: credit(mem[HEAD]) -> break
+		:: credit() -> break
 		:: else ->
+			refresh();
+			if
+			:: credit() -> break
+			:: else
+			fi;
 			arms++;
 			store(TX, TX_ARMED, arms);
 			fence(TX);
+#ifndef NO_LOOK
+			refresh();
+#endif
 			if
 #ifndef NO_LOOK
-			:: credit(mem[HEAD])
+			:: credit()
 			:: else ->
 #else
 			::
@@ -77,6 +122,7 @@ proctype sender()
 				atomic { bell[TX] -> bell[TX] = false }
 			fi
 		od;
+		assert(n < taken + N);	/* nothing unread is overwritten */
 		store(TX, DATA(n % N), n);
 		store(TX, STAMP(n % N), n % WRAP);
 		fence(TX);
@@ -130,6 +176,19 @@ proctype receiver()
 	od
 }
 
+proctype answerer()
+{
+	byte answers, count;
+
+	do
+	:: answers == ANSWERS -> break
+	:: answers < ANSWERS ->
+		count = taken;
+		/* any time may pass here; nothing that matters happens in a store buffer that does not here */
+		atomic { mem[ANSWER_ACK] = count; count = 0; answers++ }
+	od
+}
+
 init {
 	byte i;
 
@@ -146,7 +205,8 @@ init {
 		:: else -> break
 		od;
 		run sender();
-		run receiver()
+		run receiver();
+		run answerer()
 	}
 }
 

@@ -66,9 +66,11 @@ done
 start sleepwake fails DISARM SENDERS=1 MSGS=2
 start sleepwake fails KILL NOTE_FIRST WAITERS=1
 start credit holds
+start credit holds N=2 MSGS=6 ANSWERS=1
 for mistake in ACK_EARLY ACK_TOO_LATE NO_POKE NO_LOOK NO_FENCE_ACK STALE_STAMP; do
 	start credit fails $mistake
 done
+start credit fails SHORT_ACK N=2 MSGS=6 ANSWERS=1
 start switch holds
 start switch holds K0=3 K1=1
 start switch holds K0=1 K1=3

@@ -99,7 +99,7 @@ static void sign(struct simpair *p, uint32_t seq, struct ntbs_slot_shm *slot)
 
 	/* what the receiver has seen to be right it does not compute again: the shortest way past its CRC */
 	slot->line0.stamp.v = seq;
-	slot->line1.tail.v = ntbs_tail_word(seq, 0, 0);
+	slot->line1.tail.v = ntbs_tail_word(seq, 0);
 	rx->crc_seq_ok = seq + 1;
 }
 
@@ -114,7 +114,7 @@ static void one_field(unsigned variant)
 		{ "start", offsetof(struct ntbs_slot_shm, line1.bulk.start), 4 },
 		{ "len", offsetof(struct ntbs_slot_shm, line1.len), 1 },
 		{ "kind", offsetof(struct ntbs_slot_shm, line1.kind), 1 },
-		{ "ack", offsetof(struct ntbs_slot_shm, line1.tail), 2 },
+		{ "ack", offsetof(struct ntbs_slot_shm, line1.tail), 6 },
 		{ "tail", offsetof(struct ntbs_slot_shm, line1.tail), 8 },
 		{ "stamp 0", offsetof(struct ntbs_slot_shm, line0.stamp), 2 },
 	};
@@ -181,7 +181,7 @@ static void anything(unsigned variant, unsigned rounds)
 
 			memcpy(base + (at & ~7ul), &value, 8);
 			next->kind = t_rand() % 6;	/* often enough one that is looked at */
-			next->tail.v = ntbs_tail_word(p->s[0].rx.head + t_rand() % 2, (uint32_t)t_rand(), 0);
+			next->tail.v = ntbs_tail_word(p->s[0].rx.head + t_rand() % 2, t_rand());
 			poke_at(p, 0);
 		}
 		unguard_close(p);

@@ -30,7 +30,7 @@ int main(void)
 			simpair_settle(p);
 	}
 	simpair_settle(p);
-	t_ok(p->s[1].rx.head > 0x20000, "only %u messages", p->s[1].rx.head);
+	t_ok(p->s[1].rx.head > 0x20000, "only %llu messages", (unsigned long long)p->s[1].rx.head);
 	simpair_close(p);
 	return t_done();
 }
