@@ -17,6 +17,7 @@
 #include "offer.h"
 #include "runtime.h"
 #include "shadow.h"
+#include "spin.h"
 #include "sys.h"
 #include "wait.h"
 

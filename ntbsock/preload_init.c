@@ -22,6 +22,7 @@
 #include "runtime.h"
 #include "service.h"
 #include "stats.h"
+#include "spin.h"
 #include "sys.h"
 #include "wait.h"
 
@@ -64,6 +65,7 @@ static void after_fork_child(void)
 	ntbs_epoll_fork_child();
 	ntbs_service_fork_child();
 	ntbs_wait_fork_child();
+	ntbs_spin_fork_child();
 	ntbs_stats_fork_child();
 }
 
@@ -79,7 +81,7 @@ __attribute__((constructor(101))) void ntbs_init(void)
 	ntbs_fdtab_init();
 	ntbs_runtime_init();
 	ntbs_epoll_init();
-	ntbs_wait_init();
+	ntbs_spin_init();
 	ntbs_conf_init(environ);
 	if (ntbs_conf.disable || pthread_atfork(before_fork, after_fork_parent, after_fork_child))
 		return;

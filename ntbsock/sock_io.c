@@ -22,6 +22,7 @@
 #include "service.h"
 #include "shadow.h"
 #include "stats.h"
+#include "spin.h"
 #include "sys.h"
 #include "wait.h"
 

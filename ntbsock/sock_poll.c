@@ -13,6 +13,7 @@
 #include "mbox.h"
 #include "offer.h"
 #include "shadow.h"
+#include "spin.h"
 #include "sys.h"
 #include "wait.h"
 
