@@ -52,7 +52,8 @@ struct ntbs_dir_tx_shm {
 	uint64_t w;			/* RING: bytes that went over TCP before the switch */
 	uint64_t rung;			/* armed word that the peer was last rung for */
 	uint64_t replay;		/* bytes from the tail back that still have to go over TCP (Q behind the tail) */
-	uint32_t sends_unchecked;	/* since the shadow was last asked whether the peer lives */
+	uint32_t sends_unchecked;	/* while nobody watches the shadow */
+	uint32_t shadow_asked;		/* shadow_ev when it was last asked whether the peer lives */
 	struct ntbs_msgq_tx_shm mq;
 };
 
@@ -61,7 +62,7 @@ struct ntbs_dir_rx_shm {
 	uint32_t state;			/* ntbs_sock_rx_state() */
 	uint64_t pos;			/* stream bytes delivered, counted from the switch: W + ring */
 	uint64_t tcp_left;		/* DRAIN: bytes still to come from TCP */
-	uint32_t empty_looks;		/* non-blocking looks at nothing since the shadow was last asked */
+	uint32_t empty_looks;		/* looks at nothing while nobody watches the shadow */
 	struct ntbs_msgq_rx_shm mq;
 };
 

@@ -38,6 +38,7 @@ static bool below_mark(struct ntbs_sock *sk)
 static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 {
 	const struct ntbs_inbox_shm *in = sk->q.in;
+	uint32_t shown;
 	uint64_t final;
 	short ev = 0;
 
@@ -54,7 +55,8 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 		ev |= RX_EVENTS | POLLRDHUP;
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)
 		ev |= RX_EVENTS | POLLRDHUP;
-	if (atomic_load(&sk->shm->shadow_ev) || ntbs_le32_read(&in->rstate) || (ask && ev)) {
+	shown = atomic_load(&sk->shm->shadow_ev);
+	if (shown || ntbs_le32_read(&in->rstate) || (ask && ev)) {
 		short k = ntbs_shadow_poll(fd, POLLIN | POLLRDHUP);
 
 		if (k & (POLLRDHUP | POLLHUP | POLLERR)) {
@@ -63,7 +65,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 			if (k & (POLLHUP | POLLERR))
 				ev |= RX_EVENTS | POLLRDHUP;
 		} else if (!ev) {
-			atomic_store(&sk->shm->shadow_ev, 0);
+			atomic_compare_exchange_strong(&sk->shm->shadow_ev, &shown, 0);	/* unless something has come since */
 		}
 	}
 	return ev;

@@ -16,9 +16,10 @@
 #include <poll.h>
 
 #include "log.h"
+#include "service.h"
 #include "shadow.h"
 
-#define EMPTY_LOOKS 256			/* non-blocking looks at an empty ring after which we ask the kernel */
+#define EMPTY_LOOKS 256			/* looks at an empty ring after which the service thread shall tell us of the end */
 
 static void rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
 {
@@ -85,7 +86,7 @@ static int stream_end(struct ntbs_sock *sk, int fd, bool ask)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 	uint64_t final = ntbs_le64_read_acquire(&sk->q.in->final);
-	uint32_t rstate = ntbs_le32_read_acquire(&sk->q.in->rstate);
+	uint32_t rstate = ntbs_le32_read_acquire(&sk->q.in->rstate), ev;
 	int end;
 
 	if (ntbs_msgq_readable(&sk->q))
@@ -96,12 +97,17 @@ static int stream_end(struct ntbs_sock *sk, int fd, bool ask)
 		return 0;
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)
 		return 0;
-	if (!ask && !rstate && !atomic_load(&sk->shm->shadow_ev) && ++rx->empty_looks < EMPTY_LOOKS)
-		return -EAGAIN;
-	rx->empty_looks = 0;
+	if (!ask && !rstate && !atomic_load(&sk->shm->shadow_ev)) {
+		if (atomic_load_explicit(&sk->watched, memory_order_relaxed) || ++rx->empty_looks < EMPTY_LOOKS)
+			return -EAGAIN;
+		rx->empty_looks = 0;
+		if (ntbs_service_watch(sk, fd))
+			return -EAGAIN;
+	}
+	ev = atomic_load(&sk->shm->shadow_ev);
 	end = ntbs_shadow_end(fd);
-	if (end == -EAGAIN)
-		atomic_store(&sk->shm->shadow_ev, 0);
+	if (end == -EAGAIN)		/* unless something has come since */
+		atomic_compare_exchange_strong(&sk->shm->shadow_ev, &ev, 0);
 	if (end < 0)
 		return end;
 	if (ntbs_msgq_readable(&sk->q) || ntbs_le64_read_acquire(&sk->q.in->q))

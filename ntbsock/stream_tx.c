@@ -13,9 +13,10 @@
 #include <poll.h>
 
 #include "mbox.h"
+#include "service.h"
 #include "shadow.h"
 
-#define UNCHECKED_SENDS 64		/* sends into a ring after which we ask the kernel if the peer still lives */
+#define UNCHECKED_SENDS 64		/* sends into a ring after which the service thread shall tell us of the peer's death */
 #define SOFT_WINDOW (1u << 20)
 
 static void tx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
@@ -156,6 +157,23 @@ static bool peer_lost(struct ntbs_sock *sk, int fd)
 	return true;
 }
 
+/* Shall the kernel be asked whether the peer lives?  Once for what the shadow has shown, or if nobody watches it. */
+static bool peer_unsure(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+	uint32_t ev = atomic_load(&sk->shm->shadow_ev);
+
+	if (__builtin_expect(ev != tx->shadow_asked, 0)) {
+		tx->shadow_asked = ev;
+		return ev != 0;
+	}
+	if (__builtin_expect(atomic_load_explicit(&sk->watched, memory_order_relaxed), 1) ||
+	    ++tx->sends_unchecked < UNCHECKED_SENDS)
+		return false;
+	tx->sends_unchecked = 0;
+	return !ntbs_service_watch(sk, fd);
+}
+
 static void count_msgs(struct ntbs_sock *sk, ssize_t n)
 {
 	const struct ntbs_msgq_tx_shm *mq = &sk->shm->tx.mq;
@@ -203,13 +221,11 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	if (tx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE)
 		ntbs_stream_switch_tx(sk, fd);
 	if (tx->state == NTBS_DIR_RING) {
-		bool check = ++tx->sends_unchecked >= UNCHECKED_SENDS || atomic_load(&sk->shm->shadow_ev);
+		bool check = peer_unsure(sk, fd);
 		ssize_t n;
 
 		if (__builtin_expect(ntbs_sock_flags(sk) & (NTBS_SK_SHUT_WR | NTBS_SK_RESET), 0))
 			return ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR ? -EPIPE : -ECONNRESET;
-		if (check)
-			tx->sends_unchecked = 0;
 		if (!look_for_news(sk, fd) && !(check && peer_lost(sk, fd))) {
 			n = send_ring(sk, fd, it, may_wait);
 			if (n != -EAGAIN || may_wait || !ntbs_le64_read_acquire(&sk->q.in->final))
