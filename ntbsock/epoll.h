@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <time.h>
+#include "fdtab.h"
 #include "sock.h"
 
 #define NTBS_EP_HOT 64
@@ -67,8 +68,18 @@ struct ntbs_ep {
 	_Atomic uint32_t nr_pending;
 };
 
-struct ntbs_ep *ntbs_epoll_of(int fd);
-bool ntbs_epoll_ours(struct ntbs_ep *ep);
+static inline struct ntbs_ep *ntbs_epoll_of(int fd)
+{
+	struct ntbs_file *f = ntbs_fdtab_peek(fd);
+
+	return f && f->kind == NTBS_FILE_EPOLL ? (struct ntbs_ep *)f : NULL;
+}
+
+static inline bool ntbs_epoll_ours(struct ntbs_ep *ep)
+{
+	return atomic_load(&ep->nr_ours) != 0;
+}
+
 struct ntbs_ep *ntbs_epoll_new(int epfd);
 void ntbs_epoll_free(struct ntbs_ep *ep);
 /* 0 or -errno, or -ENTBS_PASS */

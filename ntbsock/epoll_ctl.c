@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * epoll_ctl.c - epoll_ctl() and changes of a socket's stage: what the kernel's set is told
+ *
+ * What the kernel shall report of a member follows from its socket's stage: until it is LIVE, what the program wants;
+ * from then on, that the shadow has ended.  The second does not depend on what the program wants, so with both
+ * directions on the ring EPOLL_CTL_MOD is no system call.
+ *
+ * Invariants: a descriptor that we do not know passes to the kernel as it is; a member is in the kernel's set, under
+ * its cookie, before it is in our array.  Of all who see that a socket has become LIVE (the thread that made it so, one
+ * that adds it, another process of the family) the one that sets @watched_live changes the registration.  A set that
+ * has had a member of ours (OFFER, LIVE or nested) holds the mbox, if the process has one.
+ */
+#include "epoll_impl.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+#include "fdtab.h"
+#include "runtime.h"
+#include "sys.h"
+#include "wait.h"
+
+#define SHADOW_EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET)
+
+uint64_t ntbs_epoll_secret;
+
+static uint64_t cookie(uint32_t index, uint32_t gen)
+{
+	return ntbs_epoll_secret | (uint64_t)(gen & 0xff) << 24 | index;
+}
+
+void ntbs_epoll_init(void)
+{
+	uint32_t r = 0;
+
+	if (ntbs_sys3(SYS_getrandom, &r, sizeof(r), GRND_NONBLOCK) != sizeof(r))
+		r = (uint32_t)(ntbs_now_ns() ^ (uintptr_t)&r);
+	ntbs_epoll_secret = (uint64_t)(r | 1) << 32;
+}
+
+/* ------------------------------------------------------------- the kernel */
+
+static int kernel_ctl(struct ntbs_ep *ep, int op, int fd, uint32_t events, uint64_t data)
+{
+	struct epoll_event ev = { .events = events, .data.u64 = data };
+
+	return ntbs_sys4(SYS_epoll_ctl, ep->epfd, op, fd, &ev);
+}
+
+void ntbs_epoll_need_mbox(struct ntbs_ep *ep)
+{
+	int bell = ntbs_rt.mbox[ntbs_rt.mbox_self];
+
+	if (bell < 0 || atomic_exchange(&ep->mbox_in, 1))
+		return;
+	kernel_ctl(ep, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET, cookie(NTBS_EP_MBOX_INDEX, 0));
+}
+
+/* What the kernel shall report of a member, given where its socket is. */
+static uint32_t kernel_events(const struct ntbs_epm *m)
+{
+	uint32_t ev;
+
+	if (!m->sk || ntbs_sock_stage(m->sk) != NTBS_LIVE)
+		return m->events;
+	ev = SHADOW_EVENTS;
+	if (ntbs_sock_tx_state(m->sk) != NTBS_DIR_RING)
+		ev |= m->events & EPOLLOUT;
+	return ev;
+}
+
+/*
+ * Is a change from @before to what the member wants now nothing to the kernel?  On the ring both ways it only watches for
+ * the end, whatever the program wants, and the end that it has shown is remembered with the socket.
+ */
+static bool kernel_knows(const struct ntbs_epm *m, uint32_t before)
+{
+	return m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE && atomic_load(&m->watched_live) &&
+	       m->sk->shm->tx.state == NTBS_DIR_RING && m->sk->shm->rx.state == NTBS_DIR_RING &&
+	       !((before | m->events) & EPOLLEXCLUSIVE);
+}
+
+void ntbs_epm_watch_shadow(struct ntbs_epm *m)
+{
+	uint64_t data = cookie(m->index, m->gen);
+
+	atomic_store(&m->watched_live, 1);
+	if (m->events & EPOLLEXCLUSIVE) {	/* the kernel does not modify those */
+		kernel_ctl(m->ep, EPOLL_CTL_DEL, m->fd, 0, 0);
+		kernel_ctl(m->ep, EPOLL_CTL_ADD, m->fd, kernel_events(m), data);
+	} else {
+		kernel_ctl(m->ep, EPOLL_CTL_MOD, m->fd, kernel_events(m), data);
+	}
+}
+
+/* ---------------------------------------------------------- membership */
+
+static struct ntbs_epm *find(struct ntbs_ep *ep, struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_epm *m;
+
+	for (m = sk->members; m; m = m->next_of_sock)
+		if (m->ep == ep && m->fd == fd)
+			return m;
+	return NULL;
+}
+
+static struct ntbs_epm *find_inner(struct ntbs_ep *ep, int fd)
+{
+	for (uint32_t i = 0; i < ep->nr; i++)
+		if (ep->member[i]->inner && ep->member[i]->fd == fd)
+			return ep->member[i];
+	return NULL;
+}
+
+static void forget_marks(struct ntbs_epm *m)
+{
+	m->rx_mark = UINT64_MAX;
+	m->tx_mark = UINT64_MAX;
+	m->end_mark = UINT32_MAX;
+	m->disabled = 0;
+}
+
+static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inner, int fd, struct epoll_event *ev)
+{
+	struct ntbs_epm *m = ntbs_epm_new();
+	int ret;
+
+	if (!m)
+		return -ENOMEM;
+	m->sk = sk;
+	m->serial = sk ? sk->serial : 0;
+	m->inner = inner;
+	m->fd = fd;
+	m->events = ev->events;
+	m->data = ev->data.u64;
+	forget_marks(m);
+	atomic_store(&m->watched_live, sk && ntbs_sock_stage(sk) == NTBS_LIVE);
+	ret = kernel_ctl(ep, EPOLL_CTL_ADD, fd, kernel_events(m), cookie(m->index, m->gen));
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	if (!ret) {
+		ntbs_lock(&ep->lock);
+		if (!ntbs_epoll_add(ep, m))
+			ret = -ENOMEM;
+		else
+			atomic_store_explicit(&m->ep, ep, memory_order_release);
+		ntbs_unlock(&ep->lock);
+		if (ret)
+			kernel_ctl(ep, EPOLL_CTL_DEL, fd, 0, 0);
+	}
+	if (ret) {
+		m->ep = NULL;
+	} else if (sk) {
+		m->next_of_sock = sk->members;
+		sk->members = m;
+	}
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+	if (ret)
+		return ret;
+	if (ntbs_epm_is_ours(m)) {
+		atomic_fetch_add(&ep->nr_ours, 1);
+		ntbs_epoll_need_mbox(ep);
+		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && !atomic_exchange(&m->watched_live, 1))
+			ntbs_epm_watch_shadow(m);	/* it became LIVE meanwhile */
+		ntbs_epm_warm(ep, m);
+	}
+	return 0;
+}
+
+int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
+{
+	struct ntbs_sock *sk = fd >= 0 ? ntbs_fdtab_sock(fd) : NULL;
+	struct ntbs_ep *inner = fd >= 0 ? ntbs_epoll_of(fd) : NULL;
+	struct ntbs_epm *m;
+	int ret;
+
+	if ((!sk && !inner) || (inner == ep))
+		return -ENTBS_PASS;
+	if (op != EPOLL_CTL_DEL && !ev)
+		return -EFAULT;
+	if (op == EPOLL_CTL_ADD)
+		return ctl_add(ep, sk, inner, fd, ev);
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	m = sk ? find(ep, sk, fd) : find_inner(ep, fd);
+	if (!m) {
+		ntbs_unlock(&ntbs_epoll_pool_lock);
+		return -ENTBS_PASS;
+	}
+	if (op == EPOLL_CTL_DEL) {
+		ret = kernel_ctl(ep, op, fd, 0, 0);
+		ntbs_epm_drop(m);
+	} else {
+		uint32_t before = m->events;
+
+		m->events = ev->events;
+		ret = kernel_knows(m, before) ? 0 : kernel_ctl(ep, op, fd, kernel_events(m), cookie(m->index, m->gen));
+		if (ret) {
+			m->events = before;
+		} else {
+			m->data = ev->data.u64;
+			forget_marks(m);
+		}
+	}
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+	if (!ret && op == EPOLL_CTL_MOD && ntbs_epm_is_ours(m))
+		ntbs_epm_warm(ep, m);
+	return ret;
+}
+
+/* --------------------------------------------------- stages of a socket */
+
+/* The stage has changed; its sets learn of it.  Not the other way round: ctl lock held, then ours. */
+void ntbs_epoll_sock_offer(struct ntbs_sock *sk)
+{
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock) {
+		atomic_fetch_add(&m->ep->nr_ours, 1);
+		ntbs_epoll_need_mbox(m->ep);
+		ntbs_epm_warm(m->ep, m);
+	}
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+}
+
+void ntbs_epoll_sock_live(struct ntbs_sock *sk)
+{
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock) {
+		atomic_fetch_add(&m->ep->nr_ours, 1);
+		ntbs_epoll_need_mbox(m->ep);
+		if (!atomic_exchange(&m->watched_live, 1))
+			ntbs_epm_watch_shadow(m);
+		ntbs_epm_warm(m->ep, m);
+	}
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+}
+
+void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it)
+{
+	if (!sk->members)
+		return;
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	while (sk->members) {
+		struct ntbs_epm *m = sk->members;
+
+		if (others_hold_it)	/* the kernel would go on reporting what nobody can translate */
+			kernel_ctl(m->ep, EPOLL_CTL_DEL, m->fd, 0, 0);
+		if (m == sk->members)
+			ntbs_epm_drop(m);
+	}
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * epoll_impl.h - what the files behind epoll.h share
+ *
+ *   epoll_set.c    members and sets: where they lie, which is in which, fork
+ *   epoll_ctl.c    epoll_ctl() and changes of a socket's stage: what the kernel's set is told
+ *   epoll_ready.c  what is ready among our members, by looking at memory; hot and cold, edges
+ *   epoll_wait.c   epoll_wait(): the kernel's events translated, polling, sleeping
+ *
+ * Locks, in the order in which they nest: @asking of a set (an outer set's before an inner one's), a socket's ctl
+ * lock (with the runtime's in it), the pool lock, @lock of a set.  A socket that changes its stage holds its ctl lock
+ * and takes the pool lock to tell its sets; so whoever holds the pool lock never steps an offer.  @lock is the
+ * innermost: under it only words of the set and of its members change.  Scans take none of them; for what they find
+ * they may take ctl (to step an offer) or @lock (to make a member hot or cold), one at a time.
+ */
+#ifndef NTBSOCK_EPOLL_IMPL_H
+#define NTBSOCK_EPOLL_IMPL_H
+
+#include "epoll.h"
+
+/* ---- epoll_set.c ---- */
+extern struct ntbs_lock ntbs_epoll_pool_lock;	/* members and sets in use; sk->members lists */
+
+struct ntbs_epm *ntbs_epm_by_index(uint32_t index);
+/* Taken, in no set yet; NULL: no memory. */
+struct ntbs_epm *ntbs_epm_new(void);
+/* Out of its set and its socket's list, free for the next: pool lock held. */
+void ntbs_epm_drop(struct ntbs_epm *m);
+/* Into the array: pool lock and @lock held. */
+bool ntbs_epoll_add(struct ntbs_ep *ep, struct ntbs_epm *m);
+
+/* For who comes without a lock: the member may serve another set by now, its socket another connection. */
+static inline bool ntbs_epm_in_set(struct ntbs_epm *m, struct ntbs_ep *ep)
+{
+	return atomic_load_explicit(&m->ep, memory_order_acquire) == ep && (!m->sk || m->sk->serial == m->serial);
+}
+
+/* ---- epoll_ctl.c ---- */
+/* A cookie: secret 32, generation 8, index 24. */
+#define NTBS_EP_MBOX_INDEX 0xffffffu
+extern uint64_t ntbs_epoll_secret;	/* upper 32 bits of every cookie: a program's data will not look like it */
+
+/* The mbox of the process into the kernel's set, once there is one. */
+void ntbs_epoll_need_mbox(struct ntbs_ep *ep);
+/* It is LIVE: the kernel's registration becomes the shadow's.  One does it, who has set @watched_live. */
+void ntbs_epm_watch_shadow(struct ntbs_epm *m);
+
+/* It takes more than the kernel to know if it is ready. */
+static inline bool ntbs_epm_is_ours(const struct ntbs_epm *m)
+{
+	enum ntbs_stage stage = m->sk ? ntbs_sock_stage(m->sk) : NTBS_LIVE;
+
+	return stage == NTBS_OFFER || stage == NTBS_LIVE;
+}
+
+/* ---- epoll_ready.c ---- */
+/* One look at what is ours: how many events, each of a member of its own. */
+int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max);
+/* Before a sleep, and before the look that comes before it. */
+void ntbs_epoll_arm_hot(struct ntbs_ep *ep);
+/* It is active: looked at each turn from now on.  Takes @lock. */
+void ntbs_epm_warm(struct ntbs_ep *ep, struct ntbs_epm *m);
+/* What of @ev is news for an edge-triggered member; one thread gets it. */
+uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all);
+/* What the program wants to hear, and what it hears unasked. */
+static inline uint32_t ntbs_epm_wanted(const struct ntbs_epm *m)
+{
+	uint32_t ev = m->events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLRDNORM | EPOLLWRNORM);
+
+	return ev | EPOLLERR | EPOLLHUP;
+}
+
+#endif

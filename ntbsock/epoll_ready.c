@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * epoll_ready.c - what is ready among our members, by looking at memory
+ *
+ * A turn with one hot member that is ready: two cache lines of the member, two of its inbox, no system call.  All that
+ * such a turn runs is in this file, so that the compiler sees it as one.
+ *
+ * Invariants: the scans take no lock and check each member that they meet.  A hot member has a place in ep->hot; a cold
+ * one of ours is armed or counts as rung: what comes is seen by one of the two scans.  Hot and cold change under @lock.
+ * An edge is told by whoever moves its mark by compare-exchange: one of the threads that see it.
+ */
+#include "epoll_impl.h"
+
+#include "mbox.h"
+#include "offer.h"
+#include "shadow.h"
+
+#define COLD_AFTER 2048u		/* turns without anything to say after which a member cools down */
+#define ROTATE 4u			/* cold members looked at each turn */
+#define END_EVENTS (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
+#define TCP_MARK (1ull << 63)
+
+static __thread uint32_t looks;		/* of this thread: names a look, with the thread's id */
+
+/* ---------------------------------------------------------- hot and cold */
+
+static void arm(struct ntbs_epm *m)
+{
+	if (!ntbs_sock_attach(m->sk))
+		return;
+	m->wake_seen = ntbs_le32_read_acquire(&m->sk->q.in->wake);
+	ntbs_mbox_arm_set(m->sk);
+}
+
+static void cool(struct ntbs_ep *ep, uint32_t i)
+{
+	struct ntbs_epm *m = ep->hot[i];
+
+	ep->hot[i] = NULL;
+	if (!m)
+		return;
+	m->hot = 0;
+	/* the next look arms it: until then it counts as rung */
+	if (m->sk && ntbs_sock_attach(m->sk))
+		m->wake_seen = ntbs_le32_read(&m->sk->q.in->wake) - 1;
+	atomic_store(&ep->rung, 1);
+}
+
+void ntbs_epm_warm(struct ntbs_ep *ep, struct ntbs_epm *m)
+{
+	uint32_t i;
+
+	if (m->hot)
+		return;
+	ntbs_lock(&ep->lock);
+	if (!m->hot) {
+		for (i = 0; i < NTBS_EP_HOT; i++)
+			if (!ep->hot[i])
+				break;
+		if (i == NTBS_EP_HOT) {
+			i = ep->hot_hand++ % NTBS_EP_HOT;
+			cool(ep, i);
+		}
+		ntbs_write_once(m->idle_turns, 0);
+		m->hot = 1;
+		ep->hot[i] = m;
+	}
+	ntbs_unlock(&ep->lock);
+}
+
+/* ------------------------------------------------------------- readiness */
+
+static bool edge(_Atomic uint64_t *mark, uint64_t now)
+{
+	uint64_t seen = atomic_load(mark);
+
+	return seen != now && atomic_compare_exchange_strong(mark, &seen, now);
+}
+
+/*
+ * How far the bytes that can be read reach.  On TCP: how many have come.  From the switch on: the ring's mark, and before
+ * the last byte of TCP has come, how many are missing.
+ */
+static uint64_t in_mark(const struct ntbs_epm *m)
+{
+	struct ntbs_shadow_info info;
+	uint32_t state = ntbs_sock_rx_state(m->sk);
+	uint64_t mark;
+	int inq = 0;
+
+	if (ntbs_sock_stage(m->sk) == NTBS_LIVE && (state == NTBS_DIR_RING || state == NTBS_DIR_DRAIN)) {
+		mark = ntbs_msgq_rx_mark(&m->sk->q);
+		if (state == NTBS_DIR_DRAIN) {
+			ntbs_shadow_inq(m->fd, &inq);
+			mark += ntbs_read_once(m->sk->shm->rx.tcp_left) - inq;
+		}
+		return mark & ~TCP_MARK;
+	}
+	return ntbs_shadow_info(m->fd, &info) ? UINT64_MAX : TCP_MARK | info.bytes_received;
+}
+
+/* Something to read that has not been reported.  The switch itself is no byte. */
+static bool in_news(struct ntbs_epm *m, bool take)
+{
+	uint64_t seen = atomic_load(&m->rx_mark), now = in_mark(m);
+	struct ntbs_shadow_info info;
+
+	if (seen == now)
+		return false;
+	if (seen != UINT64_MAX && (seen & TCP_MARK) && !(now & TCP_MARK) && !ntbs_msgq_readable(&m->sk->q) &&
+	    !ntbs_shadow_info(m->fd, &info) && info.bytes_received == (seen & ~TCP_MARK)) {
+		atomic_compare_exchange_strong(&m->rx_mark, &seen, now);
+		return false;
+	}
+	return !take || atomic_compare_exchange_strong(&m->rx_mark, &seen, now);
+}
+
+uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
+{
+	struct ntbs_sock *sk = m->sk;
+	uint32_t out = 0, end = all & END_EVENTS, seen = atomic_load(&m->end_mark);
+
+	if ((ev & EPOLLIN) && in_news(m, true))
+		out |= EPOLLIN;
+	if ((ev & EPOLLOUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
+		out |= EPOLLOUT;
+	/* an end is an edge of reading too, asked for by name or not */
+	if (end != seen && atomic_compare_exchange_strong(&m->end_mark, &seen, end) && end)
+		out |= EPOLLIN;
+	/* as in the kernel, an edge of one kind reports all that holds */
+	return out ? ev : 0;
+}
+
+/* Events to report of one of our members now; @take: they will be reported. */
+static uint32_t evaluate(struct ntbs_epm *m, bool take)
+{
+	struct ntbs_sock *sk = m->sk;
+	uint32_t ev, all;
+
+	if (atomic_load(&m->disabled))
+		return 0;
+	if (m->inner)
+		return ntbs_epoll_any(m->inner, false) ? EPOLLIN & m->events : 0;
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_step(sk, m->fd);
+	if (ntbs_sock_stage(sk) != NTBS_LIVE)
+		return 0;		/* the kernel reports it */
+	if (!atomic_load(&m->watched_live) && !atomic_exchange(&m->watched_live, 1))
+		ntbs_epm_watch_shadow(m);	/* another process of the family made it LIVE */
+	all = (uint16_t)ntbs_sock_ready(sk, m->fd, m->events,
+					ntbs_sock_rx_state(sk) != NTBS_DIR_RING || ntbs_sock_tx_state(sk) != NTBS_DIR_RING);
+	ev = all & ntbs_epm_wanted(m);
+	if (ev && (m->events & EPOLLET)) {
+		if (!take) {
+			bool in = (ev & EPOLLIN) && in_news(m, false);
+			bool out = (ev & EPOLLOUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
+
+			return in || out || ((all & END_EVENTS) && (all & END_EVENTS) != m->end_mark) ? ev : 0;
+		}
+		ev = ntbs_epm_edges(m, ev, all);
+	}
+	if (ev && take && (m->events & EPOLLONESHOT) && atomic_exchange(&m->disabled, 1))
+		return 0;
+	return ev;
+}
+
+/* ---------------------------------------------------------------- looks */
+
+static bool report(struct ntbs_epm *m, struct epoll_event *out, uint64_t turn)
+{
+	uint32_t ev = ntbs_read_once(m->told) == turn ? 0 : evaluate(m, true);
+
+	if (!ev)
+		return false;
+	ntbs_write_once(m->told, turn);
+	out->events = ev;
+	out->data.u64 = m->data;
+	return true;
+}
+
+/* A cold member: was it rung since it was armed? */
+static bool was_rung(const struct ntbs_epm *m)
+{
+	return m->inner || !ntbs_sock_attach(m->sk) || ntbs_le32_read_acquire(&m->sk->q.in->wake) != m->wake_seen ||
+	       ntbs_sock_stage(m->sk) != NTBS_LIVE;
+}
+
+static bool idle(struct ntbs_epm *m)
+{
+	ntbs_bump(m->idle_turns, 1);
+	return ntbs_read_once(m->idle_turns) > COLD_AFTER;
+}
+
+static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max, uint64_t turn)
+{
+	int n = 0;
+
+	for (uint32_t i = 0; i < NTBS_EP_HOT && n < max; i++) {
+		struct ntbs_epm *m = atomic_load_explicit(&ep->hot[i], memory_order_acquire);
+
+		if (!m || !ntbs_epm_in_set(m, ep))
+			continue;
+		if (report(m, &out[n], turn)) {
+			ntbs_write_once(m->idle_turns, 0);
+			n++;
+		} else if (idle(m) && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE &&
+			   ntbs_trylock(&ep->lock)) {
+			if (ep->hot[i] == m)
+				cool(ep, i);
+			ntbs_unlock(&ep->lock);
+		}
+	}
+	return n;
+}
+
+static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint64_t turn, bool all)
+{
+	uint32_t nr = atomic_load_explicit(&ep->nr, memory_order_acquire), span = all || nr < ROTATE ? nr : ROTATE;
+	struct ntbs_epm *_Atomic *member = ep->member;
+	uint32_t rotor = ep->rotor;
+	int n = 0;
+
+	for (uint32_t i = 0; i < span && n < max; i++) {
+		struct ntbs_epm *m = member[(rotor + i) % nr];
+
+		if (!m || m->hot || !ntbs_epm_in_set(m, ep) || !ntbs_epm_is_ours(m) || !was_rung(m))
+			continue;
+		if (report(m, &out[n], turn)) {
+			n++;
+			ntbs_epm_warm(ep, m);
+		} else if (m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE) {
+			arm(m);		/* rung for something else (credit): armed again, and looked at again */
+			if (report(m, &out[n], turn)) {
+				n++;
+				ntbs_epm_warm(ep, m);
+			}
+		}
+	}
+	atomic_store_explicit(&ep->rotor, nr ? (rotor + span) % nr : 0, memory_order_relaxed);
+	return n;
+}
+
+int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max)
+{
+	bool rung = atomic_exchange(&ep->rung, 0);
+	uint64_t turn = (uint64_t)ntbs_my_tid() << 32 | ++looks;
+	int n = look_hot(ep, out, max, turn);
+
+	if (n < max && (rung || ep->nr > NTBS_EP_HOT / 2))
+		n += look_cold(ep, out + n, max - n, turn, rung);
+	if (n == max && rung)
+		atomic_store(&ep->rung, 1);	/* there may be more */
+	return n;
+}
+
+void ntbs_epoll_arm_hot(struct ntbs_ep *ep)
+{
+	for (uint32_t i = 0; i < NTBS_EP_HOT; i++) {
+		struct ntbs_epm *m = ep->hot[i];
+
+		if (!m || !ntbs_epm_in_set(m, ep))
+			continue;
+		if (m->inner) {
+			ntbs_epoll_any(m->inner, true);
+		} else if (ntbs_sock_stage(m->sk) == NTBS_LIVE) {
+			arm(m);
+		} else if (ntbs_sock_stage(m->sk) == NTBS_OFFER) {
+			ntbs_offer_sleepy(m->sk);
+		}
+	}
+}
+
+bool ntbs_epoll_any(struct ntbs_ep *ep, bool arm_all)
+{
+	uint32_t nr = atomic_load(&ep->nr);
+
+	if (ep->nr_pending)
+		return true;
+	if (arm_all)
+		ntbs_epoll_arm_hot(ep);
+	for (uint32_t i = 0; i < nr; i++) {
+		struct ntbs_epm *m = ep->member[i];
+
+		if (m && ntbs_epm_in_set(m, ep) && ntbs_epm_is_ours(m) && evaluate(m, false))
+			return true;
+	}
+	return false;
+}

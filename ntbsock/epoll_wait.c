@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * epoll_wait.c - epoll_wait(): look at memory, poll a while, arm, look once more, sleep in the kernel's own call
+ *
+ * The kernel's events come with our cookies and leave with the program's data.  Those of the mbox and of the shadow of
+ * a LIVE socket are never shown: they say that memory is worth a look.
+ *
+ * Invariants: nobody sleeps who has not looked since he armed.  Members that only the kernel knows have their turn at
+ * least every 50 us while ours keep us busy.  An event that was taken from the kernel for the sake of an outer set, and
+ * that the kernel would not show again, is kept for the set's own wait.
+ */
+#include "epoll_impl.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "offer.h"
+#include "spin.h"
+#include "sys.h"
+#include "wait.h"
+
+#define KERNEL_EVERY_NS 50000
+#define KERNEL_BATCH 64
+
+/* ------------------------------------------------------------- the kernel */
+
+/* One event of the kernel's: true if it is the program's, translated. */
+static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
+{
+	uint64_t data = ev->data.u64;
+	struct ntbs_epm *m;
+
+	if ((data & 0xffffffff00000000ull) != ntbs_epoll_secret)
+		return true;
+	if ((data & 0xffffff) == NTBS_EP_MBOX_INDEX) {
+		atomic_store(&ep->rung, 1);
+		return false;
+	}
+	m = ntbs_epm_by_index(data & 0xffffff);
+	if (!m || (m->gen & 0xff) != (data >> 24 & 0xff) || !ntbs_epm_in_set(m, ep))
+		return false;
+	if (m->inner) {
+		ev->data.u64 = m->data;
+		return ntbs_epoll_kernel_any(m->inner) || ntbs_epoll_any(m->inner, false);
+	}
+	if (ntbs_sock_stage(m->sk) == NTBS_NEW)
+		ntbs_offer_look_connected(m->sk, m->fd);
+	if (ntbs_sock_stage(m->sk) == NTBS_OFFER)
+		ntbs_offer_step(m->sk, m->fd);
+	if (ntbs_sock_stage(m->sk) == NTBS_LIVE) {
+		atomic_fetch_or(&m->sk->shm->shadow_ev, ev->events & (POLLIN | POLLRDHUP | POLLHUP | POLLERR));
+		ntbs_epm_warm(ep, m);		/* the next turn tells what it means */
+		atomic_store(&ep->rung, 1);
+		return false;
+	}
+	ev->events &= ntbs_epm_wanted(m);
+	ev->data.u64 = m->data;
+	if (ntbs_sock_stage(m->sk) == NTBS_OFFER && ev->events) {
+		/* told by the kernel: not news any more once we are the ones who tell */
+		if (m->events & EPOLLET)
+			ntbs_epm_edges(m, ev->events, ev->events);
+		if (m->events & EPOLLONESHOT)
+			atomic_store(&m->disabled, 1);
+	}
+	return ev->events != 0;
+}
+
+/* Returns events of the program, or -errno; *@more: something came that only our own look can explain. */
+static int ask_kernel(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts,
+		      const sigset_t *mask, bool *more)
+{
+	struct epoll_event ev[KERNEL_BATCH];
+	long got, ms;
+	int n = 0;
+
+	if (max > KERNEL_BATCH)
+		max = KERNEL_BATCH;
+	got = ntbs_sleep_sys6(SYS_epoll_pwait2, ep->epfd, (long)ev, max, (long)ts, (long)mask, 8);
+	if (got == -ENOSYS) {		/* before Linux 5.11: milliseconds, rounded up */
+		ms = !ts ? -1 : ts->tv_sec > 2000000 ? 2000000000 : ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000;
+		got = ntbs_sleep_sys6(SYS_epoll_pwait, ep->epfd, (long)ev, max, ms, (long)mask, 8);
+	}
+	if (got < 0)
+		return got;
+	for (long i = 0; i < got; i++) {
+		if (translate(ep, &ev[i]))
+			out[n++] = ev[i];
+		else
+			*more = true;
+	}
+	return n;
+}
+
+/*
+ * Asking takes events away that the kernel would not show again (edges, ONESHOT): they are kept for the set's own wait.
+ * Those that it shows again at once are levels, and stay the kernel's to tell.
+ */
+bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
+{
+	static const struct timespec zero;
+	struct epoll_event got[NTBS_EP_PENDING], again[NTBS_EP_PENDING];
+	bool more = false;
+	int n, k;
+
+	ntbs_lock(&ep->asking);		/* only who holds it adds: there is room */
+	if (ep->nr_pending) {
+		ntbs_unlock(&ep->asking);
+		return true;
+	}
+	n = ask_kernel(ep, got, NTBS_EP_PENDING, &zero, NULL, &more);
+	if (n <= 0) {
+		ntbs_unlock(&ep->asking);
+		return false;
+	}
+	k = ask_kernel(ep, again, NTBS_EP_PENDING, &zero, NULL, &more);
+	ntbs_lock(&ep->lock);
+	for (int i = 0; i < n; i++) {
+		bool level = false;
+
+		for (int j = 0; j < k; j++)
+			level |= again[j].data.u64 == got[i].data.u64;
+		if (!level)
+			ep->pending[ep->nr_pending++] = got[i];
+	}
+	ntbs_unlock(&ep->lock);
+	ntbs_unlock(&ep->asking);
+	return true;
+}
+
+/* ------------------------------------------------------------------- wait */
+
+static int take_pending(struct ntbs_ep *ep, struct epoll_event *out, int max)
+{
+	int n;
+
+	ntbs_lock(&ep->lock);
+	n = ep->nr_pending < (uint32_t)max ? (int)ep->nr_pending : max;
+	memcpy(out, ep->pending, n * sizeof(*out));
+	memmove(ep->pending, ep->pending + n, (ep->nr_pending - n) * sizeof(*out));
+	ep->nr_pending -= n;
+	ntbs_unlock(&ep->lock);
+	return n;
+}
+
+static void left_of(uint64_t until, struct timespec *ts)
+{
+	uint64_t now = ntbs_now_ns(), left = until > now ? until - now : 0;
+
+	ts->tv_sec = left / 1000000000;
+	ts->tv_nsec = left % 1000000000;
+}
+
+int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts,
+		    const sigset_t *mask)
+{
+	static const struct timespec zero;
+	bool poll_only = ts && !ts->tv_sec && !ts->tv_nsec, more;
+	struct timespec left;
+	struct ntbs_spin spin;
+	uint64_t until = 0;
+	int n, k;
+
+	if (max <= 0 || !atomic_load(&ep->nr))
+		return -ENTBS_PASS;
+	n = ep->nr_pending ? take_pending(ep, out, max) : 0;
+	if (n)
+		return n;
+	if (ts && !poll_only)
+		until = ntbs_now_ns() + ts->tv_sec * 1000000000ull + ts->tv_nsec;
+	for (;;) {
+		n = ntbs_epoll_ours(ep) ? ntbs_epoll_look(ep, out, max) : 0;
+		if (n) {		/* the kernel's members have their turn at least every 50 us */
+			uint64_t now = ntbs_now_ns();
+
+			if (n < max && now - ep->asked_ns > KERNEL_EVERY_NS) {
+				ep->asked_ns = now;
+				k = ask_kernel(ep, out + n, max - n, &zero, NULL, &more);
+				n += k > 0 ? k : 0;
+			}
+			return n;
+		}
+		if (ntbs_epoll_ours(ep) && !poll_only && ntbs_spin_begin(&spin, NULL)) {
+			uint64_t asked = ntbs_now_ns(), now;
+
+			more = false;
+			k = 0;
+			do {
+				n = ntbs_epoll_look(ep, out, max);
+				now = ntbs_now_ns();
+				if (!n && now - asked > KERNEL_EVERY_NS) {
+					asked = now;
+					k = ask_kernel(ep, out, max, &zero, NULL, &more);
+					n = k > 0 ? k : 0;
+				}
+			} while (!n && !more && ntbs_spin_more(&spin) && (!until || now < until));
+			ntbs_spin_end(&spin, n || more);
+			if (n)
+				return n;
+			if (more)
+				continue;
+		}
+		if (ntbs_epoll_ours(ep) && !poll_only) {
+			ntbs_epoll_arm_hot(ep);
+			n = ntbs_epoll_look(ep, out, max);
+			if (n)
+				return n;
+		}
+		if (until)
+			left_of(until, &left);
+		more = false;
+		n = ask_kernel(ep, out, max, poll_only ? &zero : ts ? &left : NULL, mask, &more);
+		if (n)
+			return n;
+		if (!more && ts && (poll_only || ntbs_now_ns() >= until))
+			return 0;
+		if (more && poll_only)
+			return ntbs_epoll_look(ep, out, max);
+	}
+}
