@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * offer_accept.c - the accepting side of an offer
+ *
+ * A look-up by 4-tuple; an offer in our own user's board we claim by compare-exchange, one in a board that we may only
+ * read the broker asks for on our behalf, with the accepted socket as proof.
+ *
+ * Invariants: we claim as the only holder of the description; the lease is prepared (both line 0 and 1, queue state)
+ * before the word says claimed or asked.  A claim of a channel that the connector has mapped binds at once and makes us
+ * LIVE; any other asks, and makes us LIVE once the confirmation lies in our inbox.  Until then all bytes go by TCP.
+ */
+#include "offer_impl.h"
+
+#include <urcu-bp.h>
+
+#include "service.h"
+#include "stats.h"
+#include "sys.h"
+#include "wait.h"
+
+#define CONFIRM_WAIT_NS 1000000000ull
+#define REMOTE_LOOKS 64		/* an offer from another host may come later than its first bytes */
+
+/* The lease begins a generation: nobody else uses it now. */
+static void prepare_lease(struct ntbs_sock *sk, struct ntbs_chan *c, int lease)
+{
+	struct ntbs_sock_shm *shm = sk->shm;
+	uint32_t gen = c->leases->lease[lease].generation;
+	uint32_t seq_in = c->leases->lease[lease].next_in, seq_out = c->leases->lease[lease].next_out;
+	struct ntbs_inbox_shm *in = ntbs_chan_inbox(c, lease, true), *out = ntbs_chan_inbox(c, lease, false);
+
+	/* over what the connector of the last generation published and nobody read: it has let go, this is its end */
+	for (uint32_t n = 0; n < c->geo.nr_slots &&
+			     NTBS_TAIL_STAMP(ntbs_le64_read_acquire(&in->slot[seq_in & (c->geo.nr_slots - 1)].line1.tail)) ==
+				     (uint16_t)seq_in;
+	     n++)
+		seq_in++;
+	shm->chan = c->id;
+	shm->lease = lease;
+	shm->generation = gen;
+	for (int i = 0; i < 2; i++) {
+		struct ntbs_inbox_shm *box = i ? out : in;
+
+		memset(&box->head, 0, offsetof(struct ntbs_inbox_shm, slot) - offsetof(struct ntbs_inbox_shm, head));
+		ntbs_le64_write(&box->consumed, 0);
+		ntbs_le32_write(&box->abi, NTBS_INBOX_ABI);
+		ntbs_le32_write(&box->epoch, 0);
+		ntbs_le32_write(&box->first_seq, i ? seq_out : seq_in);
+		/* what each side has consumed of the other at the start: all before the first */
+		ntbs_le64_write(&box->head, ntbs_head_word(i ? seq_in : seq_out, 0, gen));
+		ntbs_le32_write_release(&box->generation, gen);
+	}
+	ntbs_offer_fill_queue(sk, c);
+	ntbs_msgq_init(&sk->q, gen, seq_out, seq_in);
+	shm->tx.rung = 0;
+}
+
+static void undo_lease(struct ntbs_sock *sk)
+{
+	struct ntbs_chan *c = sk->chan;
+
+	atomic_store(&sk->attached, 0);
+	sk->chan = NULL;
+	sk->shm->chan = 0;
+	ntbs_chan_unlease(c, sk->shm->lease);
+}
+
+struct found {
+	struct ntbs_board *board;
+	uint32_t entry;
+	uint64_t word;
+	uint32_t proc;
+};
+
+static bool look_in(struct ntbs_board *b, const struct ntbs_tuple *key, uint64_t netns, struct found *f)
+{
+	uint32_t hash = ntbs_offer_hash(key, netns);
+
+	for (uint32_t i = 0; i < NTBS_BOARD_PROBE; i++) {
+		uint32_t n = (hash + i) % NTBS_BOARD_OFFERS;
+		struct ntbs_offer_shm *o = &b->shm->offer[n];
+		uint64_t word = ntbs_le64_read_acquire(&o->word);
+
+		if (NTBS_OFFER_STATE(word) != NTBS_OFFER_OFFERED || o->netns != netns ||
+		    memcmp(&o->tuple, key, sizeof(*key)))
+			continue;
+		*f = (struct found){ b, n, word, __atomic_load_n(&o->proc, __ATOMIC_RELAXED) };
+		return true;
+	}
+	return false;
+}
+
+static bool look(struct ntbs_sock *sk, struct found *f)
+{
+	const struct ntbs_tuple *mine = &sk->shm->conn.tuple;
+	struct ntbs_tuple key;
+	struct ntbs_board *b;
+	bool hit = false;
+
+	memset(&key, 0, sizeof(key));
+	memcpy(key.laddr, mine->raddr, 16);
+	memcpy(key.raddr, mine->laddr, 16);
+	key.lport = mine->rport;
+	key.rport = mine->lport;
+	rcu_read_lock();
+	cds_list_for_each_entry_rcu(b, &ntbs_rt.boards, node) {
+		hit = look_in(b, &key, b->uid == NTBS_BOARD_REMOTE_UID ? 0 : sk->shm->netns, f);
+		if (hit)
+			break;
+	}
+	rcu_read_unlock();
+	return hit;
+}
+
+/* ctl lock held.  True: claimed or asked for. */
+static bool claim(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_chan *c;
+	struct found f;
+	uint64_t word;
+	bool binding;
+	int lease;
+
+	if (!look(sk, &f))
+		return false;
+	c = ntbs_chan_for(f.proc, &lease);
+	if (!c) {
+		ntbs_sock_plain(sk, NTBS_WHY_NO_MEMORY);
+		return true;
+	}
+	prepare_lease(sk, c, lease);
+	sk->board = f.board;
+	sk->shm->entry = f.entry;
+	sk->shm->offer_word = ntbs_offer_word(NTBS_OFFER_ASKED, NTBS_OFFER_TAG(f.word), lease, c->id);
+	if (!f.board->mine) {
+		struct ntbs_msg_claim msg = { .h = { NTBS_MSG_CLAIM, sizeof(msg), 0 }, .chan = c->id, .word = f.word,
+					      .uid = f.board->uid, .entry = f.entry, .lease = lease };
+
+		sk->shm->claim_asked = ntbs_broker_send(&msg, sizeof(msg), &fd, 1) ? 2 : 0;
+		if (!sk->shm->claim_asked) {
+			undo_lease(sk);
+			ntbs_sock_plain(sk, NTBS_WHY_NO_BROKER);
+		}
+		return true;
+	}
+	binding = ntbs_le32_read_acquire(&c->shm->attached) && c->peer;
+	word = f.word;
+	if (!__atomic_compare_exchange_n(&f.board->shm->offer[f.entry].word.v, &word,
+					 ntbs_offer_word(binding ? NTBS_OFFER_CLAIMED : NTBS_OFFER_ASKED,
+							 NTBS_OFFER_TAG(word), lease, c->id),
+					 false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+		undo_lease(sk);		/* withdrawn under our hands */
+		return false;
+	}
+	if (binding)
+		ntbs_offer_live(sk);
+	else
+		sk->shm->claim_asked = 1;
+	if (__atomic_load_n(&f.board->shm->offer[f.entry].hint, __ATOMIC_SEQ_CST))
+		ntbs_peer_ring(c, 0);
+	return true;
+}
+
+static bool try_claim(struct ntbs_sock *sk, int fd)
+{
+	bool done = true;
+
+	ntbs_lock(&sk->shm->ctl);
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked)
+		done = claim(sk, fd);
+	ntbs_unlock(&sk->shm->ctl);
+	return done;
+}
+
+void ntbs_offer_acceptor_step(struct ntbs_sock *sk, int fd, bool ask_broker)
+{
+	if (sk->shm->claim_asked) {
+		if (!ntbs_sock_attach(sk) || ntbs_le32_read_acquire(&sk->q.in->confirm) != sk->shm->generation)
+			return;
+		ntbs_lock(&sk->shm->ctl);
+		if (ntbs_sock_stage(sk) == NTBS_OFFER)
+			ntbs_offer_live(sk);
+		ntbs_unlock(&sk->shm->ctl);
+		return;
+	}
+	/* a fork child has no connection to the broker of its own before it needs one */
+	if (atomic_load(&sk->shm->holders) != 1 || !ntbs_runtime_ready())
+		return;
+	/* the offer may lie in a board of which the broker has told us and we have not listened */
+	if (!try_claim(sk, fd) && ask_broker) {
+		ntbs_service_take_news();
+		try_claim(sk, fd);
+	}
+}
+
+void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
+{
+	uint32_t remote_node;
+	enum ntbs_reason why = NTBS_WHY_NONE;
+
+	ntbs_write_once(sk->shm->conn.accepted, 1);
+	if (!ntbs_offer_learn(sk, fd) || ntbs_offer_same_end(&sk->shm->conn.tuple))
+		why = NTBS_WHY_OPTION;
+	else if (!ntbs_runtime_ready())
+		why = NTBS_WHY_NO_BROKER;
+	else
+		why = ntbs_rules_check(&sk->shm->conn.tuple, true, &remote_node);
+	if (why != NTBS_WHY_NONE) {
+		ntbs_sock_plain(sk, why);
+		return;
+	}
+	sk->shm->offer_calls = remote_node ? REMOTE_LOOKS : 1;
+	/* from now on the service thread steps it too */
+	ntbs_sock_set_stage(sk, NTBS_OFFER, NTBS_WHY_NO_OFFER);
+	if (!ntbs_offer_forks_with_connection)
+		ntbs_offer_acceptor_step(sk, fd, true);
+}
+
+static bool undecided(struct ntbs_sock *sk, bool closing)
+{
+	struct ntbs_offer_shm *o = ntbs_offer_entry(sk);
+	uint64_t word = o ? ntbs_le64_read_acquire(&o->word) : 0;
+
+	return ntbs_le32_read_acquire(&sk->q.in->confirm) != sk->shm->generation &&
+	       NTBS_OFFER_TAG(word) == NTBS_OFFER_TAG(sk->shm->offer_word) &&
+	       (NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED ||
+		(!closing && (NTBS_OFFER_STATE(word) == NTBS_OFFER_OFFERED || NTBS_OFFER_STATE(word) == NTBS_OFFER_ASKED)));
+}
+
+/*
+ * Asked for and not confirmed.  In a board of our own user we can take it back; where the broker asked for us we cannot,
+ * and wait for what the connector's service thread makes of it.  If that never comes the connector is not there either.
+ */
+void ntbs_offer_acceptor_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
+{
+	uint64_t asked = sk->shm->offer_word, until;
+	struct ntbs_offer_shm *o = ntbs_offer_entry(sk);
+
+	if (sk->shm->claim_asked == 1 && o &&
+	    __atomic_compare_exchange_n(&o->word.v, &asked,
+					ntbs_offer_word(NTBS_OFFER_WITHDRAWN, NTBS_OFFER_TAG(asked), 0, 0), false,
+					__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+		ntbs_sock_plain(sk, why);
+		return;
+	}
+	/* The connector confirms before it frees the entry: while the entry says ASKED (the broker asked for us) or CLAIMED
+	 * the answer is still to come, after that it is there or never comes. */
+	until = ntbs_now_ns() + CONFIRM_WAIT_NS;
+	while (undecided(sk, why == NTBS_WHY_NOT_USED) && ntbs_now_ns() < until)
+		ntbs_sys0(SYS_sched_yield);
+	if (ntbs_le32_read_acquire(&sk->q.in->confirm) == sk->shm->generation) {
+		ntbs_offer_live(sk);
+	} else {
+		if (undecided(sk, why == NTBS_WHY_NOT_USED))
+			ntbs_stats_timer_ran_out();
+		ntbs_sock_plain(sk, why);
+	}
+}
