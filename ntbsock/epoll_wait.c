@@ -161,7 +161,8 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 	uint64_t until = 0;
 	int n, k;
 
-	if (max <= 0 || !atomic_load(&ep->nr))
+	/* an empty set may still hold our mbox, of which the program is to know nothing */
+	if (max <= 0 || (!atomic_load(&ep->nr) && !atomic_load(&ep->mbox_in)))
 		return -ENTBS_PASS;
 	n = ep->nr_pending ? take_pending(ep, out, max) : 0;
 	if (n)
