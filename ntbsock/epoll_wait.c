@@ -66,21 +66,33 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 	return ev->events != 0;
 }
 
+/* The wait of the set in the kernel.  @mark: the one in which the program sleeps; NULL: a look. */
+static long kernel_wait(int epfd, struct epoll_event *ev, int max, const struct timespec *ts, const sigset_t *mask,
+			const struct ntbs_sig_mark *mark)
+{
+	long got, ms;
+
+	got = mark ? ntbs_sleep(mark, false, SYS_epoll_pwait2, epfd, (long)ev, max, (long)ts, (long)mask, 8) :
+		     ntbs_sys6(SYS_epoll_pwait2, epfd, (long)ev, max, (long)ts, (long)mask, 8);
+	if (got != -ENOSYS)
+		return got;
+	/* before Linux 5.11: milliseconds, rounded up */
+	ms = !ts ? -1 : ts->tv_sec > 2000000 ? 2000000000 : ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000;
+	return mark ? ntbs_sleep(mark, false, SYS_epoll_pwait, epfd, (long)ev, max, ms, (long)mask, 8) :
+		      ntbs_sys6(SYS_epoll_pwait, epfd, (long)ev, max, ms, (long)mask, 8);
+}
+
 /* Returns events of the program, or -errno; *@more: something came that only our own look can explain. */
 static int ask_kernel(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts,
-		      const sigset_t *mask, bool *more)
+		      const sigset_t *mask, const struct ntbs_sig_mark *mark, bool *more)
 {
 	struct epoll_event ev[KERNEL_BATCH];
-	long got, ms;
+	long got;
 	int n = 0;
 
 	if (max > KERNEL_BATCH)
 		max = KERNEL_BATCH;
-	got = ntbs_sleep_sys6(SYS_epoll_pwait2, ep->epfd, (long)ev, max, (long)ts, (long)mask, 8);
-	if (got == -ENOSYS) {		/* before Linux 5.11: milliseconds, rounded up */
-		ms = !ts ? -1 : ts->tv_sec > 2000000 ? 2000000000 : ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000;
-		got = ntbs_sleep_sys6(SYS_epoll_pwait, ep->epfd, (long)ev, max, ms, (long)mask, 8);
-	}
+	got = kernel_wait(ep->epfd, ev, max, ts, mask, mark);
 	if (got < 0)
 		return got;
 	for (long i = 0; i < got; i++) {
@@ -108,12 +120,12 @@ bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
 		ntbs_unlock(&ep->asking);
 		return true;
 	}
-	n = ask_kernel(ep, got, NTBS_EP_PENDING, &zero, NULL, &more);
+	n = ask_kernel(ep, got, NTBS_EP_PENDING, &zero, NULL, NULL, &more);
 	if (n <= 0) {
 		ntbs_unlock(&ep->asking);
 		return false;
 	}
-	k = ask_kernel(ep, again, NTBS_EP_PENDING, &zero, NULL, &more);
+	k = ask_kernel(ep, again, NTBS_EP_PENDING, &zero, NULL, NULL, &more);
 	ntbs_lock(&ep->lock);
 	for (int i = 0; i < n; i++) {
 		bool level = false;
@@ -155,6 +167,7 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 		    const sigset_t *mask)
 {
 	static const struct timespec zero;
+	const struct ntbs_sig_mark mark = ntbs_sig_mark();
 	bool poll_only = ts && !ts->tv_sec && !ts->tv_nsec, more;
 	struct timespec left;
 	struct ntbs_spin spin;
@@ -176,7 +189,7 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 
 			if (n < max && now - ep->asked_ns > KERNEL_EVERY_NS) {
 				ep->asked_ns = now;
-				k = ask_kernel(ep, out + n, max - n, &zero, NULL, &more);
+				k = ask_kernel(ep, out + n, max - n, &zero, NULL, NULL, &more);
 				n += k > 0 ? k : 0;
 			}
 			return n;
@@ -191,7 +204,7 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 				now = ntbs_now_ns();
 				if (!n && now - asked > KERNEL_EVERY_NS) {
 					asked = now;
-					k = ask_kernel(ep, out, max, &zero, NULL, &more);
+					k = ask_kernel(ep, out, max, &zero, NULL, NULL, &more);
 					n = k > 0 ? k : 0;
 				}
 			} while (!n && !more && ntbs_spin_more(&spin) && (!until || now < until));
@@ -210,7 +223,7 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 		if (until)
 			left_of(until, &left);
 		more = false;
-		n = ask_kernel(ep, out, max, poll_only ? &zero : ts ? &left : NULL, mask, &more);
+		n = ask_kernel(ep, out, max, poll_only ? &zero : ts ? &left : NULL, mask, poll_only ? NULL : &mark, &more);
 		if (n)
 			return n;
 		if (!more && ts && (poll_only || ntbs_now_ns() >= until))

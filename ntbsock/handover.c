@@ -41,7 +41,8 @@ static int consumed(struct ntbs_sock *sk, int fd, uint64_t *pos)
 static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
-	uint64_t until = ntbs_now_ns() + ANSWER_WAIT_NS, pos = 0;
+	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + ANSWER_WAIT_NS };
+	uint64_t pos = 0;
 	bool done = false;
 
 	ntbs_lock(&rx->lock);
@@ -60,9 +61,10 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		uint32_t value = ntbs_mbox_arm_futex(sk);
 		int ret = 0;
 
+		w.mark = ntbs_sig_mark();	/* no handler ends this wait, it only comes back here */
 		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_le32_read_acquire(&sk->q.in->rstate)) {
 			ntbs_service_watch(sk, fd);
-			ret = ntbs_mbox_sleep(sk, value, until);
+			ret = ntbs_mbox_sleep(sk, value, &w);
 		}
 		ntbs_mbox_slept(sk);
 		ntbs_lock(&rx->lock);

@@ -29,10 +29,12 @@ static bool owner_dead(uint32_t tid)
 void ntbs_lock_slow(struct ntbs_lock *lock)
 {
 	const struct timespec check = { 0, OWNER_CHECK_NS };
+	bool alone = ntbs_sig.depth == 1;	/* nothing else is held: handlers may run while we sleep */
 	uint32_t seen, me = ntbs_my_tid();
+	long ret;
 
 	for (int i = 0; i < SPINS; i++) {
-		if (ntbs_trylock(lock))
+		if (ntbs_lock_take(lock))
 			return;
 		ntbs_spin_pause();
 	}
@@ -50,20 +52,16 @@ void ntbs_lock_slow(struct ntbs_lock *lock)
 						 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			continue;
 		seen |= NTBS_LOCK_WAITERS;
-		if (ntbs_sys4(SYS_futex, &lock->word, FUTEX_WAIT, seen, &check) == -ETIMEDOUT &&
-		    owner_dead(seen & ~NTBS_LOCK_WAITERS) &&
+		if (alone)
+			ntbs_section_leave();
+		ret = ntbs_sys4(SYS_futex, &lock->word, FUTEX_WAIT, seen, &check);
+		if (alone)
+			ntbs_section_enter();
+		if (ret == -ETIMEDOUT && owner_dead(seen & ~NTBS_LOCK_WAITERS) &&
 		    __atomic_compare_exchange_n(&lock->word, &seen, me | NTBS_LOCK_WAITERS, false, __ATOMIC_ACQUIRE,
 						__ATOMIC_RELAXED))
 			return;
 	}
-}
-
-bool ntbs_lock_in_handler_slow(struct ntbs_lock *lock)
-{
-	if (ntbs_lock_mine(lock))
-		return false;
-	ntbs_lock_slow(lock);
-	return true;
 }
 
 void ntbs_unlock_slow(struct ntbs_lock *lock)

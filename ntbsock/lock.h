@@ -8,6 +8,9 @@
  * state change under these locks is ordered so that a half-made one is harmless (a slot that is filled and not published
  * does not count; one that is published and not counted is found by its stamp).
  *
+ * From before it is taken until after it is given back no handler of the program runs in the thread (sig.h), but for the
+ * time in which the thread sleeps because somebody else has its only lock.
+ *
  * Thread ids are those of the namespace that a family of processes shares; where fork has crossed into a new PID
  * namespace, a dead owner cannot be told from a living one and is waited for.
  */
@@ -16,6 +19,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "sig.h"
 
 struct ntbs_lock {
 	uint32_t word;
@@ -32,13 +36,14 @@ static inline uint32_t ntbs_my_tid(void)
 	return __builtin_expect(ntbs_tid != 0, 1) ? ntbs_tid : ntbs_tid_slow();
 }
 
-/* Nobody holds it: a fork child, whose parent's threads are not here. */
+/* Nobody holds it: a fork child, whose parent's threads are not here.  The section that it was is ended by
+ * ntbs_sig_fork_child(). */
 static inline void ntbs_lock_reset(struct ntbs_lock *lock)
 {
 	__atomic_store_n(&lock->word, 0, __ATOMIC_RELAXED);
 }
 
-static inline bool ntbs_trylock(struct ntbs_lock *lock)
+static inline bool ntbs_lock_take(struct ntbs_lock *lock)
 {
 	uint32_t none = 0;
 
@@ -46,9 +51,19 @@ static inline bool ntbs_trylock(struct ntbs_lock *lock)
 					   __ATOMIC_RELAXED);
 }
 
+static inline bool ntbs_trylock(struct ntbs_lock *lock)
+{
+	ntbs_section_enter();
+	if (ntbs_lock_take(lock))
+		return true;
+	ntbs_section_leave();
+	return false;
+}
+
 static inline void ntbs_lock(struct ntbs_lock *lock)
 {
-	if (__builtin_expect(!ntbs_trylock(lock), 0))
+	ntbs_section_enter();
+	if (__builtin_expect(!ntbs_lock_take(lock), 0))
 		ntbs_lock_slow(lock);
 }
 
@@ -56,22 +71,7 @@ static inline void ntbs_unlock(struct ntbs_lock *lock)
 {
 	if (__builtin_expect(__atomic_exchange_n(&lock->word, 0, __ATOMIC_SEQ_CST) & NTBS_LOCK_WAITERS, 0))
 		ntbs_unlock_slow(lock);
-}
-
-/*
- * False if this very thread holds it: a signal handler has interrupted a critical section and comes back to the same
- * socket.  It must not wait for itself.
- */
-bool ntbs_lock_in_handler_slow(struct ntbs_lock *lock);
-static inline bool ntbs_lock_or_handler(struct ntbs_lock *lock)
-{
-	return __builtin_expect(ntbs_trylock(lock), 1) || ntbs_lock_in_handler_slow(lock);
-}
-
-/* Does this very thread hold it (a signal handler has interrupted the holder)? */
-static inline bool ntbs_lock_mine(const struct ntbs_lock *lock)
-{
-	return (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) & ~NTBS_LOCK_WAITERS) == ntbs_my_tid();
+	ntbs_section_leave();
 }
 
 #endif

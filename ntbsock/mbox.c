@@ -9,7 +9,6 @@
 
 #include "runtime.h"
 #include "sys.h"
-#include "wait.h"
 
 static void arm(struct ntbs_sock *sk)
 {
@@ -50,16 +49,16 @@ void ntbs_mbox_arm_set(struct ntbs_sock *sk)
 	arm(sk);
 }
 
-int ntbs_mbox_sleep(struct ntbs_sock *sk, uint32_t value, uint64_t deadline_ns)
+int ntbs_mbox_sleep(struct ntbs_sock *sk, uint32_t value, const struct ntbs_wait *w)
 {
-	struct timespec ts = { deadline_ns / 1000000000, deadline_ns % 1000000000 };
+	struct timespec ts = { w->deadline_ns / 1000000000, w->deadline_ns % 1000000000 };
 	long ret;
 
-	/* Without a time limit the kernel restarts this wait itself after a handler with SA_RESTART, and not after one
-	 * without: what recv() does.  With one (SO_RCVTIMEO) it never restarts: what recv() does too.  Time limits are
-	 * absolute (FUTEX_WAIT_BITSET, CLOCK_MONOTONIC). */
-	ret = ntbs_sleep_sys6(SYS_futex, (long)&own(sk)->wake, FUTEX_WAIT_BITSET, value, deadline_ns ? (long)&ts : 0, 0,
-			      FUTEX_BITSET_MATCH_ANY);
+	/* Without a time limit the kernel restarts this call itself after a handler with SA_RESTART, and not after one
+	 * without; with one, never.  So does what it stands for (SO_RCVTIMEO).  Time limits are absolute
+	 * (FUTEX_WAIT_BITSET, CLOCK_MONOTONIC). */
+	ret = ntbs_sleep(&w->mark, w->restarts, SYS_futex, (long)&own(sk)->wake, FUTEX_WAIT_BITSET, value,
+			 w->deadline_ns ? (long)&ts : 0, 0, FUTEX_BITSET_MATCH_ANY);
 	return ret == -EINTR || ret == -ETIMEDOUT ? ret : 0;
 }
 

@@ -15,6 +15,7 @@
 #define NTBSOCK_MBOX_H
 
 #include "sock.h"
+#include "wait.h"
 
 void ntbs_mbox_ring_slow(struct ntbs_sock *sk, uint64_t armed);
 
@@ -33,8 +34,8 @@ uint32_t ntbs_mbox_arm_futex(struct ntbs_sock *sk);
 void ntbs_mbox_slept(struct ntbs_sock *sk);
 /* Arm for a set of this process (mbox ntbs_rt.mbox_self). */
 void ntbs_mbox_arm_set(struct ntbs_sock *sk);
-/* Sleep.  0 woken or changed, -EINTR, -ETIMEDOUT.  @deadline_ns: CLOCK_MONOTONIC, 0 none. */
-int ntbs_mbox_sleep(struct ntbs_sock *sk, uint32_t value, uint64_t deadline_ns);
+/* Sleep.  0 woken or changed, -EINTR, -ETIMEDOUT. */
+int ntbs_mbox_sleep(struct ntbs_sock *sk, uint32_t value, const struct ntbs_wait *w);
 /* Wake the sleepers of our own side (service thread, or another thread that changed what they wait for). */
 void ntbs_mbox_wake_own(struct ntbs_sock *sk);
 

@@ -141,10 +141,10 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
 void ntbs_offer_hold(struct ntbs_sock *sk, int fd)
 {
 	bool asked = sk->shm->claim_asked, due;
-	uint64_t until, blocks;
+	struct ntbs_wait w = { .restarts = false };
+	uint64_t blocks;
 
-	if (!ntbs_lock_or_handler(&sk->shm->tx.lock))
-		return;			/* the send that this handler has interrupted takes its turn */
+	ntbs_lock(&sk->shm->tx.lock);
 	blocks = sk->shm->conn.tx.tcp_bytes / HOLD_BYTES;
 	due = blocks && blocks < HOLD_BLOCKS && sk->shm->held != HOLD_BLOCKS && blocks != sk->shm->held;
 	if (due)
@@ -157,10 +157,11 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd)
 		ntbs_offer_step(sk, fd);
 		return;
 	}
-	until = ntbs_now_ns() + HOLD_NS;
-	do
+	w.deadline_ns = ntbs_now_ns() + HOLD_NS;
+	do {
+		w.mark = ntbs_sig_mark();
 		ntbs_offer_step(sk, fd);
-	while (ntbs_sock_stage(sk) == NTBS_OFFER && ntbs_wait_shadow(fd, 0, until) != -ETIMEDOUT);
+	} while (ntbs_sock_stage(sk) == NTBS_OFFER && ntbs_wait_shadow(fd, 0, &w) != -ETIMEDOUT);
 }
 
 void ntbs_offer_sleepy(struct ntbs_sock *sk)

@@ -127,8 +127,6 @@ void ntbs_offer_connector_step(struct ntbs_sock *sk)
 	uint64_t word, claimed;
 	struct ntbs_chan *c;
 
-	if (ntbs_lock_mine(&ntbs_rt.lock))	/* a signal handler has interrupted the holder: later */
-		return;
 	word = ntbs_le64_read_acquire(&o->word);
 	if (word == sk->shm->offer_word)
 		return;

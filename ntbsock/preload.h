@@ -50,6 +50,9 @@ static inline ssize_t to_libc(ssize_t ret)
 	return ret;
 }
 
+/* rt_sigaction() by number (preload_sig.c); @act and @old are the kernel's structures. */
+long ntbs_raw_sigaction(int sig, const void *act, void *old, size_t mask_bytes);
+
 /* The table after a descriptor has gone or come (preload_fd.c). */
 void ntbs_fd_forget(int fd);			/* before the kernel closes it */
 void ntbs_fd_dupped(int old, int new_fd);

@@ -42,11 +42,10 @@ static struct ntbs_file *leave(int fd)
 	if (f->kind == NTBS_FILE_SOCK && ((struct ntbs_sock *)f)->fd == fd) {
 		/* the service thread may be sending on the number that is about to be the kernel's to give away */
 		struct ntbs_sock *sk = (struct ntbs_sock *)f;
-		bool locked = ntbs_lock_or_handler(&sk->shm->tx.lock);
 
+		ntbs_lock(&sk->shm->tx.lock);
 		sk->fd = ntbs_fdtab_find(f);
-		if (locked)
-			ntbs_unlock(&sk->shm->tx.lock);
+		ntbs_unlock(&sk->shm->tx.lock);
 	}
 	if (f->kind == NTBS_FILE_EPOLL && ((struct ntbs_ep *)f)->epfd == fd)
 		((struct ntbs_ep *)f)->epfd = ntbs_fdtab_find(f);

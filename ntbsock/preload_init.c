@@ -67,6 +67,7 @@ static void after_fork_child(void)
 	ntbs_wait_fork_child();
 	ntbs_spin_fork_child();
 	ntbs_stats_fork_child();
+	ntbs_sig_fork_child();
 }
 
 __attribute__((constructor(101))) void ntbs_init(void)
@@ -90,9 +91,7 @@ __attribute__((constructor(101))) void ntbs_init(void)
 
 static void close_one(struct ntbs_sock *sk, void *arg)
 {
-	/* a handler that interrupted a critical section of this very thread calls exit: the kernel says the rest */
-	if (sk->file.fds <= 0 || ntbs_lock_mine(&sk->shm->tx.lock) || ntbs_lock_mine(&sk->shm->rx.lock) ||
-	    ntbs_lock_mine(&sk->shm->ctl))
+	if (sk->file.fds <= 0)
 		return;
 	ntbs_sock_last_close(sk, sk->fd);
 	if (atomic_load(&sk->shm->holders) <= 0) {
@@ -107,7 +106,8 @@ void ntbs_at_exit(void)
 {
 	static _Atomic int once;
 
-	if (!ntbs_on || ntbs_fdtab_foreign() || atomic_exchange(&once, 1))
+	/* in a section: the handler of a fault of our own calls exit(), and the kernel says the rest */
+	if (!ntbs_on || ntbs_sig.depth || ntbs_fdtab_foreign() || atomic_exchange(&once, 1))
 		return;
 	ntbs_sock_for_each(close_one, NULL);
 	ntbs_stats_write();

@@ -186,6 +186,7 @@ static void before_sandbox(void)
 		ntbs_handover_before_sandbox();
 		ntbs_stats_write();
 		ntbs_conf.stats[0] = 0;
+		ntbs_sig_leave();
 		ntbs_on = false;
 	}
 	errno = saved;
@@ -319,6 +320,8 @@ NTBS_EXPORT long syscall(long nr, ...)
 	case SYS_dup2:
 		return dup2(a, b);
 #endif
+	case SYS_rt_sigaction:
+		return ntbs_raw_sigaction(a, (const void *)b, (void *)c, d);
 	case SYS_prctl:
 		return prctl(a, b, c, d, e);
 	case SYS_seccomp:

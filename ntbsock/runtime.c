@@ -117,8 +117,6 @@ bool ntbs_runtime_ready(void)
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 	if (now.tv_sec == last_try_s && last_try_s)
 		return false;
-	if (ntbs_lock_mine(&up_lock))
-		return false;
 	ntbs_lock(&up_lock);
 	up = ntbs_rt.broker >= 0;
 	if (!up && now.tv_sec != last_try_s) {

@@ -180,8 +180,6 @@ bool ntbs_service_start(void)
 
 	if (atomic_load_explicit(&running, memory_order_acquire))
 		return true;
-	if (ntbs_lock_mine(&start_lock))
-		return false;
 	ntbs_lock(&start_lock);
 	if (!running) {
 		if (epfd < 0) {

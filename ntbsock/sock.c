@@ -212,8 +212,6 @@ static void state_end(struct ntbs_sock *sk, int fd)
 	bool unread = false, reset = ntbs_sock_flags(sk) & (NTBS_SK_LINGER0 | NTBS_SK_RESET);
 	ssize_t left;
 
-	if (ntbs_lock_mine(&sk->shm->tx.lock) || ntbs_lock_mine(&sk->shm->rx.lock))
-		return;			/* close() in a handler that has interrupted a call: the kernel's FIN tells */
 	ntbs_lock(&sk->shm->tx.lock);
 	ntbs_lock(&sk->shm->rx.lock);
 	if (sk->shm->rx.state == NTBS_DIR_RING) {
@@ -308,8 +306,6 @@ void ntbs_sock_free(struct ntbs_sock *sk)
 {
 	struct ntbs_sock_shm *shm = sk->shm;
 
-	if (ntbs_lock_mine(&shm->ctl) || ntbs_lock_mine(&shm->tx.lock) || ntbs_lock_mine(&shm->rx.lock))
-		return;			/* see state_end(): the object stays, the interrupted call still needs it */
 	/* whoever looked it up without a reference is let out first: he finds another serial under the lock */
 	ntbs_lock(&shm->ctl);
 	ntbs_lock(&shm->tx.lock);

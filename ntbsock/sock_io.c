@@ -26,12 +26,19 @@
 #include "sys.h"
 #include "wait.h"
 
+#define PEEK_AGAIN_NS 1000000
+
+static bool bytes_came(const struct ntbs_sock *sk, const struct ntbs_wait *w)
+{
+	return __builtin_expect(w->peeks, 0) ? ntbs_msgq_rx_mark(&sk->q) != w->seen : ntbs_msgq_readable(&sk->q);
+}
+
 /* Everything that may end a wait for bytes; two lines of ours. */
-static bool rx_news(const struct ntbs_sock *sk)
+static bool rx_news(const struct ntbs_sock *sk, const struct ntbs_wait *w)
 {
 	const struct ntbs_inbox_shm *in = sk->q.in;
 
-	return ntbs_msgq_readable(&sk->q) || ntbs_le64_read_acquire(&in->final) || ntbs_le64_read_acquire(&in->q) ||
+	return bytes_came(sk, w) || ntbs_le64_read_acquire(&in->final) || ntbs_le64_read_acquire(&in->q) ||
 	       ntbs_le32_read_acquire(&in->rstate) || atomic_load(&sk->shm->shadow_ev) ||
 	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_RD));
 }
@@ -45,12 +52,12 @@ static bool tx_news(struct ntbs_sock *sk)
 	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_WR));
 }
 
-static bool news(struct ntbs_sock *sk, bool rx)
+static bool news(struct ntbs_sock *sk, bool rx, const struct ntbs_wait *w)
 {
 	bool n;
 
 	if (rx)
-		return rx_news(sk);
+		return rx_news(sk, w);
 	/* credit is read under the lock that guards it */
 	ntbs_lock(&sk->shm->tx.lock);
 	n = tx_news(sk);
@@ -69,7 +76,7 @@ static void put(void *sk)
 }
 
 /* Wait on the ring: spin, arm, look, sleep. */
-static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
+static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
 {
 	struct ntbs_counters *shared = rx ? &sk->shm->conn.rx : &sk->shm->conn.tx;
 	struct ntbs_counters *own = rx ? &sk->rx : &sk->tx;
@@ -82,8 +89,8 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns
 
 		do
 			for (int i = 0; i < 8 && !found; i++)
-				found = rx ? ntbs_msgq_readable(&sk->q) : news(sk, false);
-		while (!found && !(found = news(sk, rx)) && ntbs_spin_more(&spin));
+				found = rx ? bytes_came(sk, w) : news(sk, false, w);
+		while (!found && !(found = news(sk, rx, w)) && ntbs_spin_more(&spin));
 		ntbs_spin_end(&spin, found);
 		if (found) {
 			ntbs_bump(own->poll_hits, 1);
@@ -92,20 +99,34 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns
 		}
 	}
 	if (!ntbs_service_watch(sk, fd))	/* nobody would tell us of the peer's death: sleep on the shadow too */
-		return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLRDHUP, deadline_ns);
+		return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLRDHUP, w);
 	value = ntbs_mbox_arm_futex(sk);
 	pthread_cleanup_push(slept, sk);
-	if (!news(sk, rx)) {
+	if (!news(sk, rx, w)) {
 		ntbs_bump(own->sleeps, 1);
 		ntbs_bump(shared->sleeps, 1);
-		ret = ntbs_mbox_sleep(sk, value, deadline_ns);
+		ret = ntbs_mbox_sleep(sk, value, w);
 	}
 	pthread_cleanup_pop(1);
 	return ret;
 }
 
+/* The kernel cannot wait for more than is there: look every millisecond. */
+static int wait_for_more(int fd, const struct ntbs_wait *w)
+{
+	uint64_t soon = ntbs_now_ns() + PEEK_AGAIN_NS;
+	struct ntbs_wait slice = *w;
+	int ret;
+
+	if (w->deadline_ns && w->deadline_ns <= soon)
+		return ntbs_wait_shadow(fd, 0, w);
+	slice.deadline_ns = soon;
+	ret = ntbs_wait_shadow(fd, 0, &slice);
+	return ret == -ETIMEDOUT ? 0 : ret;
+}
+
 /* Wait where TCP has a say. */
-static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
+static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
 {
 	if (ntbs_sock_stage(sk) == NTBS_OFFER) {
 		ntbs_offer_sleepy(sk);
@@ -114,13 +135,15 @@ static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
 			return 0;
 	} else if (ntbs_sock_stage(sk) == NTBS_LIVE && rx && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP) {
 		ntbs_mbox_arm_set(sk);
-		if (ntbs_msgq_readable(&sk->q))
+		if (bytes_came(sk, w))
 			return 0;
 	}
-	return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLOUT, deadline_ns);
+	if (w->peeks)
+		return wait_for_more(fd, w);
+	return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLOUT, w);
 }
 
-static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
+static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
 {
 	int ret;
 
@@ -128,18 +151,19 @@ static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, uint64_t deadline_ns)
 	ntbs_sock_get(sk);
 	pthread_cleanup_push(put, sk);
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx ? ntbs_sock_rx_state(sk) : ntbs_sock_tx_state(sk)) == NTBS_DIR_RING)
-		ret = wait_ring(sk, fd, rx, deadline_ns);
+		ret = wait_ring(sk, fd, rx, w);
 	else
-		ret = wait_tcp(sk, fd, rx, deadline_ns);
-	if (ret == -EINTR && !deadline_ns && ntbs_wait_restarts())
-		ret = 0;
+		ret = wait_tcp(sk, fd, rx, w);
 	pthread_cleanup_pop(1);
 	return ret;
 }
 
-static uint64_t deadline(uint64_t timeo_ns)
+/* A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes. */
+static void how_long(struct ntbs_wait *w, uint64_t timeo_ns, bool moved)
 {
-	return timeo_ns ? ntbs_now_ns() + timeo_ns : 0;
+	if (timeo_ns && !w->deadline_ns)
+		w->deadline_ns = ntbs_now_ns() + timeo_ns;
+	w->restarts = !timeo_ns && !moved;
 }
 
 static bool total(const struct iovec *iov, int cnt, size_t *len)
@@ -157,6 +181,12 @@ static bool total(const struct iovec *iov, int cnt, size_t *len)
 static bool current(const struct ntbs_sock *sk, int fd)
 {
 	return ntbs_fdtab_peek(fd) == &sk->file;
+}
+
+/* Before the look, so that what comes meanwhile is news. */
+static uint64_t seen_so_far(const struct ntbs_sock *sk)
+{
+	return ntbs_sock_stage(sk) == NTBS_LIVE ? ntbs_msgq_rx_mark(&sk->q) : 0;
 }
 
 /* Before anything else: has the connection a part to play? */
@@ -182,18 +212,12 @@ static ssize_t enter(struct ntbs_sock *sk, int fd)
 	return 0;
 }
 
-/* In a handler that has interrupted a call on the same direction: nothing can be done now, and waiting is no use. */
-static ssize_t interrupted(const struct ntbs_sock *sk, int flags)
-{
-	return (flags & MSG_DONTWAIT) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) ? -EAGAIN : -EINTR;
-}
-
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
-	size_t len, sum = 0, target;
+	struct ntbs_wait w = { .mark = ntbs_sig_mark() };
+	size_t len, sum = 0, target, moved;
 	ssize_t held = 1;
 	struct ntbs_iter it;
-	uint64_t until = 0;
 	ssize_t n;
 
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd);
@@ -217,12 +241,13 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			ntbs_shadow_inq(fd, &on_tcp);
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			ntbs_offer_step(sk, fd);
-		if (!ntbs_lock_or_handler(&sk->shm->rx.lock))
-			return sum ? (ssize_t)sum : interrupted(sk, flags);
+		ntbs_lock(&sk->shm->rx.lock);
 		if (__builtin_expect(!current(sk, fd), 0)) {
 			ntbs_unlock(&sk->shm->rx.lock);
 			return sum ? (ssize_t)sum : -ENTBS_STALE;
 		}
+		if (flags & MSG_PEEK)
+			w.seen = seen_so_far(sk);
 		n = ntbs_stream_recv(sk, fd, &it, flags, on_tcp, &acked);
 		ntbs_unlock(&sk->shm->rx.lock);
 		if (acked)
@@ -251,15 +276,16 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		}
 		if (n > 0 && !(flags & MSG_PEEK))
 			continue;
+		moved = sum;
+		w.peeks = moved && (flags & MSG_PEEK);
 		if (flags & MSG_PEEK) {
 			ntbs_iter_init(&it, iov, len);
 			sum = 0;
 		}
-		if (!until)
-			until = deadline(ntbs_read_once(sk->shm->rcvtimeo_ns));
-		n = wait_dir(sk, fd, true, until);
+		how_long(&w, ntbs_read_once(sk->shm->rcvtimeo_ns), moved);
+		n = wait_dir(sk, fd, true, &w);
 		if (n)
-			return sum ? (ssize_t)sum : n == -ETIMEDOUT ? -EAGAIN : n;
+			return moved ? (ssize_t)moved : n == -ETIMEDOUT ? -EAGAIN : n;
 	}
 }
 
@@ -272,9 +298,9 @@ static ssize_t broken_pipe(int flags)
 
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
+	struct ntbs_wait w = { .mark = ntbs_sig_mark() };
 	bool may_wait, soft = true;
 	struct ntbs_iter it;
-	uint64_t until = 0;
 	size_t len;
 	ssize_t n;
 
@@ -294,8 +320,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_hold(sk, fd);
 	for (;;) {
-		if (!ntbs_lock_or_handler(&sk->shm->tx.lock))
-			return len > it.left ? (ssize_t)(len - it.left) : interrupted(sk, flags);
+		ntbs_lock(&sk->shm->tx.lock);
 		if (__builtin_expect(!current(sk, fd), 0)) {
 			ntbs_unlock(&sk->shm->tx.lock);
 			return len > it.left ? (ssize_t)(len - it.left) : -ENTBS_STALE;
@@ -321,9 +346,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			soft = ntbs_sock_await_credit(sk);
 			continue;
 		}
-		if (!until)
-			until = deadline(ntbs_read_once(sk->shm->sndtimeo_ns));
-		n = wait_dir(sk, fd, false, until);
+		how_long(&w, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left);
+		n = wait_dir(sk, fd, false, &w);
 		if (n) {
 			if (len > it.left)
 				return len - it.left;

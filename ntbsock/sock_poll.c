@@ -224,13 +224,14 @@ static void put_waiter(void *arg)
 }
 
 /* The one call in which poll() sleeps. */
-static long sleep_in_kernel(struct set *s, int waiter, const struct timespec *ts, const sigset_t *mask)
+static long sleep_in_kernel(struct set *s, int waiter, const struct timespec *ts, const sigset_t *mask,
+			    const struct ntbs_sig_mark *mark)
 {
 	long ret;
 
 	s->kernel[s->nfds] = (struct pollfd){ waiter, POLLIN, 0 };
 	pthread_cleanup_push(put_waiter, &waiter);
-	ret = ntbs_sleep_sys6(SYS_ppoll, (long)s->kernel, s->nfds + 1, (long)ts, (long)mask, 8, 0);
+	ret = ntbs_sleep(mark, false, SYS_ppoll, (long)s->kernel, s->nfds + 1, (long)ts, (long)mask, 8, 0);
 	pthread_cleanup_pop(1);
 	return ret;
 }
@@ -267,6 +268,7 @@ static void left_of(uint64_t until, struct timespec *ts)
 static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *mask)
 {
 	static const struct timespec zero;
+	const struct ntbs_sig_mark mark = ntbs_sig_mark();
 	uint64_t until = ts ? ntbs_now_ns() + ts->tv_sec * 1000000000ull + ts->tv_nsec : 0;
 	bool poll_only = ts && !ts->tv_sec && !ts->tv_nsec;
 	struct ntbs_spin spin;
@@ -276,8 +278,9 @@ static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *ma
 
 	for (;;) {
 		n = look(s, false);
-		ret = ask_kernel(s, -1, &zero, n || poll_only ? mask : NULL);
-		if (ret < 0)
+		/* what is ready comes before a signal, which then stays where the program's own mask has it */
+		ret = ask_kernel(s, -1, &zero, poll_only && !n ? mask : NULL);
+		if (ret < 0 && !(n && ret == -EINTR))
 			return ret;
 		n = merge(s);
 		if (n || poll_only)
@@ -305,7 +308,7 @@ static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *ma
 			left_of(until, &left);
 		if (waiter < 0 && (!ts || left.tv_sec || left.tv_nsec > 1000000))
 			left = (struct timespec){ 0, 1000000 };	/* no descriptor left for the mbox: look each ms */
-		ret = sleep_in_kernel(s, waiter, ts || waiter < 0 ? &left : NULL, mask);
+		ret = sleep_in_kernel(s, waiter, ts || waiter < 0 ? &left : NULL, mask, &mark);
 		if (ret < 0)
 			return ret;
 		n = merge(s);

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <time.h>
 
@@ -77,24 +76,12 @@ void ntbs_wait_fork_child(void)
 		ntbs_fd_unhide_close(kept[--nr_kept]);
 }
 
-long ntbs_sleep_sys6(long nr, long a, long b, long c, long d, long e, long f)
-{
-	int type;
-	long ret;
-
-	/* asynchronous for the length of the call, as glibc does it */
-	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-	ret = ntbs_sys6(nr, a, b, c, d, e, f);
-	pthread_setcanceltype(type, NULL);
-	return ret;
-}
-
 static void put_waiter(void *arg)
 {
 	ntbs_waiter_put(*(int *)arg);
 }
 
-int ntbs_wait_shadow(int fd, short events, uint64_t deadline_ns)
+int ntbs_wait_shadow(int fd, short events, const struct ntbs_wait *w)
 {
 	int waiter = ntbs_waiter_get();
 	struct pollfd pfd[2] = { { fd, events, 0 }, { waiter, POLLIN, 0 } };
@@ -102,43 +89,19 @@ int ntbs_wait_shadow(int fd, short events, uint64_t deadline_ns)
 	uint64_t now = 0, wait = 0;
 	long ret;
 
-	if (deadline_ns || waiter < 0) {
+	if (w->deadline_ns || waiter < 0) {
 		now = ntbs_now_ns();
-		wait = !deadline_ns ? SLICE_NS : deadline_ns > now ? deadline_ns - now : 0;
+		wait = !w->deadline_ns ? SLICE_NS : w->deadline_ns > now ? w->deadline_ns - now : 0;
 		if (waiter < 0 && wait > SLICE_NS)
 			wait = SLICE_NS;
 		ts = (struct timespec){ wait / 1000000000, wait % 1000000000 };
 		tsp = &ts;
 	}
 	pthread_cleanup_push(put_waiter, &waiter);
-	ret = ntbs_sleep_sys6(SYS_ppoll, (long)pfd, 2, (long)tsp, 0, 0, 0);
+	ret = ntbs_sleep(&w->mark, w->restarts, SYS_ppoll, (long)pfd, 2, (long)tsp, 0, 0, 0);
 	pthread_cleanup_pop(1);
-	if (ret < 0)
-		return ret == -EINTR ? -EINTR : 0;
-	return !ret && deadline_ns && now + wait >= deadline_ns ? -ETIMEDOUT : 0;
-}
-
-/* Sent by the CPU to who runs: no reason for a sleeper to wake up.  Their handlers (of runtimes, of sanitizers) are as a rule
- * without SA_RESTART. */
-static bool is_fault(int sig)
-{
-	return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL || sig == SIGTRAP || sig == SIGSYS;
-}
-
-bool ntbs_wait_restarts(void)
-{
-	struct {
-		void (*handler)(int);
-		unsigned long flags;
-		void (*restorer)(void);
-		unsigned long mask;
-	} act;
-
-	for (int sig = 1; sig <= 64; sig++) {
-		if (is_fault(sig) || ntbs_sys4(SYS_rt_sigaction, sig, NULL, &act, 8) < 0)
-			continue;
-		if (act.handler != SIG_DFL && act.handler != SIG_IGN && !(act.flags & SA_RESTART))
-			return false;
-	}
-	return true;
+	/* the kernel never restarts ppoll(): it is for us to say what the call that sleeps here does */
+	if (ret == -EINTR)
+		return !w->restarts || ntbs_sig_since(&w->mark, true) ? -EINTR : 0;
+	return !ret && w->deadline_ns && now + wait >= w->deadline_ns ? -ETIMEDOUT : 0;
 }

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "sleep.h"
+
 uint64_t ntbs_now_ns(void);		/* CLOCK_MONOTONIC */
 
 /* An epoll instance of this process that watches its mbox edge-triggered; -1 if no descriptor can be had. */
@@ -15,15 +17,16 @@ int ntbs_waiter_get(void);
 void ntbs_waiter_put(int waiter);
 void ntbs_wait_fork_child(void);
 
-/*
- * A system call in which the program's thread sleeps: a cancellation point, as the call that it stands for.  What is held
- * around it is undone by pthread_cleanup_push().
- */
-long ntbs_sleep_sys6(long nr, long a, long b, long c, long d, long e, long f);
+/* What ends a wait apart from what is waited for. */
+struct ntbs_wait {
+	uint64_t deadline_ns;		/* CLOCK_MONOTONIC, 0 none */
+	struct ntbs_sig_mark mark;	/* a handler that runs after this was taken */
+	bool restarts;			/* if it has SA_RESTART the wait goes on */
+	bool peeks;			/* MSG_PEEK has shown all that lay before @seen: only more is news */
+	uint64_t seen;			/* ntbs_msgq_rx_mark() */
+};
 
 /* Sleep until the kernel shows @events on the shadow or the mbox is rung.  0, -EINTR, -ETIMEDOUT. */
-int ntbs_wait_shadow(int fd, short events, uint64_t deadline_ns);
-/* Would a call that was interrupted now be restarted?  (No handler without SA_RESTART is installed.) */
-bool ntbs_wait_restarts(void);
+int ntbs_wait_shadow(int fd, short events, const struct ntbs_wait *w);
 
 #endif

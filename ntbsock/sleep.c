@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* sleep.c - see sleep.h */
+#include "sleep.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <ucontext.h>
+
+#include "sys.h"
+
+#if defined(__x86_64__)
+/*
+ * ntbs_sleep_enter(nr, a, b, c, d, e, f, count, seen): the system call, unless *count != seen.
+ *
+ * From the label check to the system call instruction, itself included, the thread may be sent back to check: everything
+ * that it needs there is on the stack or is an argument of the system call, which the kernel keeps.  A call that the kernel
+ * restarts after a handler (SA_RESTART) passes here too, before the handler.
+ */
+long ntbs_sleep_enter(long nr, long a, long b, long c, long d, long e, long f, const uint32_t *count, uint32_t seen);
+extern const char ntbs_sleep_check[], ntbs_sleep_syscall[];
+__asm__(".text\n"
+	".p2align 4\n"
+	".globl ntbs_sleep_enter, ntbs_sleep_check, ntbs_sleep_syscall\n"
+	".hidden ntbs_sleep_enter, ntbs_sleep_check, ntbs_sleep_syscall\n"
+	".type ntbs_sleep_enter, @function\n"
+	"ntbs_sleep_enter:\n"
+	"	.cfi_startproc\n"
+	"	mov	%rdi, %rax\n"
+	"	mov	%rsi, %rdi\n"
+	"	mov	%rdx, %rsi\n"
+	"	mov	%rcx, %rdx\n"
+	"	mov	%r8, %r10\n"
+	"	mov	%r9, %r8\n"
+	"	mov	8(%rsp), %r9\n"
+	"ntbs_sleep_check:\n"
+	"	mov	16(%rsp), %r11\n"
+	"	mov	24(%rsp), %ecx\n"
+	"	cmp	%ecx, (%r11)\n"
+	"	jne	1f\n"
+	"ntbs_sleep_syscall:\n"
+	"	syscall\n"
+	"	ret\n"
+	"1:	mov	$-4, %rax\n"		/* -EINTR */
+	"	ret\n"
+	"	.cfi_endproc\n"
+	".size ntbs_sleep_enter, . - ntbs_sleep_enter\n");
+_Static_assert(EINTR == 4, "in the instructions above");
+
+void ntbs_sleep_recheck(void *context)
+{
+	greg_t *pc = &((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+
+	if (*pc >= (greg_t)ntbs_sleep_check && *pc <= (greg_t)ntbs_sleep_syscall)
+		*pc = (greg_t)ntbs_sleep_check;
+}
+#else
+/* A few instructions are left in which a handler is not heard of before the call returns for another reason. */
+static long ntbs_sleep_enter(long nr, long a, long b, long c, long d, long e, long f, const uint32_t *count, uint32_t seen)
+{
+	return __atomic_load_n(count, __ATOMIC_RELAXED) != seen ? -EINTR : ntbs_sys6(nr, a, b, c, d, e, f);
+}
+
+void ntbs_sleep_recheck(void *context)
+{
+}
+#endif
+
+long ntbs_sleep(const struct ntbs_sig_mark *mark, bool restarts, long nr, long a, long b, long c, long d, long e, long f)
+{
+	const uint32_t *count = restarts ? &ntbs_sig.ran.hard : &ntbs_sig.ran.all;
+	uint32_t seen = restarts ? mark->hard : mark->all;
+	int type;
+	long ret;
+
+	/* asynchronous for the length of the call, as glibc does it */
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+	ret = ntbs_sleep_enter(nr, a, b, c, d, e, f, count, seen);
+	pthread_setcanceltype(type, NULL);
+	return ret;
+}
