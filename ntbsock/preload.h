@@ -56,5 +56,12 @@ long ntbs_raw_sigaction(int sig, const void *act, void *old, size_t mask_bytes);
 /* The table after a descriptor has gone or come (preload_fd.c). */
 void ntbs_fd_forget(int fd);			/* before the kernel closes it */
 void ntbs_fd_dupped(int old, int new_fd);
+/* close() by whoever must not be cancelled in it. */
+int ntbs_fd_close_uncancelled(int fd);
+
+/* stdio on our sockets (preload_stdio.c) */
+void ntbs_stdio_init(void);
+bool ntbs_stdio_hook(void);			/* from now on FILEs use the ring; false: they cannot */
+void ntbs_stdio_flush(void);			/* what FILEs on our sockets hold back is sent: the process ends */
 
 #endif

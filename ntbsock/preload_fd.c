@@ -60,13 +60,18 @@ void ntbs_fd_forget(int fd)
 		put_file(f);
 }
 
-NTBS_EXPORT int close(int fd)
+static int close_raw(int fd)
+{
+	return to_libc(ntbs_sys1(SYS_close, fd));
+}
+
+static int close_by(int (*kernel)(int), int fd)
 {
 	struct ntbs_file *f = ntbs_fdtab_peek(fd), *gone;
 	int ret, saved;
 
 	if (!f || ntbs_fdtab_foreign())
-		return LIBC(close)(fd);
+		return kernel(fd);
 	if (f == &ntbs_file_hidden) {
 		errno = EBADF;
 		return -1;
@@ -74,14 +79,24 @@ NTBS_EXPORT int close(int fd)
 	saved = errno;
 	gone = leave(fd);
 	errno = saved;
-	ret = LIBC(close)(fd);
+	ret = kernel(fd);
 	saved = errno;
 	if (gone)
 		put_file(gone);
 	errno = saved;
 	return ret;
 }
+
+NTBS_EXPORT int close(int fd)
+{
+	return close_by(&LIBC(close), fd);
+}
 NTBS_EXPORT int __close(int fd) __attribute__((alias("close")));
+
+int ntbs_fd_close_uncancelled(int fd)
+{
+	return close_by(close_raw, fd);
+}
 
 /* A vfork child gives a socket another number, to start another image with it. */
 static bool foreign_dup(int fd)

@@ -79,6 +79,7 @@ __attribute__((constructor(101))) void ntbs_init(void)
 #include "preload_libc.def"
 #undef NTBS_CALL
 #undef NTBS_ALIAS
+	ntbs_stdio_init();
 	ntbs_fdtab_init();
 	ntbs_runtime_init();
 	ntbs_epoll_init();
@@ -116,5 +117,6 @@ void ntbs_at_exit(void)
 /* Runs after the program's atexit handlers and other libraries' destructors of higher priority. */
 __attribute__((destructor(101))) static void fini(void)
 {
+	ntbs_stdio_flush();
 	ntbs_at_exit();
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn, stdio; sandboxes, exit, raw system calls
+ * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn; sandboxes, exit, raw system calls
  *
- * Another image or another layer knows nothing of rings: the sockets that it would get go back to TCP first.
+ * Another image knows nothing of rings: the sockets that it would get go back to TCP first.
  */
 #include "preload.h"
 
@@ -141,40 +141,6 @@ NTBS_EXPORT FILE *popen(const char *command, const char *mode)
 {
 	before_exec();
 	return LIBC(popen)(command, mode);
-}
-
-/* glibc's stdio reads and writes by calls that have no name to wrap. */
-static void before_stdio(int fd)
-{
-	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-	int saved = errno;
-
-	if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN)
-		ntbs_handover_both(sk, fd, NTBS_WHY_STDIO);
-	errno = saved;
-}
-
-NTBS_EXPORT FILE *fdopen(int fd, const char *mode)
-{
-	before_stdio(fd);
-	return LIBC(fdopen)(fd, mode);
-}
-
-NTBS_EXPORT int vdprintf(int fd, const char *restrict fmt, va_list ap)
-{
-	before_stdio(fd);
-	return LIBC(vdprintf)(fd, fmt, ap);
-}
-
-NTBS_EXPORT int dprintf(int fd, const char *restrict fmt, ...)
-{
-	va_list ap;
-	int ret;
-
-	va_start(ap, fmt);
-	ret = vdprintf(fd, fmt, ap);
-	va_end(ap);
-	return ret;
 }
 
 /* The counters are written now: afterwards there may be no file to be opened. */

@@ -32,6 +32,7 @@ static void install(int fd, struct ntbs_sock *sk)
 	struct ntbs_file *old;
 	bool last;
 
+	ntbs_stdio_hook();
 	if (!ntbs_fdtab_set(fd, &sk->file, &old, &last)) {
 		ntbs_sock_last_close(sk, fd);
 		ntbs_sock_put(sk);
