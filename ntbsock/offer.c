@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 
 #include "conf.h"
 #include "epoll.h"
@@ -28,6 +29,7 @@
 #define HOLD_BYTES 65536	/* sent by TCP: there will be more */
 #define HOLD_BLOCKS 64		/* of HOLD_BYTES, after which nobody is waited for */
 #define HOLD_NS 4000000
+#define HOLD_BLOCKING_NS 25000000	/* where there are more programs than CPUs the other side's turn comes late */
 #define FORKED_LOOKS 256	/* a process that has accepted for its child closes its own descriptor soon */
 
 /*
@@ -138,7 +140,7 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
 	}
 }
 
-void ntbs_offer_hold(struct ntbs_sock *sk, int fd)
+void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait)
 {
 	bool asked = sk->shm->claim_asked, due;
 	struct ntbs_wait w = { .restarts = false };
@@ -157,11 +159,12 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd)
 		ntbs_offer_step(sk, fd);
 		return;
 	}
-	w.deadline_ns = ntbs_now_ns() + HOLD_NS;
-	do {
+	w.deadline_ns = ntbs_now_ns() + (may_wait ? HOLD_BLOCKING_NS : HOLD_NS);
+	do {	/* a connection that has ended wakes us again and again */
 		w.mark = ntbs_sig_mark();
 		ntbs_offer_step(sk, fd);
-	} while (ntbs_sock_stage(sk) == NTBS_OFFER && ntbs_wait_shadow(fd, 0, &w) != -ETIMEDOUT);
+	} while (ntbs_sock_stage(sk) == NTBS_OFFER && !(ntbs_shadow_poll(fd, 0) & (POLLHUP | POLLERR)) &&
+		 ntbs_wait_shadow(fd, 0, &w) != -ETIMEDOUT);
 }
 
 void ntbs_offer_sleepy(struct ntbs_sock *sk)

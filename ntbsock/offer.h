@@ -23,10 +23,10 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd);
 /*
  * Before a send.  Until the connection is claimed and confirmed bytes go by TCP; while the other side, its service thread
  * and the broker wait for a CPU that the transfer keeps busy, that would be megabytes.  So a bulk sender lets others run
- * now and then, and once it has asked for the connection stands back for a few milliseconds at most: then there is a
- * library at the other end, and it wants the connection.
+ * now and then, and once it has asked for the connection stands back for a few milliseconds at most, or a few more if it
+ * may block: then there is a library at the other end, and it wants the connection.
  */
-void ntbs_offer_hold(struct ntbs_sock *sk, int fd);
+void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait);
 /* We are about to sleep, on mbox 0: the claimer shall ring. */
 void ntbs_offer_sleepy(struct ntbs_sock *sk);
 /* Take it back, or go LIVE if it was claimed first. */

@@ -318,7 +318,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	ntbs_iter_init(&it, iov, len);
 	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
-		ntbs_offer_hold(sk, fd);
+		ntbs_offer_hold(sk, fd, may_wait);
 	for (;;) {
 		ntbs_lock(&sk->shm->tx.lock);
 		if (__builtin_expect(!current(sk, fd), 0)) {

@@ -85,11 +85,51 @@ static void asleep(bool writer)
 	close(fd);
 }
 
+static void *kill_soon(void *arg)
+{
+	usleep(3000);
+	t_ok(!kill(*(pid_t *)arg, SIGKILL), "kill");
+	return NULL;
+}
+
+/* Connected, then stopped, then killed, while a writer sends as much as it can to somebody who never reads. */
+static void stopped(int family)
+{
+	static char buf[1 << 16];
+	struct s_addr a;
+	int lfd = s_listen(family, &a), fd;
+	pid_t pid = t_fork();
+	double end;
+	pthread_t t;
+	ssize_t n;
+
+	snprintf(s_case, sizeof(s_case), "stopped, family %d", family);
+	if (!pid) {
+		s_connect(&a);
+		raise(SIGSTOP);
+		_exit(0);
+	}
+	t_must(waitpid(pid, NULL, WUNTRACED) == pid, "stopped");
+	fd = s_accept(lfd);
+	close(lfd);
+	t_must(!pthread_create(&t, NULL, kill_soon, &pid), "thread");
+	end = t_now() + 5;
+	do
+		n = send(fd, buf, sizeof(buf), MSG_NOSIGNAL);
+	while (n > 0 && t_now() < end);
+	t_ok(n == -1 && (errno == ECONNRESET || errno == EPIPE), "%s: send gives %zd", s_case, n);
+	pthread_join(t, NULL);
+	t_must(waitpid(pid, NULL, 0) == pid, "wait");
+	close(fd);
+}
+
 int main(void)
 {
 	for (int i = 0; i < 16; i++)
 		one(i & 1 ? AF_INET6 : AF_INET, i & 2, i & 4, i & 8);
 	asleep(false);
 	asleep(true);
+	for (int i = 0; i < 6; i++)
+		stopped(i & 1 ? AF_INET6 : AF_INET);
 	return t_done();
 }
