@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn; sandboxes, exit, raw system calls
+ * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn; sandboxes, chroot, exit, raw calls
  *
  * Another image knows nothing of rings: the sockets that it would get go back to TCP first.
  */
@@ -18,6 +18,7 @@
 
 #include "conf.h"
 #include "handover.h"
+#include "runtime.h"
 #include "stats.h"
 
 static void before_exec(void)
@@ -158,6 +159,24 @@ static void before_sandbox(void)
 	errno = saved;
 }
 
+/* The broker and the file of the counters have names that mean nothing afterwards. */
+static void before_chroot(void)
+{
+	int saved = errno;
+
+	if (ntbs_on && !ntbs_fdtab_foreign()) {
+		ntbs_runtime_ready();
+		ntbs_stats_before_chroot();
+	}
+	errno = saved;
+}
+
+NTBS_EXPORT int chroot(const char *path)
+{
+	before_chroot();
+	return LIBC(chroot)(path);
+}
+
 NTBS_EXPORT int prctl(int option, ...)
 {
 	unsigned long a, b, c, d;
@@ -288,6 +307,8 @@ NTBS_EXPORT long syscall(long nr, ...)
 #endif
 	case SYS_rt_sigaction:
 		return ntbs_raw_sigaction(a, (const void *)b, (void *)c, d);
+	case SYS_chroot:
+		return chroot((const char *)a);
 	case SYS_prctl:
 		return prctl(a, b, c, d, e);
 	case SYS_seccomp:

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "conf.h"
+#include "fdtab.h"
 #include "log.h"
 #include "sys.h"
 
@@ -18,6 +19,7 @@ static struct totals {
 } gone;
 static struct ntbs_lock gone_lock;
 static _Atomic int written;
+static int directory = AT_FDCWD;		/* what the file's name is relative to */
 
 static const char *const reason_json[NTBS_WHY_MAX] = {
 #define X(c, json, text) [NTBS_WHY_##c] = json,
@@ -68,6 +70,28 @@ void ntbs_stats_fork_child(void)
 	memset(&gone, 0, sizeof(gone));
 	ntbs_lock_reset(&gone_lock);
 	written = 0;
+}
+
+void ntbs_stats_before_chroot(void)
+{
+	char *slash = strrchr(ntbs_conf.stats, '/');
+	long fd;
+
+	if (!ntbs_conf.stats[0] || !strcmp(ntbs_conf.stats, "-") || directory != AT_FDCWD)
+		return;
+	if (slash)
+		*slash = 0;
+	fd = ntbs_sys4(SYS_openat, AT_FDCWD, !slash ? "." : slash == ntbs_conf.stats ? "/" : ntbs_conf.stats,
+		       O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+	if (slash)
+		*slash = '/';
+	if (fd >= 0)
+		fd = ntbs_fd_hide(fd);
+	if (fd < 0)
+		return;
+	directory = fd;
+	if (slash)
+		memmove(ntbs_conf.stats, slash + 1, strlen(slash));
 }
 
 static void each(struct ntbs_sock *sk, void *arg)
@@ -151,7 +175,7 @@ void ntbs_stats_write(void)
 	    t.tx.tcp_bytes + t.rx.tcp_bytes, t.timers);
 	if (strcmp(ntbs_conf.stats, "-")) {
 		path_of(path, sizeof(path));
-		fd = ntbs_sys4(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+		fd = ntbs_sys4(SYS_openat, directory, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 		if (fd < 0) {
 			ntbs_log(NTBS_LOG_ERR, "NTBSOCK_STATS: cannot write %s: error %ld", path, -fd);
 			return;

@@ -13,6 +13,7 @@
 void ntbs_stats_account(const struct ntbs_sock *sk);	/* the object is about to be used again */
 void ntbs_stats_timer_ran_out(void);
 void ntbs_stats_write(void);				/* at exit; once */
+void ntbs_stats_before_chroot(void);			/* its file will be out of reach by name */
 void ntbs_stats_fork_child(void);			/* a child counts from zero */
 
 #endif
