@@ -24,8 +24,12 @@ check='clang:clang libclang-rt-14-dev:file=/usr/lib/llvm-*/lib/clang/*/lib/linux
 	postgresql:file=/usr/lib/postgresql/*/bin/postgres postgresql-contrib:file=/usr/lib/postgresql/*/bin/pgbench
 	socat:socat rsync:rsync openssh-server:sshd openssh-client:ssh'
 
+# Each of these excludes others of its kind, which may be in use here: never in place of them, and only for root, who
+# alone can run the test.  Without them it is skipped, and says so.
+exclusive='update-inetd:update-inetd xinetd:xinetd ftpd-ssl:in.ftpd tnftp:tnftp'
+
 # Daemons among them, as systemd calls them: new ones are not left enabled.
-units='redis-server nginx memcached postgresql rsync ssh'
+units='xinetd redis-server nginx memcached postgresql rsync ssh'
 
 case $level in
 build) want=$build ;;
@@ -46,24 +50,27 @@ have() {
 	esac
 }
 
-find_missing() {
-	missing=
-	for w in $want; do
-		have "${w#*:}" || missing="$missing ${w%%:*}"
+missing_of() {
+	for w in $1; do
+		have "${w#*:}" || printf ' %s' "${w%%:*}"
 	done
 }
 
-find_missing
-[ -n "$missing" ] || exit 0
+missing=$(missing_of "$want") also=
+if [ "$level" = check ] && [ "$(id -u)" = 0 ]; then
+	also=$(missing_of "$exclusive")
+fi
+[ -n "$missing$also" ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	[ -n "$missing" ] || exit 0
 	echo "Missing for 'make $level':$missing" >&2
 	echo "Install them as root, without starting their services if you do not want these:" >&2
 	echo "	apt-get install --no-install-recommends$missing" >&2
 	exit 1
 fi
 
-echo "deps: installing$missing"
+echo "deps: installing$missing$also"
 saved=
 restore() {
 	status=$?
@@ -93,16 +100,22 @@ printf '#!/bin/sh\n# ntbsock test/deps.sh: no service starts while it installs p
 chmod 755 "$policy"
 
 export DEBIAN_FRONTEND=noninteractive
-install() {
-	# shellcheck disable=SC2086  # a list of package names
-	apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 $missing </dev/null
+try() {
+	apt-get install -y -q --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
 # The package lists of a fresh image are often empty or old: fetch them only if the first try fails.
-if ! install; then
+install() {
+	try "$@" && return
 	echo "deps: the package lists may be missing or old; fetching them"
 	apt-get update -q -o DPkg::Lock::Timeout=300
-	install
-fi
+	try "$@"
+}
+# shellcheck disable=SC2086  # a list of package names
+[ -z "$missing" ] || install $missing
+# In this order: ftpd-ssl runs update-inetd when it is set up, does not say so, and takes any inetd that is there.
+for package in $also; do
+	install "$package" || echo "deps: going on without $package" >&2
+done
 
 if command -v systemctl >/dev/null; then
 	for u in $(enabled); do
@@ -113,7 +126,7 @@ if command -v systemctl >/dev/null; then
 	done
 fi
 
-find_missing
+missing=$(missing_of "$want")
 if [ -n "$missing" ]; then
 	echo "deps: installed, but still not found:$missing" >&2
 	exit 1
