@@ -160,7 +160,7 @@ class Bench:
         self.seconds = 0.1 if args.quick else 0.3
         self.nr_rounds = args.rounds or (4 if args.quick else 9)
         self.slots, self.bulk = product_ring()
-        self.rounds, self.single, self.ladder, self.apps = [], {}, {}, []
+        self.rounds, self.single, self.ladder, self.apps, self.cp = [], {}, {}, [], {}
         self.notes, self.errors = [], {}
         self.began = time.monotonic()
 
@@ -219,7 +219,8 @@ class Bench:
                 self.say("%s: not measured: %s" % (name, e))
 
     def all_apps(self):
-        entries, missing = Apps(self.r, 1 if self.quick else 2).all(self.quick)
+        apps = Apps(self.r, 1 if self.quick else 2)
+        entries, missing = apps.all(self.quick)
         self.notes += ["rows 13 and 14: " + m for m in missing]
         runs = 2 if self.quick else 3
         for row, name, limit, fn in entries:
@@ -232,6 +233,7 @@ class Bench:
                         self.errors["%s (%s)" % (name, t)] = str(e)
             self.apps.append({"row": row, "name": name, "threshold": limit, "rates": rates})
             self.say("%s: %s" % (name, ", ".join("%s %.0f" % (t, median(v)) for t, v in rates.items() if v)))
+        self.cp = apps.cp
 
     def run(self):
         skip = set(self.args.skip.split(",")) if self.args.skip else set()

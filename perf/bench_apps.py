@@ -9,8 +9,13 @@ import json
 import os
 import pwd
 import re
+import time
 
-from bench_run import Failed, have
+import ftpsite
+from bench_run import Failed, have, median
+
+FTP_SIZES = (19090223, 145864380)
+FTP_TIMES = 3       # transfers a session; the median counts
 
 
 def pick(pattern, text, what):
@@ -20,21 +25,27 @@ def pick(pattern, text, what):
     return float(m.group(1))
 
 
+def megabytes(size):
+    return "%d MB" % round(size / 1e6)
+
+
 class Apps:
     def __init__(self, runner, seconds):
         self.r = runner
         self.seconds = seconds
         self.pgdata = None
+        self.site = None
+        self.cp = {}        # as rows name a size: (bytes, seconds that a local copy takes)
 
-    def pair(self, transport, server, port, client, cpus=(None, None), timeout=120):
-        """Server and client, both under the transport; the client's output, and the counters under ntbsock."""
-        r = self.r
+    def pair(self, transport, server, port, client, cpus=(None, None), timeout=120, wrap=(), **kw):
+        """Server, with something before it, and client, both under the transport; the client's output."""
+        r, wrap = self.r, list(wrap)
         if transport == "tcp":
-            with r.server(server, port, cpus[0]):
-                return r.output(client, timeout, cpus[1])
+            with r.server(wrap + server, port, cpus[0]):
+                return r.output(client, timeout, cpus[1], **kw)
         with r.stats() as (env, stats):
-            with r.server(self.under(server), port, cpus[0], env=env):
-                out = r.output(self.under(client), timeout, cpus[1], env=env)
+            with r.server(wrap + self.under(server), port, cpus[0], env=env):
+                out = r.output(self.under(client), timeout, cpus[1], env=env, **kw)
         r.check_share(stats)
         return out
 
@@ -140,10 +151,56 @@ class Apps:
                                    str(clients), "-T", str(max(1, round(self.seconds))), "postgres"])
         return pick(r"tps = ([0-9.]+)", self.pair(transport, self.pg_server(port), port, client), "pgbench")
 
+    # ---- FTP, as in SOVIA's table; files in memory, so that no disk decides
+
+    def ftp_prepare(self):
+        self.ftp_dir = self.r.scratch(8 * max(FTP_SIZES))
+        self.site = ftpsite.Site(os.path.join(self.ftp_dir, "site"))
+        for size in FTP_SIZES:
+            path, copy = os.path.join(self.site.home, "%d" % size), os.path.join(self.ftp_dir, "copy")
+            with open(path, "wb") as f:
+                for at in range(0, size, 1 << 20):
+                    f.write(os.urandom(min(size - at, 1 << 20)))
+            os.chmod(path, 0o644)
+            took = []
+            for _ in range(5):
+                began = time.monotonic()
+                self.r.output(["cp", path, copy])
+                took.append(time.monotonic() - began)
+                os.unlink(copy)
+            self.cp[megabytes(size)] = size, median(took)
+
+    def ftp(self, transport, direction, size):
+        if not self.site:
+            self.ftp_prepare()
+        port, got, put = self.r.port(), os.path.join(self.ftp_dir, "got"), "incoming/put"
+        if direction == "get":
+            commands = ["get %d %s" % (size, got)] * FTP_TIMES
+        else:
+            commands = ["put %s %s" % (os.path.join(self.site.home, "%d" % size), put)] * FTP_TIMES
+        script = os.path.join(self.ftp_dir, "commands")
+        with open(script, "w") as f:
+            f.write(ftpsite.session(port, commands))
+        with open(script) as f:
+            out = self.pair(transport, self.site.socat(port), port, ["tnftp", "-n", "-v"], wrap=self.site.inside(), stdin=f)
+        for path in (got, os.path.join(self.site.home, put)):
+            if os.path.exists(path):
+                if os.path.getsize(path) != size:
+                    raise Failed("ftp %s: %d bytes came of %d" % (direction, os.path.getsize(path), size))
+                os.unlink(path)
+        unit = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+        rates = [float(n) * unit[u] for n, u in re.findall(r"bytes (?:sent|received) in .*\(([0-9.]+) ([KMG])iB/s\)", out)]
+        if len(rates) != FTP_TIMES:
+            raise Failed("tnftp printed %d figures, not %d" % (len(rates), FTP_TIMES))
+        return median(rates)
+
     # ---- which there are
 
     def all(self, quick):
-        """(row, name, threshold, function of the transport) for each that is installed; names of what is missing."""
+        """
+        (row, name, threshold, function of the transport) for each that is installed, and names of what is missing.
+        Without a threshold it is no row and stands in a table of its own.
+        """
         out, missing = [], []
 
         def need(programs, entries):
@@ -172,4 +229,11 @@ class Apps:
         need(("iperf3",), [
             ("14", "iperf3, 128 KiB writes", 1.0, lambda t: self.iperf3(t, 131072)),
             ("14", "iperf3, 1 MiB writes", 1.0, lambda t: self.iperf3(t, 1 << 20))])
+        if os.geteuid():
+            missing.append("ftp: needs root")
+        else:
+            need((*ftpsite.PROGRAMS, "socat"), [
+                ("14", "ftp %s, %s" % (direction, megabytes(size)), 1.0 if size == max(FTP_SIZES) else None,
+                 lambda t, d=direction, s=size: self.ftp(t, d, s))
+                for size in FTP_SIZES for direction in ("get", "put")])
         return out, missing

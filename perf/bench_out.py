@@ -66,6 +66,21 @@ def side_by_side(b):
     yield "¹ UCX and libfabric: 116 bytes.  Latency is one way, half a round trip, median."
 
 
+def ftp_table(b):
+    """SOVIA's: seconds that a file takes by ftp and by cp."""
+    of = [a for a in b.apps if a["name"].startswith("ftp") and all(a["rates"].values())]
+    if not of:
+        return
+    yield ""
+    yield "| | TCP, s | ntbsock, s | ratio | cp on the same files, s |"
+    yield "| --- | --- | --- | --- | --- |"
+    for a in of:
+        size, copy = b.cp[a["name"].split(", ")[1]]
+        tcp, ntb = (size / median(a["rates"][t]) for t in ("tcp", "ntb"))
+        yield "| %s | %.3f | %.3f | %.2f | %.3f |" % (a["name"], tcp, ntb, median(
+            [n / t for n, t in zip(a["rates"]["ntb"], a["rates"]["tcp"])]), copy)
+
+
 def plot(b, out):
     """Latency over size, log-log.  None if done, else why not."""
     if not b.ladder:
@@ -105,6 +120,7 @@ def write(b, rows, info, out):
                  b.slots, b.bulk >> 10), ""]
     lines += verdict_table(rows)
     lines += side_by_side(b)
+    lines += ftp_table(b)
     why = plot(b, out)
     if why:
         b.notes.append("no plot: " + why)

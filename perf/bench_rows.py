@@ -12,6 +12,7 @@ import time
 
 from bench_run import Failed, have, median
 
+BYTES = ("iperf3", "ftp")    # figures of these are bytes a second
 HELD = 1000         # connections of rows 11 and 12
 
 
@@ -193,10 +194,12 @@ def rows(b):
         add("12", "CPU of %d idle connections" % HELD, memory and memory["cpu_ns"] / memory["seconds"] / 1e7, "%",
             "<=", 0.01, memory and "%.2f ms in %g s" % (memory["cpu_ns"] / 1e6, memory["seconds"]) or "")
     for a in b.apps:
+        if a["threshold"] is None:
+            continue
         t, n = a["rates"]["tcp"], a["rates"]["ntb"]
         pairs = list(zip(n, t))
-        form = "%.2f / %.2f GB/s" if "iperf" in a["name"] else "%.0f / %.0f a second"
-        scale = 1e-9 if "iperf" in a["name"] else 1
+        form = "%.2f / %.2f GB/s" if a["name"].startswith(BYTES) else "%.0f / %.0f a second"
+        scale = 1e-9 if a["name"].startswith(BYTES) else 1
         add(a["row"], a["name"] + ", against TCP", median([x / y for x, y in pairs]) if pairs else None, "x", ">=",
             a["threshold"], form % (median(n) * scale, median(t) * scale) if pairs else "")
     if "single" not in (b.args.skip or ""):

@@ -57,6 +57,7 @@ class Runner:
         self.cpus = sorted(os.sched_getaffinity(0))[:2]
         self.next_port = 24100
         self.groups = set()
+        self.dirs = [self.tmp]
         # figures and programs of our own; UCX speaks shared memory alone
         self.env = dict(os.environ, UCX_TLS="posix,self", UCX_WARN_UNUSED_ENV_VARS="n", LC_ALL="C")
         self.env["NTBSOCK_RUN_DIR"] = os.path.join(self.tmp, "run")
@@ -68,7 +69,20 @@ class Runner:
     def close(self):
         for group in list(self.groups):
             self.end_group(group)
-        shutil.rmtree(self.tmp, ignore_errors=True)
+        for d in self.dirs:
+            shutil.rmtree(d, ignore_errors=True)
+
+    def scratch(self, size):
+        """A directory with room for that, in memory if there is; gone with the runner."""
+        for parent in ("/dev/shm", self.tmp):
+            with contextlib.suppress(OSError):
+                s = os.statvfs(parent)
+                if s.f_bavail * s.f_frsize >= size:
+                    d = tempfile.mkdtemp(prefix="ntbs-bench-", dir=parent)
+                    self.dirs.append(d)
+                    os.chmod(d, 0o755)
+                    return d
+        raise Failed("no room for %d MB" % (size >> 20))
 
     def missing(self):
         return [p for p in (self.pingpong_bin, self.limit_bin, self.ctl, self.lib,
