@@ -225,6 +225,8 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint6
 
 		if (!m || m->hot || !ntbs_epm_in_set(m, ep) || !ntbs_epm_is_ours(m) || !was_rung(m))
 			continue;
+		if (ntbs_read_once(m->told) == turn)	/* cooled down since: it stays rung, who cooled it asks for a look */
+			continue;
 		if (report(m, &out[n], turn)) {
 			n++;
 			ntbs_epm_warm(ep, m);
