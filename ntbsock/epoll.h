@@ -63,6 +63,8 @@ struct ntbs_ep {
 	_Atomic uint32_t mbox_in;
 	_Atomic uint32_t rung;		/* the mbox was rung: look at the cold ones */
 	_Atomic uint64_t asked_ns;	/* when the kernel was last asked */
+	_Atomic uint32_t sleepers;	/* threads in, or about to enter, the kernel's wait */
+	_Atomic uint32_t slept_on;	/* poll() or an outer set has slept on it: as if somebody always did */
 	struct ntbs_lock asking;	/* one at a time asks the kernel for an outer set */
 	struct epoll_event pending[NTBS_EP_PENDING];	/* taken from the kernel for an outer set; under @lock */
 	_Atomic uint32_t nr_pending;

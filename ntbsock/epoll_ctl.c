@@ -137,8 +137,9 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 	m->data = ev->data.u64;
 	forget_marks(m);
 	atomic_store(&m->watched_live, sk && ntbs_sock_stage(sk) == NTBS_LIVE);
-	ret = kernel_ctl(ep, EPOLL_CTL_ADD, fd, kernel_events(m), cookie(m->index, m->gen));
+	/* a thread in the wait may get its event at once: the lock makes it wait for the entry */
 	ntbs_lock(&ntbs_epoll_pool_lock);
+	ret = kernel_ctl(ep, EPOLL_CTL_ADD, fd, kernel_events(m), cookie(m->index, m->gen));
 	if (!ret) {
 		ntbs_lock(&ep->lock);
 		if (!ntbs_epoll_add(ep, m))
@@ -164,6 +165,7 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && !atomic_exchange(&m->watched_live, 1))
 			ntbs_epm_watch_shadow(m);	/* it became LIVE meanwhile */
 		ntbs_epm_warm(ep, m);
+		ntbs_epoll_changed(ep, m);
 	}
 	return 0;
 }
@@ -192,23 +194,35 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		ntbs_epm_drop(m);
 	} else {
 		uint32_t before = m->events;
+		uint64_t data = m->data;
 
+		/* first ours: a thread in the wait may get the kernel's event at once, and sets marks of its own */
+		m->events = 0;
+		m->data = ev->data.u64;
+		forget_marks(m);
 		m->events = ev->events;
 		ret = kernel_knows(m, before) ? 0 : kernel_ctl(ep, op, fd, kernel_events(m), cookie(m->index, m->gen));
 		if (ret) {
 			m->events = before;
-		} else {
-			m->data = ev->data.u64;
-			forget_marks(m);
+			m->data = data;
 		}
 	}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
-	if (!ret && op == EPOLL_CTL_MOD && ntbs_epm_is_ours(m))
+	if (!ret && op == EPOLL_CTL_MOD && ntbs_epm_is_ours(m)) {
 		ntbs_epm_warm(ep, m);
+		ntbs_epoll_changed(ep, m);
+	}
 	return ret;
 }
 
 /* --------------------------------------------------- stages of a socket */
+
+/* Who sleeps on the set has not armed what has just become ours. */
+static void wake_sleepers(struct ntbs_ep *ep)
+{
+	if (ntbs_epoll_slept_on(ep))
+		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
+}
 
 /* The stage has changed; its sets learn of it.  Not the other way round: ctl lock held, then ours. */
 void ntbs_epoll_sock_offer(struct ntbs_sock *sk)
@@ -218,6 +232,7 @@ void ntbs_epoll_sock_offer(struct ntbs_sock *sk)
 		atomic_fetch_add(&m->ep->nr_ours, 1);
 		ntbs_epoll_need_mbox(m->ep);
 		ntbs_epm_warm(m->ep, m);
+		wake_sleepers(m->ep);
 	}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }
@@ -231,6 +246,7 @@ void ntbs_epoll_sock_live(struct ntbs_sock *sk)
 		if (!atomic_exchange(&m->watched_live, 1))
 			ntbs_epm_watch_shadow(m);
 		ntbs_epm_warm(m->ep, m);
+		wake_sleepers(m->ep);
 	}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }

@@ -35,6 +35,12 @@ static inline bool ntbs_epm_in_set(struct ntbs_epm *m, struct ntbs_ep *ep)
 	return atomic_load_explicit(&m->ep, memory_order_acquire) == ep && (!m->sk || m->sk->serial == m->serial);
 }
 
+/* Between ntbs_epm_new() and its entry, which is made under the pool lock. */
+static inline bool ntbs_epm_taken(const struct ntbs_epm *m)
+{
+	return atomic_load_explicit(&m->ep, memory_order_acquire) == (struct ntbs_ep *)1;
+}
+
 /* ---- epoll_ctl.c ---- */
 /* A cookie: secret 32, generation 8, index 24. */
 #define NTBS_EP_MBOX_INDEX 0xffffffu
@@ -58,6 +64,13 @@ static inline bool ntbs_epm_is_ours(const struct ntbs_epm *m)
 int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max);
 /* Before a sleep, and before the look that comes before it. */
 void ntbs_epoll_arm_hot(struct ntbs_ep *ep);
+/* Does a thread sleep on the set, or on one that it is in? */
+bool ntbs_epoll_slept_on(struct ntbs_ep *ep);
+/*
+ * A member of ours has come or wants something else: who sleeps already has looked at it before, or never.  It is armed,
+ * and they are rung for if it is ready now.  No lock held.
+ */
+void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m);
 /* It is active: looked at each turn from now on.  Takes @lock. */
 void ntbs_epm_warm(struct ntbs_ep *ep, struct ntbs_epm *m);
 /* What of @ev is news for an edge-triggered member; one thread gets it. */

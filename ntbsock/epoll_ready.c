@@ -13,6 +13,7 @@
 
 #include "mbox.h"
 #include "offer.h"
+#include "runtime.h"
 #include "shadow.h"
 
 #define COLD_AFTER 2048u		/* turns without anything to say after which a member cools down */
@@ -166,15 +167,28 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 
 /* ---------------------------------------------------------------- looks */
 
-static bool report(struct ntbs_epm *m, struct epoll_event *out, uint64_t turn)
+static bool report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *out, uint64_t turn)
 {
 	uint32_t ev = ntbs_read_once(m->told) == turn ? 0 : evaluate(m, true);
+	uint64_t data;
 
 	if (!ev)
 		return false;
+	/* of one epoll_ctl(), which writes: nothing wanted, data, what is wanted */
+	do {
+		data = m->data;
+		ev &= ntbs_epm_wanted(m);
+	} while (data != m->data);
+	if (!ev) {
+		atomic_store(&m->disabled, 0);	/* it was told what it had wanted before */
+		return false;
+	}
 	ntbs_write_once(m->told, turn);
+	/* whoever slept before it was rung for is not rung for again: what comes next may be theirs */
+	if (m->sk && atomic_load_explicit(&ep->sleepers, memory_order_relaxed))
+		arm(m);
 	out->events = ev;
-	out->data.u64 = m->data;
+	out->data.u64 = data;
 	return true;
 }
 
@@ -200,7 +214,7 @@ static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max, uint64
 
 		if (!m || !ntbs_epm_in_set(m, ep))
 			continue;
-		if (report(m, &out[n], turn)) {
+		if (report(ep, m, &out[n], turn)) {
 			ntbs_write_once(m->idle_turns, 0);
 			n++;
 		} else if (idle(m) && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE &&
@@ -227,12 +241,12 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint6
 			continue;
 		if (ntbs_read_once(m->told) == turn)	/* cooled down since: it stays rung, who cooled it asks for a look */
 			continue;
-		if (report(m, &out[n], turn)) {
+		if (report(ep, m, &out[n], turn)) {
 			n++;
 			ntbs_epm_warm(ep, m);
 		} else if (m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE) {
 			arm(m);		/* rung for something else (credit): armed again, and looked at again */
-			if (report(m, &out[n], turn)) {
+			if (report(ep, m, &out[n], turn)) {
 				n++;
 				ntbs_epm_warm(ep, m);
 			}
@@ -278,8 +292,10 @@ bool ntbs_epoll_any(struct ntbs_ep *ep, bool arm_all)
 
 	if (ep->nr_pending)
 		return true;
-	if (arm_all)
+	if (arm_all) {
+		atomic_store(&ep->slept_on, 1);	/* as E1 */
 		ntbs_epoll_arm_hot(ep);
+	}
 	for (uint32_t i = 0; i < nr; i++) {
 		struct ntbs_epm *m = ep->member[i];
 
@@ -287,4 +303,21 @@ bool ntbs_epoll_any(struct ntbs_ep *ep, bool arm_all)
 			return true;
 	}
 	return false;
+}
+
+bool ntbs_epoll_slept_on(struct ntbs_ep *ep)
+{
+	return atomic_load(&ep->sleepers) || atomic_load(&ep->slept_on);	/* E2: members, then who sleeps on them */
+}
+
+void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m)
+{
+	if (!ntbs_epoll_slept_on(ep))
+		return;
+	if (m->sk && ntbs_sock_stage(m->sk) == NTBS_OFFER)
+		ntbs_offer_sleepy(m->sk);
+	if (m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE)
+		arm(m);
+	if (evaluate(m, false))
+		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 }

@@ -42,6 +42,7 @@ void ntbs_epoll_fork_child(void)
 	for (uint32_t i = 0; sets && i < SETS_MAX; i++) {
 		ntbs_lock_reset(&sets[i].lock);
 		ntbs_lock_reset(&sets[i].asking);
+		sets[i].sleepers = 0;		/* were other threads */
 	}
 }
 
@@ -175,6 +176,8 @@ struct ntbs_ep *ntbs_epoll_new(int epfd)
 		ep->rotor = 0;
 		ep->asked_ns = 0;
 		ep->nr_pending = 0;
+		ep->sleepers = 0;
+		ep->slept_on = 0;
 	}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 	return ep;

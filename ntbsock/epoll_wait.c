@@ -21,7 +21,6 @@
 #include "wait.h"
 
 #define KERNEL_EVERY_NS 50000
-#define KERNEL_BATCH 64
 
 /* ------------------------------------------------------------- the kernel */
 
@@ -38,7 +37,13 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 		return false;
 	}
 	m = ntbs_epm_by_index(data & 0xffffff);
-	if (!m || (m->gen & 0xff) != (data >> 24 & 0xff) || !ntbs_epm_in_set(m, ep))
+	if (!m || (m->gen & 0xff) != (data >> 24 & 0xff))
+		return false;
+	if (ntbs_epm_taken(m)) {	/* another thread is about to enter it, with this lock; the kernel may not tell again */
+		ntbs_lock(&ntbs_epoll_pool_lock);
+		ntbs_unlock(&ntbs_epoll_pool_lock);
+	}
+	if (!ntbs_epm_in_set(m, ep))
 		return false;
 	if (m->inner) {
 		ev->data.u64 = m->data;
@@ -86,18 +91,15 @@ static long kernel_wait(int epfd, struct epoll_event *ev, int max, const struct 
 static int ask_kernel(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts,
 		      const sigset_t *mask, const struct ntbs_sig_mark *mark, bool *more)
 {
-	struct epoll_event ev[KERNEL_BATCH];
 	long got;
 	int n = 0;
 
-	if (max > KERNEL_BATCH)
-		max = KERNEL_BATCH;
-	got = kernel_wait(ep->epfd, ev, max, ts, mask, mark);
+	got = kernel_wait(ep->epfd, out, max, ts, mask, mark);
 	if (got < 0)
 		return got;
 	for (long i = 0; i < got; i++) {
-		if (translate(ep, &ev[i]))
-			out[n++] = ev[i];
+		if (translate(ep, &out[i]))
+			out[n++] = out[i];
 		else
 			*more = true;
 	}
@@ -174,9 +176,9 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 	uint64_t until = 0;
 	int n, k;
 
-	/* an empty set may still hold our mbox, of which the program is to know nothing */
-	if (max <= 0 || (!atomic_load(&ep->nr) && !atomic_load(&ep->mbox_in)))
+	if (max <= 0)
 		return -ENTBS_PASS;
+	/* also without a member of ours: the set may hold our mbox, and another thread may add one while we sleep */
 	n = ep->nr_pending ? take_pending(ep, out, max) : 0;
 	if (n)
 		return n;
@@ -214,16 +216,21 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 			if (more)
 				continue;
 		}
+		/* who is cancelled in his sleep, or jumps out of it, stays counted: it costs others a bell now and then */
+		if (!poll_only)
+			atomic_fetch_add(&ep->sleepers, 1);	/* E1: then the members; pairs with E2, ntbs_epoll_changed() */
 		if (ntbs_epoll_ours(ep) && !poll_only) {
 			ntbs_epoll_arm_hot(ep);
 			n = ntbs_epoll_look(ep, out, max);
-			if (n)
-				return n;
 		}
-		if (until)
-			left_of(until, &left);
 		more = false;
-		n = ask_kernel(ep, out, max, poll_only ? &zero : ts ? &left : NULL, mask, poll_only ? NULL : &mark, &more);
+		if (!n) {
+			if (until)
+				left_of(until, &left);
+			n = ask_kernel(ep, out, max, poll_only ? &zero : ts ? &left : NULL, mask, poll_only ? NULL : &mark, &more);
+		}
+		if (!poll_only)
+			atomic_fetch_sub(&ep->sleepers, 1);
 		if (n)
 			return n;
 		if (!more && ts && (poll_only || ntbs_now_ns() >= until))

@@ -169,10 +169,13 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait)
 
 void ntbs_offer_sleepy(struct ntbs_sock *sk)
 {
-	struct ntbs_offer_shm *o = ntbs_offer_entry(sk);
+	struct ntbs_offer_shm *o;
 
+	if (ntbs_read_once(sk->shm->conn.accepted))	/* its entry is the connector's, and may just be found by another thread */
+		return;
 	/* seq_cst on both sides: either the claimer sees the hint or we see the claim in the step that follows */
-	if (!sk->shm->conn.accepted && o)
+	o = ntbs_offer_entry(sk);
+	if (o)
 		__atomic_store_n(&o->hint, 1, __ATOMIC_SEQ_CST);
 }
 
