@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/uio.h>
+#include "user.h"
 
 struct ntbs_iter {
 	const struct iovec *iov;	/* current piece */
@@ -44,32 +45,52 @@ static inline void ntbs_iter_advance(struct ntbs_iter *it, size_t run)
 	it->left -= run;
 }
 
-/* @len <= @left bytes out of the caller's buffers */
-static inline void ntbs_iter_get(struct ntbs_iter *it, void *dst, size_t len)
+/* Back by @len bytes: to where a message began that could not be copied. */
+static inline void ntbs_iter_rewind(struct ntbs_iter *it, size_t len)
+{
+	it->left += len;
+	while (len > it->off) {
+		len -= it->off;
+		it->iov--;
+		it->off = it->iov->iov_len;
+	}
+	it->off -= len;
+}
+
+/* @len <= @left bytes out of the caller's buffers.  0, or -EFAULT and the position is where the memory ends. */
+static inline int ntbs_iter_get(struct ntbs_iter *it, void *dst, size_t len)
 {
 	while (len) {
 		size_t run;
 		char *p = ntbs_iter_run(it, len, &run);
 
-		memcpy(dst, p, run);
+		if (__builtin_expect(ntbs_user_copy(dst, p, run), 0))
+			return -EFAULT;
 		ntbs_iter_advance(it, run);
 		dst = (char *)dst + run;
 		len -= run;
 	}
+	return 0;
 }
 
-/* @len <= @left bytes into the caller's buffers */
-static inline void ntbs_iter_put(struct ntbs_iter *it, const void *src, size_t len)
+/*
+ * @len <= @left bytes into the caller's buffers.  Return: those that found no memory, 0.  @small: at most NTBS_USER_SMALL,
+ * which the compiler knows then.
+ */
+static inline __attribute__((always_inline)) size_t ntbs_iter_put(struct ntbs_iter *it, const void *src, size_t len,
+								  bool small)
 {
 	while (len) {
 		size_t run;
 		char *p = ntbs_iter_run(it, len, &run);
 
-		memcpy(p, src, run);
+		if (__builtin_expect(small ? ntbs_user_copy_small(p, src, run) : ntbs_user_copy(p, src, run), 0))
+			return len;
 		ntbs_iter_advance(it, run);
 		src = (const char *)src + run;
 		len -= run;
 	}
+	return 0;
 }
 
 #endif

@@ -184,33 +184,39 @@ static void pass_if_done(struct cursor *c, const struct view *v)
 		pass(c);
 }
 
-static void put_inline(const struct view *v, uint32_t from, uint32_t len, struct ntbs_iter *it)
+/* Both: bytes that found no memory, 0. */
+static uint32_t put_inline(const struct view *v, uint32_t from, uint32_t len, struct ntbs_iter *it)
 {
-	uint32_t in0 = v->len > NTBS_LINE1_DATA ? NTBS_LINE0_DATA : 0;
-	uint32_t n;
+	uint32_t n, left;
 
-	if (from < in0) {
-		n = in0 - from < len ? in0 - from : len;
-		ntbs_iter_put(it, v->data0 + from, n);
+	if (v->len <= NTBS_LINE1_DATA)
+		return ntbs_iter_put(it, v->data1 + from, len, true);
+	if (from < NTBS_LINE0_DATA) {
+		n = NTBS_LINE0_DATA - from < len ? NTBS_LINE0_DATA - from : len;
+		left = ntbs_iter_put(it, v->data0 + from, n, true);
 		from += n;
 		len -= n;
+		if (left)
+			return left + len;
 	}
-	if (len)
-		ntbs_iter_put(it, v->data1 + (from - in0), len);
+	return ntbs_iter_put(it, v->data1 + (from - NTBS_LINE0_DATA), len, true);
 }
 
-static void put_bulk(const struct ntbs_msgq *q, uint32_t pos, uint32_t len, struct ntbs_iter *it)
+static uint32_t put_bulk(const struct ntbs_msgq *q, uint32_t pos, uint32_t len, struct ntbs_iter *it)
 {
 	while (len) {
 		uint32_t idx = pos & (q->geo.bulk_bytes - 1);
-		uint32_t run = q->geo.bulk_bytes - idx;
+		uint32_t run = q->geo.bulk_bytes - idx, left;
 
 		if (run > len)
 			run = len;
-		ntbs_iter_put(it, in_bulk(q) + idx, run);
+		left = ntbs_iter_put(it, in_bulk(q) + idx, run, false);
+		if (left)
+			return left + len - run;
 		pos += run;
 		len -= run;
 	}
+	return 0;
 }
 
 static void count(struct ntbs_msgq *q, const struct view *v)
@@ -237,7 +243,7 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 	struct view v;
 
 	while (it->left) {
-		uint32_t len;
+		uint32_t len, left = 0;
 
 		have = next_bytes(q, &c, &v);
 		if (have <= 0)
@@ -248,9 +254,15 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 		if (flags & NTBS_RECV_DROP)
 			it->left -= len;
 		else if (v.kind == NTBS_SLOT_INLINE)
-			put_inline(&v, c.taken, len, it);
+			left = put_inline(&v, c.taken, len, it);
 		else
-			put_bulk(q, c.bulk_head, len, it);
+			left = put_bulk(q, c.bulk_head, len, it);
+		if (__builtin_expect(left, 0)) {	/* the message stays, as if nobody had come */
+			ntbs_iter_rewind(it, len - left);
+			if (before == it->left)
+				return -EFAULT;
+			break;
+		}
 		if (v.kind == NTBS_SLOT_INLINE)
 			c.taken += len;
 		else

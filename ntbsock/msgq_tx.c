@@ -117,27 +117,6 @@ static void publish(struct ntbs_msgq *q, struct ntbs_line1_shm *line1, struct nt
 	q->port->ops->flush(q->port);
 }
 
-/* Copy of at most 64 bytes without a call: two overlapping moves of the widest fitting power of two. */
-static inline void copy_small(uint8_t *dst, const uint8_t *src, size_t n)
-{
-	if (n >= 32) {
-		memcpy(dst, src, 32);
-		memcpy(dst + n - 32, src + n - 32, 32);
-	} else if (n >= 16) {
-		memcpy(dst, src, 16);
-		memcpy(dst + n - 16, src + n - 16, 16);
-	} else if (n >= 8) {
-		memcpy(dst, src, 8);
-		memcpy(dst + n - 8, src + n - 8, 8);
-	} else if (n >= 4) {
-		memcpy(dst, src, 4);
-		memcpy(dst + n - 4, src + n - 4, 4);
-	} else {
-		while (n--)
-			*dst++ = *src++;
-	}
-}
-
 /* Bytes of an INLINE message that lie in line 0; the rest, perhaps none, lies in line 1. */
 static uint32_t inline_in0(uint32_t len)
 {
@@ -169,7 +148,8 @@ static void want_bulk(const struct ntbs_msgq *q, uint32_t pos, uint32_t len)
 		ntbs_prefetch_store(&bulk[(pos + i) & (q->geo.bulk_bytes - 1)]);
 }
 
-static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
+/* 0, or -EFAULT: nothing is published. */
+static int send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
 	struct ntbs_slot_shm *slot = &q->out->slot[tx->tail & (q->geo.nr_slots - 1)];
@@ -181,19 +161,19 @@ static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 	if (len <= it->iov->iov_len - it->off) {	/* one piece: straight from the caller */
 		src = (const uint8_t *)ntbs_iter_run(it, len, &run);
 		ntbs_iter_advance(it, len);
-	} else {
-		ntbs_iter_get(it, gather, len);
+	} else if (ntbs_iter_get(it, gather, len)) {
+		return -EFAULT;
 	}
 	if (!q->port->ops) {
 		if (two) {
 			uint32_t in0 = inline_in0(len);
 
-			memcpy(slot->line0.data, src, in0);
+			if (ntbs_user_copy_small(slot->line0.data, src, in0) ||
+			    ntbs_user_copy_small(slot->line1.data, src + in0, len - in0))
+				return -EFAULT;
 			ntbs_le16_write_release(&slot->line0.stamp, tx->tail);
-			if (len - in0 <= NTBS_LINE1_DATA)	/* always; the compiler wants to know */
-				copy_small(slot->line1.data, src + in0, len - in0);
-		} else {
-			copy_small(slot->line1.data, src, len);
+		} else if (ntbs_user_copy_small(slot->line1.data, src, len)) {
+			return -EFAULT;
 		}
 		slot->line1.len = len;
 		slot->line1.kind = NTBS_SLOT_INLINE;
@@ -205,8 +185,8 @@ static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 		uint32_t in0 = inline_in0(len);
 
 		memset(&line1, 0, sizeof(line1));
-		memcpy(line0.data, src, in0);
-		memcpy(line1.data, src + in0, len - in0);
+		if (ntbs_user_copy_small(line0.data, src, in0) || ntbs_user_copy_small(line1.data, src + in0, len - in0))
+			return -EFAULT;
 		line1.len = len;
 		line1.kind = NTBS_SLOT_INLINE;
 		publish(q, &line1, two ? &line0 : NULL, 0);
@@ -216,6 +196,7 @@ static void send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 	tx->inline_msgs++;
 	if (!q->port->ops)
 		want_slot(q);
+	return 0;
 }
 
 static void send_pointer(struct ntbs_msgq *q, uint8_t kind, uint32_t start, uint32_t end, uint32_t bulk_crc)
@@ -243,39 +224,55 @@ static void send_pointer(struct ntbs_msgq *q, uint8_t kind, uint32_t start, uint
 	ntbs_write_once(tx->open_bytes, kind == NTBS_SLOT_OPEN ? end - start : 0);
 }
 
+/* The port's copy that bypasses the cache, out of the program's memory. */
+static int copy_nt(const struct ntbs_msgq *q, void *dst, const void *src, size_t len)
+{
+#ifdef NTBS_USER_GUARDED
+	return ntbs_user_guarded(ntbs_copy_nt, q->port->line_store, (long)dst, (long)src, len);
+#else
+	ntbs_copy_nt(q->port->line_store, dst, src, len);
+	return 0;
+#endif
+}
+
 /*
  * Into the bulk ring; the CRC of what was stored, where there is one.  It is taken of a copy: the program may write
- * to its buffer meanwhile, and the window cannot be read.
+ * to its buffer meanwhile, and the window cannot be read.  0 or -EFAULT.
  */
-static uint32_t store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, uint32_t len, bool is_long)
+static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, uint32_t len, bool is_long, uint32_t *crc)
 {
 	uint8_t *bulk = out_bulk(q), piece[1024];
-	uint32_t crc = ~0u;
+
+	*crc = ~0u;
 
 	while (len) {
 		uint32_t idx = pos & (q->geo.bulk_bytes - 1);
 		size_t max = q->geo.bulk_bytes - idx, run;
 		char *src;
+		int ret;
 
 		if (max > len)
 			max = len;
 		if (q->port->ops && max > sizeof(piece))
 			max = sizeof(piece);
 		src = ntbs_iter_run(it, max, &run);
+		if (q->port->ops)
+			ret = ntbs_user_copy(piece, src, run);
+		else if (is_long && !q->long_cached)
+			ret = copy_nt(q, bulk + idx, src, run);
+		else
+			ret = ntbs_user_copy(bulk + idx, src, run);
+		if (ret)
+			return ret;
 		if (q->port->ops) {
-			memcpy(piece, src, run);
-			crc = ntbs_crc32c(crc, piece, run);
+			*crc = ntbs_crc32c(*crc, piece, run);
 			q->port->ops->store_bulk(q->port, bulk + idx, piece, run);
-		} else if (is_long && !q->long_cached) {
-			ntbs_copy_nt(q->port->line_store, bulk + idx, src, run);
-		} else {
-			memcpy(bulk + idx, src, run);
 		}
 		ntbs_iter_advance(it, run);
 		pos += run;
 		len -= run;
 	}
-	return crc;
+	return 0;
 }
 
 /* Bytes that may still go into the bulk ring from @start on. */
@@ -286,13 +283,13 @@ static uint32_t bulk_free(const struct ntbs_msgq *q, uint32_t start, uint32_t li
 	return used >= limit ? 0 : limit - used;
 }
 
-/* One chunk by way of the bulk ring; returns its length, 0 for no credit. */
-static uint32_t send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlog, uint32_t limit, bool is_long)
+/* One chunk by way of the bulk ring; returns its length, 0 for no credit, -EFAULT and nothing is published. */
+static int send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlog, uint32_t limit, bool is_long)
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
 	bool extend = tx->open_bytes && tx->open_bytes < NTBS_MSGQ_OPEN_MAX &&
 		      (!slots_free(q) || (backlog && tx->open_bytes < q->geo.bulk_bytes / (q->geo.nr_slots / 4)));
-	uint32_t start = tx->bulk_tail, len, room, crc;
+	uint32_t start = tx->bulk_tail, head = tx->bulk_head, len, room, crc;
 
 	if (!extend) {
 		if (!slots_free(q))
@@ -309,7 +306,10 @@ static uint32_t send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlo
 		len = room;
 	if (!len)
 		return 0;
-	crc = store_bulk(q, it, start, len, is_long);
+	if (store_bulk(q, it, start, len, is_long, &crc)) {
+		tx->bulk_head = head;
+		return -EFAULT;
+	}
 	ntbs_write_once(tx->bulk_tail, start + len);
 	if (extend) {
 		struct ntbs_slot_shm *slot = &q->out->slot[(tx->tail - 1) & (q->geo.nr_slots - 1)];
@@ -333,7 +333,8 @@ ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
 	bool is_long = it->left >= q->long_min;
-	size_t before = it->left;
+	size_t before = it->left, at = before;
+	int ret = 0;
 
 	if (!bulk_limit || bulk_limit > q->geo.bulk_bytes)
 		bulk_limit = q->geo.bulk_bytes;
@@ -345,15 +346,19 @@ ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_
 			backlog = tx->tail - tx->head > backlog_limit(q);
 		}
 		if (it->left <= NTBS_INLINE_MAX && slots_free(q) && !(backlog && q->port->whole)) {
-			send_inline(q, it, it->left);
+			ret = send_inline(q, it, it->left);
 			break;
 		}
 		if (tx->head != tx->tail && (tx->bulk_tail & (q->geo.bulk_bytes - 1)) >= q->geo.bulk_bytes / 32)
 			refresh(q);	/* perhaps it is empty by now and may begin at its base */
-		if (!send_bulk(q, it, backlog, bulk_limit, is_long))
+		ret = send_bulk(q, it, backlog, bulk_limit, is_long);
+		if (ret <= 0)
 			break;
+		at = it->left;
 	}
-	return before == it->left ? -EAGAIN : (ssize_t)(before - it->left);
+	if (__builtin_expect(ret < 0, 0))
+		ntbs_iter_rewind(it, at - it->left);
+	return before == it->left ? (ret < 0 ? ret : -EAGAIN) : (ssize_t)(before - it->left);
 }
 
 int ntbs_msgq_send_switch(struct ntbs_msgq *q, uint64_t bytes)

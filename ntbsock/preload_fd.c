@@ -274,6 +274,7 @@ NTBS_EXPORT int fcntl64(int fd, int cmd, ...)
 static int unread(struct ntbs_sock *sk, int fd, int *out)
 {
 	ssize_t n;
+	int value;
 
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return -ENTBS_PASS;
@@ -282,8 +283,8 @@ static int unread(struct ntbs_sock *sk, int fd, int *out)
 	ntbs_unlock(&sk->shm->rx.lock);
 	if (n < 0)
 		return n;
-	*out = n > INT32_MAX ? INT32_MAX : n;
-	return 0;
+	value = n > INT32_MAX ? INT32_MAX : n;
+	return ntbs_user_copy(out, &value, sizeof(value));
 }
 
 NTBS_EXPORT int ioctl(int fd, unsigned long cmd, ...)

@@ -123,22 +123,21 @@ NTBS_EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const
 	return LIBC(sendto)(fd, buf, len, flags, addr, alen);
 }
 
-static bool iov_ok(int cnt)
+/* What we do not take the kernel refuses. */
+static bool iov_ok(const struct iovec *iov, int cnt)
 {
-	return cnt >= 0 && cnt <= IOV_MAX;
+	return cnt >= 0 && cnt <= IOV_MAX && ntbs_user_readable(iov, cnt * sizeof(*iov));
 }
 
 NTBS_EXPORT ssize_t readv(int fd, const struct iovec *iov, int cnt)
 {
-	if (iov_ok(cnt))
-		OURS(fd, ntbs_sock_recv(sk, fd, iov, cnt, 0));
+	OURS(fd, iov_ok(iov, cnt) ? ntbs_sock_recv(sk, fd, iov, cnt, 0) : -ENTBS_PASS);
 	return LIBC(readv)(fd, iov, cnt);
 }
 
 NTBS_EXPORT ssize_t writev(int fd, const struct iovec *iov, int cnt)
 {
-	if (iov_ok(cnt))
-		OURS(fd, ntbs_sock_send(sk, fd, iov, cnt, 0));
+	OURS(fd, iov_ok(iov, cnt) ? ntbs_sock_send(sk, fd, iov, cnt, 0) : -ENTBS_PASS);
 	return LIBC(writev)(fd, iov, cnt);
 }
 
@@ -155,8 +154,8 @@ static int rwf(int flags)
 
 NTBS_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
 {
-	if (iov_ok(cnt) && stream_rw(off, flags))
-		OURS(fd, ntbs_sock_recv(sk, fd, iov, cnt, rwf(flags)));
+	if (stream_rw(off, flags))
+		OURS(fd, iov_ok(iov, cnt) ? ntbs_sock_recv(sk, fd, iov, cnt, rwf(flags)) : -ENTBS_PASS);
 	return LIBC(preadv2)(fd, iov, cnt, off, flags);
 }
 NTBS_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int cnt, off64_t off, int flags)
@@ -164,8 +163,8 @@ NTBS_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int cnt, off64_t
 
 NTBS_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
 {
-	if (iov_ok(cnt) && stream_rw(off, flags))
-		OURS(fd, ntbs_sock_send(sk, fd, iov, cnt, rwf(flags)));
+	if (stream_rw(off, flags))
+		OURS(fd, iov_ok(iov, cnt) ? ntbs_sock_send(sk, fd, iov, cnt, rwf(flags)) : -ENTBS_PASS);
 	return LIBC(pwritev2)(fd, iov, cnt, off, flags);
 }
 NTBS_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int cnt, off64_t off, int flags)

@@ -99,6 +99,7 @@ static bool bring_up(void)
 		return false;
 	if (!ntbs_bclient_connect())
 		return false;
+	ntbs_sig_catch_faults();
 	for (int i = 0; i < nr_pools; i++)
 		ntbs_broker_send(&pool, sizeof(pool), &pools[i], 1);
 	return true;

@@ -18,6 +18,7 @@
 #include "preload.h"
 #include "sleep.h"
 #include "sys.h"
+#include "user.h"
 
 #define SLOTS 4
 #define NR_SIGS 64
@@ -29,6 +30,7 @@
 
 __thread struct ntbs_sig ntbs_sig;
 
+static bool catching;			/* SIGSEGV and SIGBUS come to us whether the program has a handler or not */
 static uint64_t words[NR_SIGS + 1][SLOTS];
 static uint32_t next_slot[NR_SIGS + 1];
 
@@ -71,10 +73,10 @@ static bool keep(int sig, siginfo_t *info, ucontext_t *uc)
 	}
 	/* Two at once: the kernel lets the second interrupt the entry of the first, with the mask of the first's handler.
 	 * The section's own mask is the one that is seen last and not yet ours. */
-	if (!ntbs_sig.kept || *mask != ALL_BUT_FAULTS)
+	if (!ntbs_sig.kept || ~*mask & ALL_BUT_FAULTS)
 		ntbs_sig.mask = *mask;
 	ntbs_sig.kept = 1;
-	*mask = ALL_BUT_FAULTS;
+	*mask |= ALL_BUT_FAULTS | bit(sig);	/* sent, a SIGSEGV is a signal like any other */
 	return true;
 }
 
@@ -113,14 +115,32 @@ static bool reset(int sig, unsigned slot, uint64_t w)
 	return true;
 }
 
+/*
+ * The program has no handler and would die now: it does, of the same signal, at the same instruction.  A fault comes again
+ * when we return; what was sent is sent again.
+ */
+static handler_fn *by_default(int sig, siginfo_t *info, bool fault)
+{
+	const struct kernel_action dfl = { .handler = SIG_DFL };
+
+	ntbs_sys4(SYS_rt_sigaction, sig, &dfl, NULL, 8);
+	if (!fault)
+		ntbs_sys4(SYS_rt_tgsigqueueinfo, ntbs_sys0(SYS_getpid), ntbs_sys0(SYS_gettid), sig, info);
+	return NULL;
+}
+
 /* What the kernel has called us for: the program's handler, or NULL if nothing is to run now. */
 static handler_fn *enter(int sig, siginfo_t *info, void *context, unsigned slot)
 {
 	uint64_t w = __atomic_load_n(&words[sig][slot], __ATOMIC_ACQUIRE);
 	bool fault = is_fault(sig, info);
 
+	if (fault && (sig == SIGSEGV || sig == SIGBUS) && ntbs_user_fault(context))
+		return NULL;
 	if (ntbs_sig.depth && !fault && ntbs_on && keep(sig, info, context))
 		return NULL;
+	if (!(w & ~W_FLAGS) && !(w & W_RESETHAND))
+		return by_default(sig, info, fault);
 	if ((w & W_RESETHAND) && !reset(sig, slot, w)) {
 		ntbs_sys4(SYS_rt_tgsigqueueinfo, ntbs_sys0(SYS_getpid), ntbs_sys0(SYS_gettid), sig, info);
 		return NULL;
@@ -160,6 +180,8 @@ static int slot_of(const void *handler)
 /* The C library's own (32, 33), which it does not let anybody set, are none of ours either. */
 static bool can_wrap(int sig, const void *handler)
 {
+	if (handler == (void *)SIG_DFL)
+		return (sig == SIGSEGV || sig == SIGBUS) && __atomic_load_n(&catching, __ATOMIC_RELAXED);
 	return sig >= 1 && sig <= NR_SIGS && (sig < 32 || sig >= SIGRTMIN) && sig != SIGKILL && sig != SIGSTOP &&
 	       (uintptr_t)handler > (uintptr_t)SIG_HOLD && !((uintptr_t)handler & W_FLAGS) && slot_of(handler) < 0;
 }
@@ -171,7 +193,7 @@ void ntbs_sig_wrap(int sig, void **handler, unsigned long *flags)
 
 	if (!ntbs_on || !can_wrap(sig, *handler))
 		return;
-	w |= (*flags & SA_SIGINFO ? W_SIGINFO : 0) | (*flags & SA_RESETHAND ? W_RESETHAND : 0) |
+	w |= (*flags & SA_SIGINFO ? W_SIGINFO : 0) | (w && (*flags & SA_RESETHAND) ? W_RESETHAND : 0) |
 	     (*flags & SA_RESTART ? W_RESTART : 0);
 	for (int i = 0; i < SLOTS; i++)
 		if (__atomic_load_n(&words[sig][i], __ATOMIC_RELAXED) == w)
@@ -196,6 +218,25 @@ void ntbs_sig_unwrap(int sig, void **handler, unsigned long *flags)
 	*flags &= ~(unsigned long)(SA_SIGINFO | SA_RESETHAND);
 	*flags |= (w & W_SIGINFO ? SA_SIGINFO : 0) | (w & W_RESETHAND ? (unsigned long)SA_RESETHAND : 0);
 }
+
+#ifdef NTBS_USER_GUARDED
+void ntbs_sig_catch_faults(void)
+{
+	static const int sigs[] = { SIGSEGV, SIGBUS };
+	struct sigaction act;
+
+	if (__atomic_exchange_n(&catching, true, __ATOMIC_RELAXED))
+		return;
+	/* set what is set: a default becomes ours on the way */
+	for (unsigned i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
+		if (!sigaction(sigs[i], NULL, &act) && act.sa_handler == SIG_DFL)
+			sigaction(sigs[i], &act, NULL);
+}
+#else
+void ntbs_sig_catch_faults(void)
+{
+}
+#endif
 
 void ntbs_sig_leave(void)
 {

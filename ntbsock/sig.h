@@ -68,6 +68,13 @@ void ntbs_sig_fork_child(void);
 void ntbs_sig_wrap(int sig, void **handler, unsigned long *flags);
 void ntbs_sig_unwrap(int sig, void **handler, unsigned long *flags);
 
+/*
+ * From now on a fault in a copy of the program's bytes ends that copy (user.h).  Where the program has no handler for
+ * SIGSEGV or SIGBUS, and only there, this puts one of ours into the kernel, of which sigaction() does not tell; whatever
+ * else raises the signal then does what it did before.
+ */
+void ntbs_sig_catch_faults(void);
+
 /* The kernel gets the program's own handlers: from now on nothing of ours may run. */
 void ntbs_sig_leave(void);
 

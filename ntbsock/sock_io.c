@@ -158,16 +158,28 @@ static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wai
 	return ret;
 }
 
+/* At the beginning of each call, so no more than must be then. */
+static inline void may_wait_later(struct ntbs_wait *w)
+{
+	w->mark = ntbs_sig_mark();
+	w->deadline_ns = 0;
+}
+
 /* A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes. */
-static void how_long(struct ntbs_wait *w, uint64_t timeo_ns, bool moved)
+static void how_long(struct ntbs_wait *w, uint64_t timeo_ns, bool moved, bool peeks)
 {
 	if (timeo_ns && !w->deadline_ns)
 		w->deadline_ns = ntbs_now_ns() + timeo_ns;
 	w->restarts = !timeo_ns && !moved;
+	w->peeks = moved && peeks;
 }
 
-static bool total(const struct iovec *iov, int cnt, size_t *len)
+static inline bool total(const struct iovec *iov, int cnt, size_t *len)
 {
+	if (__builtin_expect(cnt == 1, 1)) {
+		*len = iov->iov_len;
+		return *len <= SSIZE_MAX;
+	}
 	*len = 0;
 	for (int i = 0; i < cnt; i++) {
 		if (iov[i].iov_len > SSIZE_MAX - *len)
@@ -214,12 +226,13 @@ static ssize_t enter(struct ntbs_sock *sk, int fd)
 
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
-	struct ntbs_wait w = { .mark = ntbs_sig_mark() };
+	struct ntbs_wait w;
 	size_t len, sum = 0, target, moved;
 	ssize_t held = 1;
 	struct ntbs_iter it;
 	ssize_t n;
 
+	may_wait_later(&w);
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd);
 	if (n)
 		return n;
@@ -277,12 +290,11 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		if (n > 0 && !(flags & MSG_PEEK))
 			continue;
 		moved = sum;
-		w.peeks = moved && (flags & MSG_PEEK);
 		if (flags & MSG_PEEK) {
 			ntbs_iter_init(&it, iov, len);
 			sum = 0;
 		}
-		how_long(&w, ntbs_read_once(sk->shm->rcvtimeo_ns), moved);
+		how_long(&w, ntbs_read_once(sk->shm->rcvtimeo_ns), moved, flags & MSG_PEEK);
 		n = wait_dir(sk, fd, true, &w);
 		if (n)
 			return moved ? (ssize_t)moved : n == -ETIMEDOUT ? -EAGAIN : n;
@@ -298,12 +310,13 @@ static ssize_t broken_pipe(int flags)
 
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
-	struct ntbs_wait w = { .mark = ntbs_sig_mark() };
+	struct ntbs_wait w;
 	bool may_wait, soft = true;
 	struct ntbs_iter it;
 	size_t len;
 	ssize_t n;
 
+	may_wait_later(&w);
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd);
 	if (n)
 		return n;
@@ -346,7 +359,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			soft = ntbs_sock_await_credit(sk);
 			continue;
 		}
-		how_long(&w, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left);
+		how_long(&w, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left, false);
 		n = wait_dir(sk, fd, false, &w);
 		if (n) {
 			if (len > it.left)
@@ -372,11 +385,18 @@ bool ntbs_sock_await_credit(struct ntbs_sock *sk)
 	return found;
 }
 
+/* What we do not take the kernel refuses. */
+static bool msg_ok(const struct msghdr *msg)
+{
+	return ntbs_user_readable(msg, sizeof(*msg)) && msg->msg_iovlen <= IOV_MAX &&
+	       ntbs_user_readable(msg->msg_iov, msg->msg_iovlen * sizeof(*msg->msg_iov));
+}
+
 ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags)
 {
 	ssize_t n;
 
-	if (msg->msg_iovlen > IOV_MAX)
+	if (!msg_ok(msg))
 		return -ENTBS_PASS;
 	n = ntbs_sock_recv(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
 	if (n >= 0) {
@@ -389,7 +409,7 @@ ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int 
 
 ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags)
 {
-	if (msg->msg_iovlen > IOV_MAX)
+	if (!msg_ok(msg))
 		return -ENTBS_PASS;
 	if (msg->msg_control && msg->msg_controllen) {	/* time stamps and the like: TCP's */
 		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);

@@ -333,7 +333,7 @@ int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const 
 	long mem = 0;
 	int ret;
 
-	if (nfds > 1u << 20 || !any_ours(fds, nfds))
+	if (nfds > 1u << 20 || !ntbs_user_readable(fds, nfds * sizeof(*fds)) || !any_ours(fds, nfds))
 		return -ENTBS_PASS;
 	if (nfds < ON_STACK) {
 		s.kernel = alloca(bytes);
