@@ -13,10 +13,12 @@
 #include "offer_impl.h"
 
 #include <netinet/tcp.h>
+#include <sys/stat.h>
 
 #include "epoll.h"
 #include "service.h"
 #include "shadow.h"
+#include "sys.h"
 
 static void post(struct ntbs_sock *sk)
 {
@@ -47,6 +49,19 @@ static void post(struct ntbs_sock *sk)
 	ntbs_sock_plain(sk, NTBS_WHY_BOARD_FULL);
 }
 
+/*
+ * A socket that was made as another user than we are to the broker (of a reserved port, say): it believes an offer of
+ * ours only if it has seen that we have the socket.
+ */
+static void vouch(int fd)
+{
+	struct ntbs_msg_plain msg = { .h = { NTBS_MSG_VOUCH, sizeof(msg), 0 } };
+	struct stat st;
+
+	if (!ntbs_sys2(SYS_fstat, fd, &st) && st.st_uid != ntbs_rt.uid && ntbs_runtime_ready())
+		ntbs_broker_send(&msg, sizeof(msg), &fd, 1);
+}
+
 void ntbs_offer_connected(struct ntbs_sock *sk, int fd)
 {
 	struct ntbs_msg_claim msg = { .h = { NTBS_MSG_OFFER_REMOTE, sizeof(msg), 0 } };
@@ -57,6 +72,7 @@ void ntbs_offer_connected(struct ntbs_sock *sk, int fd)
 	ntbs_sock_clear_flag(sk, NTBS_SK_CONNECTING);
 	if (ntbs_sock_stage(sk) != NTBS_NEW)
 		return;
+	vouch(fd);
 	ntbs_lock(&sk->shm->ctl);
 	if (ntbs_sock_stage(sk) != NTBS_NEW)
 		goto out;

@@ -21,7 +21,7 @@
 #include <stdalign.h>
 #include <ntbsock/types.h>
 
-#define NTBS_BROKER_ABI 1
+#define NTBS_BROKER_ABI 2
 #define NTBS_BROKER_SOCK "broker.sock"
 #define NTBS_BOARD_MAGIC 0x44524f42u	/* "BORD" */
 #define NTBS_RULES_MAGIC 0x454c5552u	/* "RULE" */
@@ -152,6 +152,7 @@ enum ntbs_msg_type {
 	NTBS_MSG_OFFER_REMOTE,	/* none: "look at this entry of my board, its node is another host" */
 	NTBS_MSG_POOL,		/* fds: memfd of a state pool */
 	NTBS_MSG_MBOX,		/* fds: one more mbox (eventfd) */
+	NTBS_MSG_VOUCH,		/* fds: a connected socket that we have and another user has made; before its offer */
 
 	/* broker -> library */
 	NTBS_MSG_WELCOME = 32,	/* fds: own user's board (read-write), rules (read-only) */

@@ -179,7 +179,15 @@ static int lookup(int nl, const struct ntbs_tuple *want, bool v4, struct inet_di
 	return 0;
 }
 
-int ntbs_check_owner(const struct ntbs_tuple *tuple, uint64_t netns, uint32_t uid)
+uint64_t ntbs_check_cookie(int fd)
+{
+	uint64_t cookie;
+	socklen_t len = sizeof(cookie);
+
+	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) ? 0 : cookie;
+}
+
+int ntbs_check_owner(const struct ntbs_tuple *tuple, uint64_t netns, uint32_t uid, const uint64_t *vouched, unsigned nr)
 {
 	struct inet_diag_msg found = { 0 };
 	bool v4 = !memcmp(tuple->laddr, v4_mapped, sizeof(v4_mapped)) &&
@@ -197,7 +205,14 @@ int ntbs_check_owner(const struct ntbs_tuple *tuple, uint64_t netns, uint32_t ui
 		return ret;
 	if (found.idiag_state != TCP_ESTABLISHED && found.idiag_state != TCP_CLOSE_WAIT)
 		return -ENOTCONN;
-	return found.idiag_uid == uid ? 0 : -EPERM;
+	if (found.idiag_uid == uid)
+		return 0;
+	for (unsigned i = 0; i < nr; i++) {
+		if (vouched[i] && (uint32_t)vouched[i] == found.id.idiag_cookie[0] &&
+		    (uint32_t)(vouched[i] >> 32) == found.id.idiag_cookie[1])
+			return 0;
+	}
+	return -EPERM;
 }
 
 static void on_alarm(int sig)

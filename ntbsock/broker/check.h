@@ -30,11 +30,16 @@ int ntbs_check_proof(int fd, const struct ntbs_tuple *tuple, uint64_t netns);
 
 /**
  * ntbs_check_owner() - Does the connecting socket belong to that user?
+ * @vouched: or is it one of these @nr, by SO_COOKIE, that a process of that user has shown to have?
  *
  * By inet_diag, so in the broker's own network namespace alone: sockets elsewhere cannot be looked up.
  * Return: 0; -EPERM it does not; -EXDEV @netns is another one; other negative errno.
  */
-int ntbs_check_owner(const struct ntbs_tuple *tuple, uint64_t netns, uint32_t uid);
+int ntbs_check_owner(const struct ntbs_tuple *tuple, uint64_t netns, uint32_t uid, const uint64_t *vouched,
+		     unsigned nr);
+
+/* SO_COOKIE of a socket; 0 if it is none. */
+uint64_t ntbs_check_cookie(int fd);
 
 /* SO_NETNS_COOKIE of the broker, 0 if the kernel has none (before Linux 5.14). */
 uint64_t ntbs_check_own_netns(void);

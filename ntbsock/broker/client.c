@@ -216,6 +216,15 @@ static void mbox(struct ntbs_client *c, const void *packet, int *fds)
 	ntbs_chan_new_mbox(c, m->mbox);
 }
 
+/* What is no socket has no cookie and vouches for nothing. */
+static void vouch(struct ntbs_client *c, const void *packet, int *fds)
+{
+	uint64_t cookie = ntbs_check_cookie(fds[0]);
+
+	if (cookie)
+		c->vouched[c->nr_vouched++ % NTBS_CLIENT_VOUCHED] = cookie;
+}
+
 /* A handler keeps a descriptor by putting -1 in its place. */
 static const struct {
 	uint16_t type, bytes;
@@ -229,6 +238,7 @@ static const struct {
 	{ NTBS_MSG_OFFER_REMOTE, sizeof(struct ntbs_msg_claim), 0, false, ntbs_match_offer_remote },
 	{ NTBS_MSG_POOL, sizeof(struct ntbs_msg_plain), 1, false, pool },
 	{ NTBS_MSG_MBOX, sizeof(struct ntbs_msg_mbox), 1, false, mbox },
+	{ NTBS_MSG_VOUCH, sizeof(struct ntbs_msg_plain), 1, false, vouch },
 	{ NTBS_MSG_STATUS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_HOLD, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_POOLS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_pools },

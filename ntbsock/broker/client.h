@@ -20,6 +20,7 @@
 #define NTBS_MBOXES 16		/* 0 from HELLO, 1..15 by MBOX */
 #define NTBS_CLIENT_POOLS 64u
 #define NTBS_CLIENT_CHANS 4096u
+#define NTBS_CLIENT_VOUCHED 8u	/* sockets, the last ones */
 #define NTBS_UID_CLIENTS 2048u	/* connections of one user but root */
 
 struct ntbs_chan_end;
@@ -34,6 +35,8 @@ struct ntbs_client {
 	struct ntbs_board *board;	/* of its user; NULL before HELLO */
 	char program[16];		/* printable, ends in NUL */
 	int mbox[NTBS_MBOXES], service_bell;
+	uint64_t vouched[NTBS_CLIENT_VOUCHED];	/* SO_COOKIE of sockets that it has shown; 0: none */
+	unsigned nr_vouched;
 	int pool[NTBS_CLIENT_POOLS];
 	unsigned nr_pools;
 	unsigned nr_chans;

@@ -85,7 +85,7 @@ static int claim_here(struct ntbs_client *c, const struct ntbs_msg_claim *m, int
 		return -EINVAL;
 	ret = ntbs_check_proof(proof, &o->tuple, o->netns);
 	if (!ret && m->uid != c->uid)
-		ret = ntbs_check_owner(&o->tuple, o->netns, m->uid);
+		ret = ntbs_check_owner(&o->tuple, o->netns, m->uid, o->connector->vouched, NTBS_CLIENT_VOUCHED);
 	return ret ? ret : move_to_asked(o, m->lease, m->chan);
 }
 
@@ -127,7 +127,7 @@ void ntbs_match_offer_remote(struct ntbs_client *c, const void *packet, int *fds
 	if (!ret && o.connector != c)
 		ret = -EPERM;
 	if (!ret)
-		ret = ntbs_check_owner(&o.tuple, o.netns, c->uid);
+		ret = ntbs_check_owner(&o.tuple, o.netns, c->uid, c->vouched, NTBS_CLIENT_VOUCHED);
 	if (ret) {
 		ntbs_log(NTBS_LOG_INFO, "did not pass on an offer of pid %u (%s): %s", c->pid, c->program,
 			 strerror(-ret));

@@ -152,6 +152,8 @@ int main(void)
 		{ "channel before HELLO", false, chan, NTBS_MSG_CHAN_OPEN, chan, 1, mem, { 0 } },
 		{ "claim before HELLO", false, claim, NTBS_MSG_CLAIM, claim, 1, 0, { 0 } },
 		{ "pool before HELLO", false, plain, NTBS_MSG_POOL, plain, 1, mem, { 0 } },
+		{ "vouch before HELLO", false, plain, NTBS_MSG_VOUCH, plain, 1, 0, { 0 } },
+		{ "vouch for nothing", true, plain, NTBS_MSG_VOUCH, plain, 0, 0, { 0 } },
 		{ "mbox before HELLO", false, mbox, NTBS_MSG_MBOX, mbox, 1, 0, { 0, 1 } },
 		{ "offer before HELLO", false, claim, NTBS_MSG_OFFER_REMOTE, claim, 0, 0, { 0 } },
 		{ "HELLO without bells", false, hello, NTBS_MSG_HELLO, hello, 0, 0, { NTBS_BROKER_ABI } },

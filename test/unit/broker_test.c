@@ -175,6 +175,31 @@ static void stolen_connection(struct bt_client *acceptor, struct bt_client *thie
 	bt_tcp_close(&t);
 }
 
+/* The same by somebody who has the socket, and shows it. */
+static void shown_connection(struct bt_client *acceptor, struct bt_client *holder, uint64_t chan)
+{
+	struct bt_tcp t = bt_tcp_open(0, false);
+	struct ntbs_msg_plain m = { { NTBS_MSG_VOUCH, sizeof(m), 0 } };
+	uint32_t entry;
+	uint64_t word = bt_offer(holder, &t, &entry), rung;
+
+	bt_send(holder->fd, &m, sizeof(m), &t.acceptor, 1);
+	bt_send(holder->fd, &m, sizeof(m), &holder->board_fd, 1);
+	bt_quiet(holder);
+	must(bt_claim(acceptor, holder->uid, entry, word, chan, t.acceptor, NULL) == EPERM, "the other end vouches for nothing");
+	bt_send(holder->fd, &m, sizeof(m), &t.connector, 1);
+	bt_quiet(holder);
+	must(bt_claim(acceptor, holder->uid, entry, word, chan, t.acceptor, NULL) == 0, "a user offers root's connection, which he has");
+	must(read(holder->mbox0, &rung, 8) == 8, "not rung for a claim");
+	ntbs_le64_write(&holder->board->offer[entry].word, 0);
+	bt_tcp_close(&t);
+	t = bt_tcp_open(0, false);
+	word = bt_offer(holder, &t, &entry);
+	must(bt_claim(acceptor, holder->uid, entry, word, chan, t.acceptor, NULL) == EPERM, "another one later is not vouched for");
+	ntbs_le64_write(&holder->board->offer[entry].word, 0);
+	bt_tcp_close(&t);
+}
+
 static void other_users(struct bt_client *a)
 {
 	struct bt_client u = bt_hello(run_dir, OTHER_UID, "other"), third;
@@ -190,6 +215,7 @@ static void other_users(struct bt_client *a)
 	bt_expect_mbox(&u, a->proc, 1, mbox_of_a);
 	claims(a, &u, chan, true);
 	stolen_connection(a, &u, chan);
+	shown_connection(a, &u, chan);
 	third = bt_hello(run_dir, THIRD_UID, "third");
 	munmap(bt_board(&third, 0), sizeof(*ours));
 	munmap(bt_board(&third, OTHER_UID), sizeof(*ours));
@@ -307,7 +333,7 @@ static void status(struct bt_client *a, pid_t broker)
 	must(st.pid == (uint32_t)broker && st.uid == geteuid() && st.nr_procs == 2 && !st.private_broker && !st.cable && !st.node,
 	     "STATUS");
 	must(!strcmp(st.run_dir, run_dir) && !strcmp(st.config_dir, bt_path("conf")), "STATUS: %s %s", st.run_dir, st.config_dir);
-	must(st.claims == (root ? 3 : 1) && st.claims_refused > 10 && !st.clients_closed_for_error, "counters of STATUS");
+	must(st.claims == (root ? 4 : 1) && st.claims_refused > 10 && !st.clients_closed_for_error, "counters of STATUS");
 }
 
 /* Its offers are freed, its peers told, its descriptors closed; nothing else. */
