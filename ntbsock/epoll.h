@@ -52,6 +52,7 @@ struct ntbs_epm {
 struct ntbs_ep {
 	struct ntbs_file file;
 	bool used;			/* under the pool's lock */
+	bool inherited;			/* by fork: the kernel's set is one with the parent's */
 	_Atomic int epfd;
 	struct ntbs_lock lock;
 	struct ntbs_epm *_Atomic *_Atomic member;

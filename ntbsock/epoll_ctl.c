@@ -259,7 +259,9 @@ void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it)
 	while (sk->members) {
 		struct ntbs_epm *m = sk->members;
 
-		if (others_hold_it)	/* the kernel would go on reporting what nobody can translate */
+		/* the kernel would go on reporting what nobody can translate; not in a set that we share with our parent:
+		 * its registrations are the parent's, and as long as that holds the socket they stay */
+		if (others_hold_it && !m->ep->inherited)
 			kernel_ctl(m->ep, EPOLL_CTL_DEL, m->fd, 0, 0);
 		if (m == sk->members)
 			ntbs_epm_drop(m);

@@ -43,6 +43,7 @@ void ntbs_epoll_fork_child(void)
 		ntbs_lock_reset(&sets[i].lock);
 		ntbs_lock_reset(&sets[i].asking);
 		sets[i].sleepers = 0;		/* were other threads */
+		sets[i].inherited = sets[i].used;
 	}
 }
 
@@ -178,6 +179,7 @@ struct ntbs_ep *ntbs_epoll_new(int epfd)
 		ep->nr_pending = 0;
 		ep->sleepers = 0;
 		ep->slept_on = 0;
+		ep->inherited = false;
 	}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 	return ep;
