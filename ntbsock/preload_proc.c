@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn; sandboxes, chroot, exit, raw calls
+ * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn; sandboxes, chroot, limits, exit, raw calls
  *
  * Another image knows nothing of rings: the sockets that it would get go back to TCP first.
  */
@@ -19,6 +19,7 @@
 #include "conf.h"
 #include "handover.h"
 #include "runtime.h"
+#include "service.h"
 #include "stats.h"
 
 static void before_exec(void)
@@ -176,6 +177,38 @@ NTBS_EXPORT int chroot(const char *path)
 	before_chroot();
 	return LIBC(chroot)(path);
 }
+
+#ifndef NTBS_SANITIZED
+/*
+ * RLIMIT_NPROC of a process without privilege (haproxy sets it to 0): afterwards there may be no thread to be had.  Only a
+ * process that has TCP sockets needs one.
+ */
+static void before_limit(int resource)
+{
+	int saved = errno;
+
+	if (resource == RLIMIT_NPROC && ntbs_on && !ntbs_fdtab_foreign() && ntbs_fdtab_highest() && ntbs_runtime_ready())
+		ntbs_service_start();
+	errno = saved;
+}
+
+/* The same to glibc on 64-bit machines as those without 64 (struct rlimit64 is struct rlimit). */
+NTBS_EXPORT int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
+{
+	before_limit(resource);
+	return LIBC(setrlimit)(resource, limit);
+}
+NTBS_EXPORT int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit) __attribute__((alias("setrlimit")));
+
+NTBS_EXPORT int prlimit(pid_t pid, __rlimit_resource_t resource, const struct rlimit *limit, struct rlimit *old)
+{
+	if (limit && !pid)
+		before_limit(resource);
+	return LIBC(prlimit)(pid, resource, limit, old);
+}
+NTBS_EXPORT int prlimit64(pid_t pid, __rlimit_resource_t resource, const struct rlimit64 *limit, struct rlimit64 *old)
+	__attribute__((alias("prlimit")));
+#endif
 
 NTBS_EXPORT int prctl(int option, ...)
 {

@@ -35,7 +35,7 @@
 	X(PASSED, "passed", "handed to another process by descriptor passing")                          \
 	X(STDIO, "stdio", "used through stdio")                                                         \
 	X(OPTION, "option", "a call or option that only TCP has")                                       \
-	X(NO_MEMORY, "no-memory", "no memory, mapping or descriptor could be had")                      \
+	X(NO_MEMORY, "no-memory", "no memory, mapping, thread or descriptor could be had")                      \
 	X(BOARD_FULL, "board-full", "the table of offers was full")                                     \
 	X(PEER_GONE, "peer-gone", "the other side has closed")                                          \
 	X(PEER_ASKED, "peer-asked", "the other side asked for TCP")                                     \
