@@ -179,6 +179,7 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 	if (max <= 0)
 		return -ENTBS_PASS;
 	/* also without a member of ours: the set may hold our mbox, and another thread may add one while we sleep */
+	ntbs_cancel_point();
 	n = ep->nr_pending ? take_pending(ep, out, max) : 0;
 	if (n)
 		return n;

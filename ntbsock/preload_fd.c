@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "handover.h"
+#include "sleep.h"
 #include "sys.h"
 
 static void put_file(struct ntbs_file *f)
@@ -68,7 +69,7 @@ static int close_raw(int fd)
 static int close_by(int (*kernel)(int), int fd)
 {
 	struct ntbs_file *f = ntbs_fdtab_peek(fd), *gone;
-	int ret, saved;
+	int ret, saved, cancel;
 
 	if (!f || ntbs_fdtab_foreign())
 		return kernel(fd);
@@ -79,7 +80,9 @@ static int close_by(int (*kernel)(int), int fd)
 	saved = errno;
 	gone = leave(fd);
 	errno = saved;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);	/* the end is stated: it must come */
 	ret = kernel(fd);
+	pthread_setcancelstate(cancel, NULL);
 	saved = errno;
 	if (gone)
 		put_file(gone);
@@ -89,6 +92,8 @@ static int close_by(int (*kernel)(int), int fd)
 
 NTBS_EXPORT int close(int fd)
 {
+	if (ntbs_fdtab_peek(fd))
+		ntbs_cancel_point();
 	return close_by(&LIBC(close), fd);
 }
 NTBS_EXPORT int __close(int fd) __attribute__((alias("close")));
@@ -215,6 +220,22 @@ NTBS_EXPORT void closefrom(int low)
 			close(fd);	/* before Linux 5.9 */
 }
 
+/* The kernel tells of what comes and goes on TCP: the connection goes there first.  A listener has nothing to move, and
+ * those that it accepts do not inherit it. */
+static void wants_sigio(struct ntbs_file *f, int fd)
+{
+	struct ntbs_sock *sk = (struct ntbs_sock *)f;
+	int saved = errno;
+
+	if (f->kind != NTBS_FILE_SOCK)
+		return;
+	if (ntbs_sock_stage(sk) == NTBS_NEW)
+		ntbs_sock_plain(sk, NTBS_WHY_OPTION);
+	else if (ntbs_sock_stage(sk) != NTBS_PLAIN)
+		ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
+	errno = saved;
+}
+
 static int do_fcntl(int fd, int cmd, long arg, int (*next)(int, int, ...))
 {
 	struct ntbs_file *f = ntbs_fdtab_peek(fd);
@@ -226,6 +247,8 @@ static int do_fcntl(int fd, int cmd, long arg, int (*next)(int, int, ...))
 		errno = EBADF;
 		return -1;
 	}
+	if (cmd == F_SETFL && (arg & O_ASYNC))
+		wants_sigio(f, fd);
 	ret = next(fd, cmd, arg);
 	if (ret >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !foreign_dup(fd))
 		ntbs_fd_dupped(fd, ret);
@@ -301,6 +324,8 @@ NTBS_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 		if (ret != -ENTBS_PASS)
 			return to_libc(ret);
 	}
+	if (cmd == FIOASYNC && ntbs_user_readable((int *)arg, sizeof(int)) && *(int *)arg)
+		wants_sigio(&sk->file, fd);
 	ret = LIBC(ioctl)(fd, cmd, arg);
 	if (!ret && cmd == FIONBIO && arg) {
 		if (*(int *)arg)

@@ -7,6 +7,7 @@
  */
 #include "preload.h"
 
+#include "sleep.h"
 #include "sys.h"
 
 NTBS_EXPORT int sigaction(int sig, const struct sigaction *restrict act, struct sigaction *restrict old)
@@ -113,6 +114,13 @@ NTBS_EXPORT sighandler_t sigset(int sig, sighandler_t handler)
 	if (old.sa_handler == SIG_ERR || sigprocmask(SIG_UNBLOCK, &set_of_one, &before))
 		return SIG_ERR;
 	return sigismember(&before, sig) ? SIG_HOLD : old.sa_handler;
+}
+
+/* Who is never cancelled does not ask at each call whether he is. */
+NTBS_EXPORT int pthread_cancel(pthread_t thread)
+{
+	__atomic_store_n(&ntbs_cancels, true, __ATOMIC_SEQ_CST);
+	return LIBC(pthread_cancel)(thread);
 }
 
 NTBS_EXPORT int siginterrupt(int sig, int on)

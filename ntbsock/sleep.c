@@ -3,7 +3,6 @@
 #include "sleep.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <ucontext.h>
 
 #include "sys.h"
@@ -65,16 +64,27 @@ void ntbs_sleep_recheck(void *context)
 }
 #endif
 
+bool ntbs_cancels;
+
+static void restore_type(void *type)
+{
+	pthread_setcanceltype(*(int *)type, NULL);
+}
+
 long ntbs_sleep(const struct ntbs_sig_mark *mark, bool restarts, long nr, long a, long b, long c, long d, long e, long f)
 {
 	const uint32_t *count = restarts ? &ntbs_sig.ran.hard : &ntbs_sig.ran.all;
 	uint32_t seen = restarts ? mark->hard : mark->all;
-	int type;
+	int type = PTHREAD_CANCEL_DEFERRED;
+	struct ntbs_undo undo;
 	long ret;
 
-	/* asynchronous for the length of the call, as glibc does it */
+	/* Asynchronous for the length of the call, as glibc does it; no section here, as nobody is cancelled in one.  What is
+	 * to be undone is there before it is done, and its undoing twice does no harm. */
+	ntbs_undo_push(&undo, restore_type, &type);
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 	ret = ntbs_sleep_enter(nr, a, b, c, d, e, f, count, seen);
 	pthread_setcanceltype(type, NULL);
+	ntbs_undo_pop(&undo);
 	return ret;
 }

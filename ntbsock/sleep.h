@@ -11,6 +11,7 @@
 #ifndef NTBSOCK_SLEEP_H
 #define NTBSOCK_SLEEP_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include "sig.h"
 
@@ -28,8 +29,43 @@ static inline bool ntbs_sig_since(const struct ntbs_sig_mark *mark, bool restart
 }
 
 /*
+ * What a wait holds is given back when the thread is cancelled in it, and when a handler leaves it with siglongjmp().  The C
+ * library has a list for both, of which <pthread.h> shows only another form that longjmp() does not know: glibc calls the
+ * entries whose stack is left behind (nptl/jmp-unwind.c), and unwinding calls them too.
+ *
+ * Taking what is to be undone and noting it are one section, and so are taking it off the list and undoing it: no handler
+ * can leave in between.
+ */
+struct ntbs_undo {
+	struct _pthread_cleanup_buffer buffer;
+};
+extern void _pthread_cleanup_push(struct _pthread_cleanup_buffer *buffer, void (*routine)(void *), void *arg);
+extern void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *buffer, int execute);
+
+static inline void ntbs_undo_push(struct ntbs_undo *undo, void (*fn)(void *arg), void *arg)
+{
+	_pthread_cleanup_push(&undo->buffer, fn, arg);
+}
+
+/* And calls it. */
+static inline void ntbs_undo_pop(struct ntbs_undo *undo)
+{
+	ntbs_section_enter();
+	_pthread_cleanup_pop(&undo->buffer, 1);
+	ntbs_section_leave();
+}
+
+/* Somebody has called pthread_cancel(), ever: calls that do not wait are cancellation points too. */
+extern bool ntbs_cancels;
+static inline void ntbs_cancel_point(void)
+{
+	if (__builtin_expect(__atomic_load_n(&ntbs_cancels, __ATOMIC_RELAXED), 0))
+		pthread_testcancel();
+}
+
+/*
  * -EINTR at once if a handler has run since @mark, else the system call.  A cancellation point, as the call that it stands
- * for.  What is held around it is undone by pthread_cleanup_push().
+ * for.
  */
 long ntbs_sleep(const struct ntbs_sig_mark *mark, bool restarts, long nr, long a, long b, long c, long d, long e, long f);
 

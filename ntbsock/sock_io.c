@@ -82,7 +82,8 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wa
 	struct ntbs_counters *own = rx ? &sk->rx : &sk->tx;
 	struct ntbs_spin spin;
 	uint32_t value;
-	volatile int ret = 0;
+	struct ntbs_undo undo;
+	int ret = 0;
 
 	if (ntbs_spin_begin(&spin, sk)) {
 		bool found = false;
@@ -100,14 +101,16 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wa
 	}
 	if (!ntbs_service_watch(sk, fd))	/* nobody would tell us of the peer's death: sleep on the shadow too */
 		return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLRDHUP, w);
+	ntbs_section_enter();
 	value = ntbs_mbox_arm_futex(sk);
-	pthread_cleanup_push(slept, sk);
+	ntbs_undo_push(&undo, slept, sk);
+	ntbs_section_leave();
 	if (!news(sk, rx, w)) {
 		ntbs_bump(own->sleeps, 1);
 		ntbs_bump(shared->sleeps, 1);
 		ret = ntbs_mbox_sleep(sk, value, w);
 	}
-	pthread_cleanup_pop(1);
+	ntbs_undo_pop(&undo);
 	return ret;
 }
 
@@ -145,16 +148,19 @@ static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wai
 
 static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
 {
+	struct ntbs_undo undo;
 	int ret;
 
 	pthread_testcancel();
+	ntbs_section_enter();
 	ntbs_sock_get(sk);
-	pthread_cleanup_push(put, sk);
+	ntbs_undo_push(&undo, put, sk);
+	ntbs_section_leave();
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx ? ntbs_sock_rx_state(sk) : ntbs_sock_tx_state(sk)) == NTBS_DIR_RING)
 		ret = wait_ring(sk, fd, rx, w);
 	else
 		ret = wait_tcp(sk, fd, rx, w);
-	pthread_cleanup_pop(1);
+	ntbs_undo_pop(&undo);
 	return ret;
 }
 
@@ -232,6 +238,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	struct ntbs_iter it;
 	ssize_t n;
 
+	ntbs_cancel_point();
 	may_wait_later(&w);
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd);
 	if (n)
@@ -303,8 +310,13 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 
 static ssize_t broken_pipe(int flags)
 {
-	if (!(flags & MSG_NOSIGNAL))
-		ntbs_sys3(SYS_tgkill, ntbs_sys0(SYS_getpid), ntbs_sys0(SYS_gettid), SIGPIPE);
+	siginfo_t info = { .si_signo = SIGPIPE, .si_code = SI_USER };	/* as the kernel does it: to this thread, from itself */
+
+	if (!(flags & MSG_NOSIGNAL)) {
+		info.si_pid = ntbs_sys0(SYS_getpid);
+		info.si_uid = ntbs_sys0(SYS_getuid);
+		ntbs_sys4(SYS_rt_tgsigqueueinfo, info.si_pid, ntbs_sys0(SYS_gettid), SIGPIPE, &info);
+	}
 	return -EPIPE;
 }
 
@@ -316,6 +328,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	size_t len;
 	ssize_t n;
 
+	ntbs_cancel_point();
 	may_wait_later(&w);
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd);
 	if (n)

@@ -223,16 +223,39 @@ static void put_waiter(void *arg)
 	ntbs_waiter_put(*(int *)arg);
 }
 
-/* The one call in which poll() sleeps. */
-static long sleep_in_kernel(struct set *s, int waiter, const struct timespec *ts, const sigset_t *mask,
-			    const struct ntbs_sig_mark *mark)
+static void left_of(uint64_t until, struct timespec *ts)
 {
-	long ret;
+	uint64_t now = ntbs_now_ns(), left = until > now ? until - now : 0;
 
-	s->kernel[s->nfds] = (struct pollfd){ waiter, POLLIN, 0 };
-	pthread_cleanup_push(put_waiter, &waiter);
-	ret = ntbs_sleep(mark, false, SYS_ppoll, (long)s->kernel, s->nfds + 1, (long)ts, (long)mask, 8, 0);
-	pthread_cleanup_pop(1);
+	ts->tv_sec = left / 1000000000;
+	ts->tv_nsec = left % 1000000000;
+}
+
+/* The last look, and the one call in which poll() sleeps; -EAGAIN: something is there. */
+static long arm_and_sleep(struct set *s, uint64_t until, const sigset_t *mask, const struct ntbs_sig_mark *mark)
+{
+	struct timespec left, *ts = NULL;
+	struct ntbs_undo undo;
+	long ret = -EAGAIN;
+	int waiter = -1;
+
+	ntbs_section_enter();
+	ntbs_undo_push(&undo, put_waiter, &waiter);
+	waiter = ntbs_waiter_get();
+	ntbs_section_leave();
+	if (!look(s, true)) {
+		if (until) {
+			left_of(until, &left);
+			ts = &left;
+		}
+		if (waiter < 0 && (!ts || left.tv_sec || left.tv_nsec > 1000000)) {
+			left = (struct timespec){ 0, 1000000 };	/* no descriptor left for the mbox: look each ms */
+			ts = &left;
+		}
+		s->kernel[s->nfds] = (struct pollfd){ waiter, POLLIN, 0 };
+		ret = ntbs_sleep(mark, false, SYS_ppoll, (long)s->kernel, s->nfds + 1, (long)ts, (long)mask, 8, 0);
+	}
+	ntbs_undo_pop(&undo);
 	return ret;
 }
 
@@ -257,14 +280,6 @@ static bool any_ours(const struct pollfd *fds, nfds_t nfds)
 	return false;
 }
 
-static void left_of(uint64_t until, struct timespec *ts)
-{
-	uint64_t now = ntbs_now_ns(), left = until > now ? until - now : 0;
-
-	ts->tv_sec = left / 1000000000;
-	ts->tv_nsec = left % 1000000000;
-}
-
 static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *mask)
 {
 	static const struct timespec zero;
@@ -272,8 +287,7 @@ static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *ma
 	uint64_t until = ts ? ntbs_now_ns() + ts->tv_sec * 1000000000ull + ts->tv_nsec : 0;
 	bool poll_only = ts && !ts->tv_sec && !ts->tv_nsec;
 	struct ntbs_spin spin;
-	struct timespec left;
-	int waiter, n;
+	int n;
 	long ret;
 
 	for (;;) {
@@ -299,16 +313,9 @@ static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *ma
 			if (n)
 				continue;	/* once more, with the kernel's members */
 		}
-		waiter = ntbs_waiter_get();
-		if (look(s, true)) {
-			ntbs_waiter_put(waiter);
+		ret = arm_and_sleep(s, until, mask, &mark);
+		if (ret == -EAGAIN)
 			continue;
-		}
-		if (ts)
-			left_of(until, &left);
-		if (waiter < 0 && (!ts || left.tv_sec || left.tv_nsec > 1000000))
-			left = (struct timespec){ 0, 1000000 };	/* no descriptor left for the mbox: look each ms */
-		ret = sleep_in_kernel(s, waiter, ts || waiter < 0 ? &left : NULL, mask, &mark);
 		if (ret < 0)
 			return ret;
 		n = merge(s);
@@ -330,11 +337,13 @@ int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const 
 {
 	struct set s = { .user = fds, .nfds = nfds };
 	size_t bytes = (nfds + 1) * sizeof(struct pollfd);
+	struct ntbs_undo undo;
 	long mem = 0;
 	int ret;
 
 	if (nfds > 1u << 20 || !ntbs_user_readable(fds, nfds * sizeof(*fds)) || !any_ours(fds, nfds))
 		return -ENTBS_PASS;
+	ntbs_cancel_point();
 	if (nfds < ON_STACK) {
 		s.kernel = alloca(bytes);
 	} else {
@@ -345,8 +354,8 @@ int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const 
 	}
 	if (!mem)
 		return wait_set(&s, ts, mask);
-	pthread_cleanup_push(unmap, &s);
+	ntbs_undo_push(&undo, unmap, &s);
 	ret = wait_set(&s, ts, mask);
-	pthread_cleanup_pop(1);
+	ntbs_undo_pop(&undo);
 	return ret;
 }

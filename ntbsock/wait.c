@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <time.h>
 
@@ -83,12 +82,17 @@ static void put_waiter(void *arg)
 
 int ntbs_wait_shadow(int fd, short events, const struct ntbs_wait *w)
 {
-	int waiter = ntbs_waiter_get();
-	struct pollfd pfd[2] = { { fd, events, 0 }, { waiter, POLLIN, 0 } };
+	struct pollfd pfd[2] = { { fd, events, 0 }, { -1, POLLIN, 0 } };
 	struct timespec ts, *tsp = NULL;
 	uint64_t now = 0, wait = 0;
+	struct ntbs_undo undo;
+	int waiter = -1;
 	long ret;
 
+	ntbs_section_enter();
+	ntbs_undo_push(&undo, put_waiter, &waiter);
+	pfd[1].fd = waiter = ntbs_waiter_get();
+	ntbs_section_leave();
 	if (w->deadline_ns || waiter < 0) {
 		now = ntbs_now_ns();
 		wait = !w->deadline_ns ? SLICE_NS : w->deadline_ns > now ? w->deadline_ns - now : 0;
@@ -97,9 +101,8 @@ int ntbs_wait_shadow(int fd, short events, const struct ntbs_wait *w)
 		ts = (struct timespec){ wait / 1000000000, wait % 1000000000 };
 		tsp = &ts;
 	}
-	pthread_cleanup_push(put_waiter, &waiter);
 	ret = ntbs_sleep(&w->mark, w->restarts, SYS_ppoll, (long)pfd, 2, (long)tsp, 0, 0, 0);
-	pthread_cleanup_pop(1);
+	ntbs_undo_pop(&undo);
 	/* the kernel never restarts ppoll(): it is for us to say what the call that sleeps here does */
 	if (ret == -EINTR)
 		return !w->restarts || ntbs_sig_since(&w->mark, true) ? -EINTR : 0;
