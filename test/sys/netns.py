@@ -16,20 +16,22 @@ def test(rig):
     need("ip", "iperf3", "redis-server", "redis-benchmark", root=True)
     names = [f"ntbs{os.getpid()}{x}" for x in "ab"]
 
-    def ip(*args):
-        r = subprocess.run(["ip", *args], capture_output=True, text=True)
-        check(r.returncode == 0, f"ip {' '.join(args)}: {r.stderr}")
+    inside = []     # nsenter and not `ip -n`, which wants to change mounts and cannot where / is none (chroot)
+
+    def ip(*args, host=()):
+        r = subprocess.run([*host, "ip", *args], capture_output=True, text=True)
+        check(r.returncode == 0, f"{' '.join([*host, 'ip', *args])}: {r.stderr}")
 
     try:
         for n in names:
             ip("netns", "add", n)
-            ip("-n", n, "link", "set", "lo", "up")
+            inside.append(["nsenter", f"--net=/run/netns/{n}"])
+            ip("link", "set", "lo", "up", host=inside[-1])
         veths = [f"v{os.getpid() % 100000}{x}" for x in "ab"]
         ip("link", "add", veths[0], "netns", names[0], "type", "veth", "peer", "name", veths[1], "netns", names[1])
-        for n, v, addr in zip(names, veths, (A, B)):
-            ip("-n", n, "addr", "add", addr + "/24", "dev", v)
-            ip("-n", n, "link", "set", v, "up")
-        inside = [["ip", "netns", "exec", n] for n in names]
+        for n, v, addr in zip(inside, veths, (A, B)):
+            ip("addr", "add", addr + "/24", "dev", v, host=n)
+            ip("link", "set", v, "up", host=n)
 
         if not PLAIN:
             for host, other, node in (("a", B, 2), ("b", A, 1)):
