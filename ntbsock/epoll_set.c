@@ -29,10 +29,16 @@ static struct ntbs_ep *sets;
 void ntbs_epoll_fork_prepare(void)
 {
 	ntbs_lock(&ntbs_epoll_pool_lock);
+	for (uint32_t i = 0; sets && i < SETS_MAX; i++)
+		if (sets[i].used)	/* changes only under the pool's lock */
+			ntbs_lock(&sets[i].lock);
 }
 
 void ntbs_epoll_fork_parent(void)
 {
+	for (uint32_t i = 0; sets && i < SETS_MAX; i++)
+		if (sets[i].used)
+			ntbs_unlock(&sets[i].lock);
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }
 

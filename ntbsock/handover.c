@@ -32,8 +32,10 @@ void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 /* Position up to which we have taken what the peer sent. */
 static int consumed(struct ntbs_sock *sk, int fd, uint64_t *pos)
 {
+	bool closed;
+
 	if (sk->shm->rx.state == NTBS_DIR_TCP)
-		return ntbs_shadow_read(fd, pos);
+		return ntbs_shadow_read(fd, pos, &closed);
 	*pos = sk->shm->rx.pos;
 	return 0;
 }

@@ -127,14 +127,16 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
 		if (sk->shm->claim_asked)
 			return;
 		ntbs_offer_acceptor_step(sk, fd, true);
-		if (ntbs_sock_stage(sk) != NTBS_OFFER || sk->shm->claim_asked)
-			return;
-		if (atomic_load(&sk->shm->holders) != 1) {
-			if (++sk->shm->offer_forked == FORKED_LOOKS)
-				ntbs_sock_plain(sk, NTBS_WHY_FORKED);
-		} else if (--sk->shm->offer_calls == 0) {
-			ntbs_sock_plain(sk, NTBS_WHY_NO_OFFER);
+		ntbs_lock(&sk->shm->ctl);	/* another thread may be claiming it */
+		if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked) {
+			if (atomic_load(&sk->shm->holders) != 1) {
+				if (++sk->shm->offer_forked == FORKED_LOOKS)
+					ntbs_sock_plain(sk, NTBS_WHY_FORKED);
+			} else if (--sk->shm->offer_calls == 0) {
+				ntbs_sock_plain(sk, NTBS_WHY_NO_OFFER);
+			}
 		}
+		ntbs_unlock(&sk->shm->ctl);
 	} else if (++sk->shm->offer_calls == UNCLAIMED_CALLS) {
 		ntbs_offer_withdraw(sk, NTBS_WHY_UNCLAIMED);
 	}
@@ -165,6 +167,16 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait)
 		ntbs_offer_step(sk, fd);
 	} while (ntbs_sock_stage(sk) == NTBS_OFFER && !(ntbs_shadow_poll(fd, 0) & (POLLHUP | POLLERR)) &&
 		 ntbs_wait_shadow(fd, 0, &w) != -ETIMEDOUT);
+}
+
+bool ntbs_offer_unnoticed(const struct ntbs_sock *sk)
+{
+	struct ntbs_offer_shm *o = ntbs_offer_entry(sk);
+	uint64_t word = o ? ntbs_le64_read_acquire(&o->word) : 0;
+
+	return o && sk->shm->conn.accepted && NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED &&
+	       NTBS_OFFER_TAG(word) == NTBS_OFFER_TAG(sk->shm->offer_word) &&
+	       NTBS_OFFER_CHAN(word) == sk->shm->chan && NTBS_OFFER_LEASE(word) == sk->shm->lease;
 }
 
 void ntbs_offer_sleepy(struct ntbs_sock *sk)

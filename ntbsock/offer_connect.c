@@ -219,5 +219,9 @@ void ntbs_offer_connector_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 		}
 		sk->chan = NULL;
 	}
+	/* withdrawn by the acceptor, or claimed by somebody who lies: the entry is still ours to free */
+	if (o && NTBS_OFFER_TAG(word) == NTBS_OFFER_TAG(sk->shm->offer_word) &&
+	    (NTBS_OFFER_STATE(word) == NTBS_OFFER_WITHDRAWN || NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED))
+		free_entry(o, word);
 	ntbs_sock_plain(sk, why);
 }

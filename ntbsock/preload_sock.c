@@ -154,6 +154,8 @@ NTBS_EXPORT int shutdown(int fd, int how)
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int ret;
 
+	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER)	/* a claim that nobody has noticed: the end is stated, then */
+		ntbs_offer_step(sk, fd);
 	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW)
 		return LIBC(shutdown)(fd, how);
 	if (how == SHUT_WR || how == SHUT_RDWR) {

@@ -88,7 +88,7 @@ int ntbs_shadow_count(int fd, bool connected, uint64_t *sent, uint64_t *received
 	return 0;
 }
 
-int ntbs_shadow_read(int fd, uint64_t *bytes)
+int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
 {
 	struct ntbs_shadow_info a = { 0 }, b = { 0 };
 	int inq, ret;
@@ -108,6 +108,7 @@ int ntbs_shadow_read(int fd, uint64_t *bytes)
 				   a.state == ST_TIME_WAIT;
 
 			*bytes = a.bytes_received - fin - inq;
+			*closed = a.state == ST_CLOSE;
 			return 0;
 		}
 	}

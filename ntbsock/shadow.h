@@ -21,8 +21,11 @@ int ntbs_shadow_info(int fd, struct ntbs_shadow_info *info);
 
 /* W: bytes that this end has handed to TCP so far.  @connected: connect() made the socket.  0 or -errno. */
 int ntbs_shadow_sent(int fd, bool connected, uint64_t *bytes);
-/* Bytes that have been read from TCP so far, FIN not counted.  0 or -errno. */
-int ntbs_shadow_read(int fd, uint64_t *bytes);
+/*
+ * Bytes that have been read from TCP so far, FIN not counted.  0 or -errno.  @closed: TCP is through with the socket, by
+ * FINs or by a reset, and does not say which: a FIN may be counted.
+ */
+int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed);
 /* What went either way since the beginning, in whatever state, for the counters.  0 or -errno. */
 int ntbs_shadow_count(int fd, bool connected, uint64_t *sent, uint64_t *received);
 /* Bytes that can be read now. */

@@ -16,6 +16,7 @@
 #include <poll.h>
 
 #include "log.h"
+#include "offer.h"
 #include "service.h"
 #include "shadow.h"
 
@@ -42,6 +43,7 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 	uint64_t w, got, q;
+	bool closed;
 	int ret;
 
 	if (rx->state == NTBS_DIR_TCP) {
@@ -54,9 +56,11 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 		}
 		if (ret < 0)
 			return corrupt(sk, "the first message of the ring is no switch");
-		ret = ntbs_shadow_read(fd, &got);
+		ret = ntbs_shadow_read(fd, &got, &closed);
 		if (ret == -EAGAIN)
 			return 0;	/* the kernel's counts move: look again at the next call */
+		if (!ret && closed && got == w + 1)
+			got = w;	/* the FIN */
 		if (ret < 0 || w < got)
 			return corrupt(sk, "the switch lies before bytes that TCP has delivered");
 		ntbs_msgq_pass_switch(&sk->q);
@@ -74,10 +78,13 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 	return 0;
 }
 
-/* FIN without a stated end: the peer was killed.  TCP resets if it left bytes of ours unread. */
+/*
+ * FIN without a stated end: the peer was killed, or did not know yet that there is a ring.  TCP resets if it left bytes of
+ * ours unread.
+ */
 static bool died_unread(const struct ntbs_sock *sk)
 {
-	return !ntbs_le64_read_acquire(&sk->q.in->final) && !ntbs_le32_read_acquire(&sk->q.in->rstate) &&
+	return !ntbs_offer_unnoticed(sk) && !ntbs_le64_read_acquire(&sk->q.in->final) && !ntbs_le32_read_acquire(&sk->q.in->rstate) &&
 	       ntbs_sock_tx_state(sk) == NTBS_DIR_RING && !ntbs_msgq_peer_had_all(&sk->q);
 }
 

@@ -63,6 +63,49 @@ static void peer_first(struct peer *p, int fd)
 	close(fd);
 }
 
+/* Both have ended, and TCP is through with both ends, before the first look at what came. */
+static void both_before_read(struct peer *p, int fd)
+{
+	struct tcp_info ti;
+	socklen_t len;
+	char c;
+
+	t_ok(!shutdown(fd, SHUT_WR), "shutdown");
+	p_send(p, 2, 0, 5000);
+	p_shutdown(p, SHUT_WR);
+	do {
+		len = sizeof(ti);
+		t_must(!getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len), "TCP_INFO");
+	} while (ti.tcpi_state != TCP_CLOSE && !sched_yield());
+	t_must(s_recv_stream(fd, 2, 0, 5000), "all of it");
+	t_eq(recv(fd, &c, 1, 0), 0, "%s: EOF", s_case);
+	close(fd);
+}
+
+/* The connecting end has made no call since connect(), when the other one has sent and it ends its direction. */
+static void after_nothing(void)
+{
+	struct s_addr a;
+	int lfd = s_listen(AF_INET, &a);
+
+	snprintf(s_case, sizeof(s_case), "end after nothing");
+	for (int i = 0; i < 300; i++) {
+		int fd = s_connect(&a), other = s_accept(lfd);
+		char c;
+
+		t_must(s_send_stream(other, 2, 0, 3000), "send");
+		t_ok(!shutdown(fd, SHUT_WR), "shutdown");
+		t_eq(recv(other, &c, 1, 0), 0, "EOF");
+		t_must(s_recv_stream(fd, 2, 0, 3000), "all of it");
+		t_must(s_send_stream(other, 2, 3000, 3000), "send after its end");
+		t_must(s_recv_stream(fd, 2, 3000, 3000), "all of it");
+		close(other);
+		t_eq(recv(fd, &c, 1, 0), 0, "EOF");
+		close(fd);
+	}
+	close(lfd);
+}
+
 /* SHUT_RD here: what comes reads as EOF once it is empty; SHUT_RDWR wakes a reader. */
 static void read_side(struct peer *p, int fd)
 {
@@ -165,9 +208,11 @@ int main(void)
 	signal(SIGPIPE, on_sigpipe);
 	s_each(we_first);
 	s_each(peer_first);
+	s_each(both_before_read);
 	s_each(read_side);
 	s_each(at_once);
 	s_each(wakes_reader);
+	after_nothing();
 	s_each(silent);
 	s_each(after_half);
 	un = socket(AF_INET, SOCK_STREAM, 0);
