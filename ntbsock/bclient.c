@@ -21,6 +21,7 @@
 
 #include "conf.h"
 #include "fdtab.h"
+#include "handover.h"
 #include "log.h"
 #include "offer.h"
 #include "runtime.h"
@@ -353,6 +354,8 @@ static bool handle(struct packet *p)
 			return false;
 		peer_mbox((struct ntbs_msg_mbox *)p, p);
 		return true;
+	case NTBS_MSG_LEAVE:		/* ntbs_broker_receive() */
+		return shape(p, sizeof(struct ntbs_msg_drain), 0);
 	case NTBS_MSG_PEER_GONE:
 		if (!shape(p, sizeof(struct ntbs_msg_gone), 0))
 			return false;
@@ -375,6 +378,11 @@ int ntbs_broker_receive(void)
 			 * claims no more.  Without our lock, which nests in those of sockets. */
 			ntbs_unlock(&ntbs_rt.lock);
 			ntbs_service_step();
+			ntbs_lock(&ntbs_rt.lock);
+		}
+		if (ret > 0 && p.h.type == NTBS_MSG_LEAVE && shape(&p, sizeof(struct ntbs_msg_drain), 0)) {
+			ntbs_unlock(&ntbs_rt.lock);
+			ntbs_handover_drain(&((struct ntbs_msg_drain *)&p)->tuple);
 			ntbs_lock(&ntbs_rt.lock);
 		}
 		if (ret > 0 && !handle(&p)) {

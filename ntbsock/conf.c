@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "log.h"
@@ -96,8 +97,7 @@ static void knob(const char *name, const char *value)
 
 void ntbs_conf_init(char **env)
 {
-	char path[256], *base;
-	long n;
+	const char *path, *base;
 
 	for (; env && *env; env++) {
 		const char *eq = strchr(*env, '=');
@@ -109,8 +109,9 @@ void ntbs_conf_init(char **env)
 		name[eq - *env] = 0;
 		knob(name, eq + 1);
 	}
-	n = ntbs_sys3(SYS_readlink, "/proc/self/exe", path, sizeof(path) - 1);
-	path[n > 0 ? n : 0] = 0;
+	path = (const char *)getauxval(AT_EXECFN);	/* the name that was executed, link or script, as ps shows it */
+	if (!path)
+		return;
 	base = strrchr(path, '/');
 	base = base ? base + 1 : path;
 	memcpy(ntbs_conf.program, base, strnlen(base, sizeof(ntbs_conf.program) - 1));

@@ -39,6 +39,7 @@ struct ntbs_epm {
 	_Atomic uint32_t hot;
 	_Atomic uint32_t disabled;	/* ONESHOT: reported */
 	_Atomic uint32_t watched_live;	/* the kernel's registration is the shadow's */
+	_Atomic uint32_t watched_out;	/* LIVE, our direction is back: the kernel watches for room, too */
 	_Atomic uint32_t wake_seen;	/* cold: in->wake when it was armed */
 	uint32_t idle_turns;		/* counted by whoever looks */
 	uint64_t told;			/* look in which it was reported: once a look, hot or cold */
@@ -98,6 +99,8 @@ bool ntbs_epoll_kernel_any(struct ntbs_ep *ep);
 /* A socket has become OFFER or LIVE; is about to lose its last descriptor in this process. */
 void ntbs_epoll_sock_offer(struct ntbs_sock *sk);
 void ntbs_epoll_sock_live(struct ntbs_sock *sk);
+/* It has been LIVE and is the kernel's again. */
+void ntbs_epoll_sock_plain(struct ntbs_sock *sk);
 void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it);
 void ntbs_epoll_init(void);
 void ntbs_epoll_fork_prepare(void);

@@ -81,17 +81,22 @@ static bool kernel_knows(const struct ntbs_epm *m, uint32_t before)
 	       !((before | m->events) & EPOLLEXCLUSIVE);
 }
 
-void ntbs_epm_watch_shadow(struct ntbs_epm *m)
+static void register_events(struct ntbs_epm *m, uint32_t events)
 {
 	uint64_t data = cookie(m->index, m->gen);
 
-	atomic_store(&m->watched_live, 1);
 	if (m->events & EPOLLEXCLUSIVE) {	/* the kernel does not modify those */
 		kernel_ctl(m->ep, EPOLL_CTL_DEL, m->fd, 0, 0);
-		kernel_ctl(m->ep, EPOLL_CTL_ADD, m->fd, kernel_events(m), data);
+		kernel_ctl(m->ep, EPOLL_CTL_ADD, m->fd, events, data);
 	} else {
-		kernel_ctl(m->ep, EPOLL_CTL_MOD, m->fd, kernel_events(m), data);
+		kernel_ctl(m->ep, EPOLL_CTL_MOD, m->fd, events, data);
 	}
+}
+
+void ntbs_epm_watch_shadow(struct ntbs_epm *m)
+{
+	atomic_store(&m->watched_live, 1);
+	register_events(m, kernel_events(m));
 }
 
 /* ---------------------------------------------------------- membership */
@@ -116,6 +121,7 @@ static struct ntbs_epm *find_inner(struct ntbs_ep *ep, int fd)
 
 static void forget_marks(struct ntbs_epm *m)
 {
+	atomic_store(&m->watched_out, 0);
 	m->rx_mark = UINT64_MAX;
 	m->tx_mark = UINT64_MAX;
 	m->end_mark = UINT32_MAX;
@@ -248,6 +254,15 @@ void ntbs_epoll_sock_live(struct ntbs_sock *sk)
 		ntbs_epm_warm(m->ep, m);
 		wake_sleepers(m->ep);
 	}
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+}
+
+void ntbs_epoll_sock_plain(struct ntbs_sock *sk)
+{
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock)
+		if (atomic_exchange(&m->watched_live, 0))	/* a ONESHOT that has been reported stays silent */
+			register_events(m, atomic_load(&m->disabled) ? m->events & (EPOLLET | EPOLLONESHOT) : m->events);
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }
 

@@ -11,6 +11,7 @@
  */
 #include "epoll_impl.h"
 
+#include "handover.h"
 #include "mbox.h"
 #include "offer.h"
 #include "runtime.h"
@@ -148,6 +149,14 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 		return 0;		/* the kernel reports it */
 	if (!atomic_load(&m->watched_live) && !atomic_exchange(&m->watched_live, 1))
 		ntbs_epm_watch_shadow(m);	/* another process of the family made it LIVE */
+	if (__builtin_expect(ntbs_sock_tx_state(sk) == NTBS_DIR_BACK, 0)) {
+		if (ntbs_sock_rx_state(sk) == NTBS_DIR_BACK)
+			ntbs_handover_settle(sk);
+		if (ntbs_sock_stage(sk) != NTBS_LIVE)
+			return 0;
+		if ((m->events & EPOLLOUT) && !atomic_exchange(&m->watched_out, 1))
+			ntbs_epm_watch_shadow(m);	/* room is the kernel's to tell again */
+	}
 	all = (uint16_t)ntbs_sock_ready(sk, m->fd, m->events,
 					ntbs_sock_rx_state(sk) != NTBS_DIR_RING || ntbs_sock_tx_state(sk) != NTBS_DIR_RING);
 	ev = all & ntbs_epm_wanted(m);

@@ -4,7 +4,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 
+#include "epoll.h"
 #include "fdtab.h"
 #include "log.h"
 #include "mbox.h"
@@ -116,6 +118,58 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	if (was == NTBS_WHY_NONE || was == NTBS_WHY_PEER_ASKED)
 		ntbs_write_once(sk->shm->conn.reason, why);
 	return done;
+}
+
+void ntbs_handover_settle(struct ntbs_sock *sk)
+{
+	ntbs_lock(&sk->shm->ctl);
+	ntbs_lock(&sk->shm->tx.lock);
+	/* only for a sole holder: epoll sets of another process would go on watching for ends alone */
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && atomic_load(&sk->shm->holders) == 1 && sk->shm->tx.state == NTBS_DIR_BACK &&
+	    !sk->shm->tx.replay && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK &&
+	    !(ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_WANT_TCP))) {
+		ntbs_sock_set_flag(sk, NTBS_SK_SETTLED);
+		ntbs_sock_set_stage(sk, NTBS_PLAIN, ntbs_read_once(sk->shm->conn.reason));
+	}
+	ntbs_unlock(&sk->shm->tx.lock);
+	if (ntbs_sock_flags(sk) & NTBS_SK_SETTLED)
+		ntbs_epoll_sock_plain(sk);
+	ntbs_unlock(&sk->shm->ctl);
+}
+
+static bool same_tuple(const struct ntbs_tuple *a, const struct ntbs_tuple *b)
+{
+	return a->lport == b->lport && a->rport == b->rport && !memcmp(a->laddr, b->laddr, 16) &&
+	       !memcmp(a->raddr, b->raddr, 16);
+}
+
+static void drain(struct ntbs_sock *sk, void *arg)
+{
+	const struct ntbs_tuple *t = arg;
+	struct ntbs_tuple back = { .lport = t->rport, .rport = t->lport };
+
+	memcpy(back.laddr, t->raddr, 16);
+	memcpy(back.raddr, t->laddr, 16);
+	if (!ntbs_sock_try_get(sk))
+		return;
+	if (sk->file.fds <= 0 || (!same_tuple(&sk->shm->conn.tuple, t) && !same_tuple(&sk->shm->conn.tuple, &back)))
+		goto out;
+	ntbs_handover_tx(sk, sk->fd, NTBS_WHY_DRAINED);	/* an offer: what goes over TCP stays there */
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		goto out;
+	ntbs_lock(&sk->shm->rx.lock);
+	if (!ntbs_le64_read_acquire(&sk->q.in->q) && !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP))
+		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
+	ntbs_unlock(&sk->shm->rx.lock);
+	ntbs_peer_ring_service(sk->chan);
+	ntbs_mbox_wake_own(sk);		/* a sender that waits for credit goes on by TCP */
+out:
+	ntbs_sock_put(sk);
+}
+
+void ntbs_handover_drain(const struct ntbs_tuple *tuple)
+{
+	ntbs_sock_for_each(drain, (void *)tuple);
 }
 
 void ntbs_handover_before_sandbox(void)

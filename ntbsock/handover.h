@@ -15,6 +15,16 @@ void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /* Both directions; afterwards the descriptor is good for code that knows nothing of us.  False: bytes of the peer could
  * not be brought back (it is gone, or does not answer). */
 bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
+/*
+ * Both directions of a connection, at their senders' tails: ours now, the other one when its side has taken note.  Nobody
+ * stands still: a reader takes what is left in the ring, then TCP.
+ */
+void ntbs_handover_drain(const struct ntbs_tuple *tuple);
+/*
+ * Both directions are back on TCP, and nothing that was sent is elsewhere: the socket is the kernel's again, as if it had
+ * never been ours.  For who has seen NTBS_DIR_BACK on both sides; takes ctl, tx and the epoll pool's lock.
+ */
+void ntbs_handover_settle(struct ntbs_sock *sk);
 /* Every socket that an image started now would inherit. */
 void ntbs_handover_before_exec(void);
 /*

@@ -42,8 +42,9 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_NO_SWITCH (1u << 5)	/* something was done that ties it to TCP: no new move to the ring */
 #define NTBS_SK_LISTEN (1u << 6)
 #define NTBS_SK_WANT_TCP (1u << 7)	/* we have asked for TCP: reading stands still until Q is known */
-#define NTBS_SK_LINGER0 (1u << 9)	/* SO_LINGER of zero seconds: close() resets */
 #define NTBS_SK_RESET (1u << 8)		/* corrupt or lost: every call fails with ECONNRESET */
+#define NTBS_SK_LINGER0 (1u << 9)	/* SO_LINGER of zero seconds: close() resets */
+#define NTBS_SK_SETTLED (1u << 10)	/* PLAIN, after both directions were on the ring and went back */
 
 struct ntbs_dir_tx_shm {
 	struct ntbs_lock lock;

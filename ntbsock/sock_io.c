@@ -270,6 +270,8 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			w.seen = seen_so_far(sk);
 		n = ntbs_stream_recv(sk, fd, &it, flags, on_tcp, &acked);
 		ntbs_unlock(&sk->shm->rx.lock);
+		if (__builtin_expect(ntbs_sock_rx_state(sk) == NTBS_DIR_BACK && ntbs_sock_tx_state(sk) == NTBS_DIR_BACK, 0))
+			ntbs_handover_settle(sk);
 		if (acked)
 			ntbs_mbox_poke(sk);
 		if (n > 0 && ntbs_sock_stage(sk) == NTBS_OFFER)

@@ -65,7 +65,11 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 
 	if (tx->state == NTBS_DIR_TCP) {	/* never left; and now it never will */
 		ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);
-		state_q(sk, from, NTBS_WHY_PEER_ASKED);
+		state_q(sk, 0, NTBS_WHY_PEER_ASKED);
+		return 0;
+	}
+	if (tx->state == NTBS_DIR_RING && from == NTBS_POS_TAIL - 1) {
+		state_q(sk, tx->pos, NTBS_WHY_PEER_ASKED);
 		return 0;
 	}
 	if (tx->state == NTBS_DIR_BACK)

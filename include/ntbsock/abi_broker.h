@@ -163,6 +163,7 @@ enum ntbs_msg_type {
 	NTBS_MSG_CLAIM_RESULT,	/* to the acceptor */
 	NTBS_MSG_PEER_MBOX,	/* fds: an mbox that a peer of one of our channels has added */
 	NTBS_MSG_PEER_GONE,	/* the process at the other end of channels has left the broker (exited or dropped) */
+	NTBS_MSG_LEAVE,		/* move a connection to TCP, if you hold it (struct ntbs_msg_drain) */
 
 	/* ntbsock-ctl <-> broker */
 	NTBS_MSG_STATUS = 64,
@@ -171,7 +172,9 @@ enum ntbs_msg_type {
 	NTBS_MSG_POOL_REPLY,	/* fds: memfd of the pool */
 	NTBS_MSG_RELOAD,	/* read the configuration again (root or the broker's user) */
 	NTBS_MSG_RELOAD_REPLY,
-	NTBS_MSG_HOLD,			/* as STATUS; and a private broker stays until the asking process ends (run) */
+	NTBS_MSG_HOLD,		/* as STATUS; and a private broker stays until the asking process ends (run) */
+	NTBS_MSG_DRAIN,		/* tell LEAVE to all processes of the asker's user (root: all), and answer */
+	NTBS_MSG_DRAIN_REPLY,
 };
 
 struct ntbs_msg {
@@ -224,6 +227,11 @@ struct ntbs_msg_gone {
 	struct ntbs_msg h;
 	uint32_t proc;
 	uint32_t rsvd;
+};
+struct ntbs_msg_drain {			/* DRAIN, DRAIN_REPLY, LEAVE */
+	struct ntbs_msg h;
+	struct ntbs_tuple tuple;	/* of the connection, as either end sees it */
+	uint32_t told;			/* DRAIN_REPLY: processes */
 };
 struct ntbs_msg_plain {			/* STATUS, POOLS, RELOAD, POOL */
 	struct ntbs_msg h;

@@ -102,6 +102,8 @@ static_assert(sizeof(struct ntbs_slot_shm) == 128, "inbox ABI 1");
 #define NTBS_POS_NONE 0
 #define NTBS_POS_ON_TCP UINT64_MAX	/* final: the direction ended on TCP, where its FIN says the rest */
 
+#define NTBS_POS_TAIL UINT64_MAX	/* asked: from wherever the sender's tail is, no hurry (drain) */
+
 /* armed: bits 0-15 mboxes of the peer that want a bell, bit 16 somebody waits on @wake, bits 32-63 arm count */
 #define NTBS_ARMED_MBOX(word) ((uint16_t)(word))
 #define NTBS_ARMED_FUTEX (1ull << 16)

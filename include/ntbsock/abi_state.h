@@ -41,7 +41,8 @@
 	X(PEER_ASKED, "peer-asked", "the other side asked for TCP")                                     \
 	X(CORRUPT, "corrupt", "the other side wrote nonsense into the inbox; reset")                    \
 	X(DISABLED, "disabled", "switched off by NTBSOCK_DISABLE")                                      \
-	X(NOT_USED, "not-used", "ended before it could move")
+	X(NOT_USED, "not-used", "ended before it could move")                                           \
+	X(DRAINED, "drained", "moved to TCP by ntbsock-ctl drain")
 
 enum ntbs_reason {
 #define NTBS_REASON_ENUM(c, json, text) NTBS_WHY_##c,

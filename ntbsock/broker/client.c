@@ -243,6 +243,7 @@ static const struct {
 	{ NTBS_MSG_HOLD, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_POOLS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_pools },
 	{ NTBS_MSG_RELOAD, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_reload },
+	{ NTBS_MSG_DRAIN, sizeof(struct ntbs_msg_drain), 0, true, ntbs_show_drain },
 };
 
 void ntbs_client_message(struct ntbs_client *c, const void *packet, size_t len_bytes, int *fds, int nr_fds)

@@ -63,6 +63,24 @@ void ntbs_show_reload(struct ntbs_client *c, const void *packet, int *fds)
 	ntbs_client_send(c, &msg, NTBS_MSG_RELOAD_REPLY, sizeof(msg), NULL, 0);
 }
 
+/* Which process holds it only the processes know; whoever does not know it does nothing. */
+void ntbs_show_drain(struct ntbs_client *c, const void *packet, int *fds)
+{
+	const struct ntbs_msg_drain *m = packet;
+	struct ntbs_msg_drain reply = { .h.cookie = m->h.cookie, .tuple = m->tuple };
+	struct ntbs_client *of;
+
+	for (uint32_t nr = 0; (of = ntbs_client_next(&nr));) {
+		struct ntbs_msg_drain leave = { .tuple = m->tuple };
+
+		if (c->uid && c->uid != of->uid)
+			continue;
+		ntbs_client_send(of, &leave, NTBS_MSG_LEAVE, sizeof(leave), NULL, 0);
+		reply.told++;
+	}
+	ntbs_client_send(c, &reply, NTBS_MSG_DRAIN_REPLY, sizeof(reply), NULL, 0);
+}
+
 /*
  * There may be far more pools than a socket or a queue takes.  So the answer is made as the asker reads it, from a
  * position that stands for itself: processes that come or go meanwhile are met or not.

@@ -95,16 +95,22 @@ int ntbs_ask_find(struct ntbs_ask *ask, const char *dir, bool complain)
 	return err_own;
 }
 
-static int ask_send(struct ntbs_ask *ask, uint16_t type)
+static int send_packet(struct ntbs_ask *ask, struct ntbs_msg *msg, uint16_t type, size_t bytes)
 {
-	struct ntbs_msg_plain msg = {
-		.h = { .type = type, .bytes = sizeof(msg), .cookie = ++last_cookie },
-	};
-	ssize_t n = send(ask->fd, &msg, sizeof(msg), MSG_NOSIGNAL);
+	ssize_t n;
 
+	*msg = (struct ntbs_msg){ .type = type, .bytes = bytes, .cookie = ++last_cookie };
+	n = send(ask->fd, msg, bytes, MSG_NOSIGNAL);
 	if (n < 0)
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
-	return n == (ssize_t)sizeof(msg) ? 0 : -EMSGSIZE;
+	return n == (ssize_t)bytes ? 0 : -EMSGSIZE;
+}
+
+static int ask_send(struct ntbs_ask *ask, uint16_t type)
+{
+	struct ntbs_msg_plain msg;
+
+	return send_packet(ask, &msg.h, type, sizeof(msg));
 }
 
 /* Descriptors of one packet, closed but for the first, which goes to *@fd.  Return: how many there were. */
@@ -212,6 +218,21 @@ int ntbs_ask_reload(struct ntbs_ask *ask, struct ntbs_msg_reload *reply)
 
 	if (!err)
 		reply->first_error[sizeof(reply->first_error) - 1] = '\0';
+	return err;
+}
+
+int ntbs_ask_drain(struct ntbs_ask *ask, const struct ntbs_tuple *tuple, unsigned *told)
+{
+	struct ntbs_msg_drain msg = { .tuple = *tuple }, reply;
+	int fd, err = send_packet(ask, &msg.h, NTBS_MSG_DRAIN, sizeof(msg));
+
+	if (!err)
+		err = ask_recv(ask, NTBS_MSG_DRAIN_REPLY, &reply, sizeof(reply), &fd);
+	if (!err && fd >= 0) {
+		close(fd);
+		err = -EPROTO;
+	}
+	*told = err ? 0 : reply.told;
 	return err;
 }
 

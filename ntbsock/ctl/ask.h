@@ -49,6 +49,9 @@ int ntbs_ask_status(struct ntbs_ask *ask, struct ntbs_msg_status *status);
 int ntbs_ask_hold(struct ntbs_ask *ask, struct ntbs_msg_status *status);
 int ntbs_ask_reload(struct ntbs_ask *ask, struct ntbs_msg_reload *reply);
 
+/* Have a connection moved to TCP; *@told: processes that were told. */
+int ntbs_ask_drain(struct ntbs_ask *ask, const struct ntbs_tuple *tuple, unsigned *told);
+
 /**
  * ntbs_ask_pools() - Every state pool that we may see
  * @each: called with the pool's memfd, which it does not own

@@ -10,45 +10,22 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "ask.h"
-#include "pool.h"
+#include "filter.h"
 
-enum { OPT_PORT = NTBS_OPT_OWN, OPT_PROGRAM, OPT_REASON, OPT_RING, OPT_TCP };
+enum { OPT_REASON = NTBS_FILTER_OPT_OWN, OPT_RING, OPT_TCP };
 
 struct filter {
-	uint64_t pid, port;
-	const char *program, *reason;
-	bool port_set, ring, tcp;
+	struct ntbs_filter which;
+	const char *reason;
+	bool ring, tcp;
 };
 
 static bool wanted(const struct filter *f, const struct ntbs_pool_conn *conn)
 {
 	const struct ntbs_conn_shm *c = &conn->c;
 
-	return (!f->pid || f->pid == conn->pid) &&
-	       (!f->port_set || f->port == c->tuple.lport || f->port == c->tuple.rport) &&
-	       (!f->program || !strcmp(f->program, conn->program)) &&
-	       (!f->reason || !strcmp(f->reason, ntbs_pool_reason(c->reason))) &&
+	return ntbs_filter_wants(&f->which, conn) && (!f->reason || !strcmp(f->reason, ntbs_pool_reason(c->reason))) &&
 	       (!f->ring || ntbs_pool_on_ring(c)) && (!f->tcp || !ntbs_pool_on_ring(c));
-}
-
-/* IPv4 addresses are v4-mapped in the pool, whatever the family of the socket. */
-static const char *address(char text[INET6_ADDRSTRLEN], const uint8_t addr[16])
-{
-	static const uint8_t v4[12] = { [10] = 0xff, [11] = 0xff };
-
-	if (!memcmp(addr, v4, sizeof(v4)))
-		return inet_ntop(AF_INET, addr + 12, text, INET6_ADDRSTRLEN);
-	return inet_ntop(AF_INET6, addr, text, INET6_ADDRSTRLEN);
-}
-
-static const char *with_port(char text[INET6_ADDRSTRLEN + 10], const uint8_t addr[16], uint16_t port)
-{
-	char a[INET6_ADDRSTRLEN];
-
-	address(a, addr);
-	snprintf(text, INET6_ADDRSTRLEN + 10, strchr(a, ':') ? "[%s]:%u" : "%s:%u", a, port);
-	return text;
 }
 
 static const char *stage(uint32_t s)
@@ -64,7 +41,7 @@ static json_t *end_json(const uint8_t addr[16], uint16_t port)
 {
 	char text[INET6_ADDRSTRLEN];
 
-	return json_pack("{s:s,s:i}", "address", address(text, addr), "port", port);
+	return json_pack("{s:s,s:i}", "address", ntbs_pool_address(text, addr), "port", port);
 }
 
 static json_t *dir_json(uint32_t state, const struct ntbs_counters *c)
@@ -136,7 +113,7 @@ static void print_counters(const char *name, const struct ntbs_counters *c)
 
 static int print_table(const struct ntbs_pool_list *list, const struct filter *f, bool brief)
 {
-	char local[INET6_ADDRSTRLEN + 10], remote[INET6_ADDRSTRLEN + 10], tx_bytes[8], rx_bytes[8];
+	char local[NTBS_POOL_END], remote[NTBS_POOL_END], tx_bytes[8], rx_bytes[8];
 	int wide = 21;
 
 	for (size_t i = 0; i < list->nr; i++) {
@@ -145,9 +122,9 @@ static int print_table(const struct ntbs_pool_list *list, const struct filter *f
 
 		if (!wanted(f, &list->conn[i]))
 			continue;
-		len = strlen(with_port(local, c->tuple.laddr, c->tuple.lport));
+		len = strlen(ntbs_pool_end(local, c->tuple.laddr, c->tuple.lport));
 		wide = len > wide ? len : wide;
-		len = strlen(with_port(remote, c->tuple.raddr, c->tuple.rport));
+		len = strlen(ntbs_pool_end(remote, c->tuple.raddr, c->tuple.rport));
 		wide = len > wide ? len : wide;
 	}
 	printf("%-24s %-*s %-*s %-5s %7s %-5s %7s  %s\n", "Program[pid]", wide, "Local", wide, "Peer", "Tx", "bytes",
@@ -161,8 +138,8 @@ static int print_table(const struct ntbs_pool_list *list, const struct filter *f
 			continue;
 		snprintf(who, sizeof(who), "%s[%u]", conn->program, conn->pid);
 		printf("%-24s %-*s %-*s %-5s %7s %-5s %7s  %s\n", who, wide,
-		       with_port(local, c->tuple.laddr, c->tuple.lport), wide,
-		       with_port(remote, c->tuple.raddr, c->tuple.rport), ntbs_pool_dir(c->tx_state),
+		       ntbs_pool_end(local, c->tuple.laddr, c->tuple.lport), wide,
+		       ntbs_pool_end(remote, c->tuple.raddr, c->tuple.rport), ntbs_pool_dir(c->tx_state),
 		       short_number(tx_bytes, c->tx.ring_bytes + c->tx.tcp_bytes), ntbs_pool_dir(c->rx_state),
 		       short_number(rx_bytes, c->rx.ring_bytes + c->rx.tcp_bytes), ntbs_pool_reason_text(c->reason));
 		if (brief)
@@ -190,9 +167,7 @@ int ntbs_conns_verb(int argc, char **argv)
 {
 	static const struct option options[] = {
 		NTBS_CTL_OPTIONS,
-		{ "pid", required_argument, NULL, 'p' },
-		{ "port", required_argument, NULL, OPT_PORT },
-		{ "program", required_argument, NULL, OPT_PROGRAM },
+		NTBS_FILTER_OPTIONS,
 		{ "reason", required_argument, NULL, OPT_REASON },
 		{ "ring", no_argument, NULL, OPT_RING },
 		{ "tcp", no_argument, NULL, OPT_TCP },
@@ -205,17 +180,14 @@ int ntbs_conns_verb(int argc, char **argv)
 	bool brief = false;
 	int c, code;
 
-	while ((c = getopt_long(argc, argv, ":p:b", options, NULL)) != -1) {
-		if (c == 'p') {
-			if (ntbs_ctl_number(optarg, INT32_MAX, &f.pid) || !f.pid)
-				return ntbs_ctl_usage(opts.verb, "'%s' is no process id", optarg);
-		} else if (c == OPT_PORT) {
-			if (ntbs_ctl_number(optarg, 65535, &f.port))
-				return ntbs_ctl_usage(opts.verb, "'%s' is no port (0 to 65535)", optarg);
-			f.port_set = true;
-		} else if (c == OPT_PROGRAM) {
-			f.program = optarg;
-		} else if (c == OPT_REASON) {
+	while ((c = getopt_long(argc, argv, ":" NTBS_FILTER_SHORT "b", options, NULL)) != -1) {
+		int taken = ntbs_filter_option(&f.which, opts.verb, c);
+
+		if (taken == NTBS_CTL_USAGE)
+			return NTBS_CTL_USAGE;
+		if (taken)
+			continue;
+		if (c == OPT_REASON) {
 			if (!known_reason(optarg))
 				return ntbs_ctl_usage(opts.verb, "there is no reason '%s'; ntbsock(7) lists them",
 						      optarg);

@@ -79,5 +79,6 @@ int ntbs_show_status(int argc, char **argv);
 int ntbs_show_stats(int argc, char **argv);
 int ntbs_show_reload(int argc, char **argv);
 int ntbs_conns_verb(int argc, char **argv);
+int ntbs_drain_verb(int argc, char **argv);
 
 #endif

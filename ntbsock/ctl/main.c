@@ -29,7 +29,8 @@ static const struct verb {
 	  "Exit status: that of CMD; 125 ntbsock-ctl failed, 126 CMD cannot be executed, 127 CMD not found.\n" },
 	{ "status", NULL, "", "is there a broker, and how is it", ntbs_show_status,
 	  "Which broker answers, where its files are, how many processes and rules it has.\n" },
-	{ "connections", "conns", "[-p PID] [--port N] [--program NAME] [--reason NAME] [--ring|--tcp] [--brief]",
+	{ "connections", "conns", "[-p PID] [--port N] [--program NAME] [--peer ADDR[/LEN]] [--reason NAME]\n"
+	  "                           [--ring|--tcp] [--brief]",
 	  "one entry a connection: way, bytes, messages, sleeps", ntbs_conns_verb,
 	  "Connections of your processes (root: of all), with the state of each direction, the reason why one\n"
 	  "is not on the ring, and its counters.\n"
@@ -37,6 +38,7 @@ static const struct verb {
 	  "  -p, --pid PID     only connections of that process\n"
 	  "      --port N      only connections with that port, local or remote\n"
 	  "      --program NAME  only connections of programs of that name\n"
+	  "      --peer ADDR[/LEN]  only connections with that address, or one of that network\n"
 	  "      --reason NAME   only connections with that reason (as --json names it)\n"
 	  "      --ring, --tcp   only connections with a direction on the ring; with none\n"
 	  "  -b, --brief       one line a connection, no counters\n" },
@@ -45,6 +47,19 @@ static const struct verb {
 	  "connections there are for each reason.  NTBSOCK_STATS=FILE gives the counters of a whole run.\n"
 	  "\n"
 	  "  -p, --pid PID     only that process\n" },
+	{ "drain", NULL, "-p PID | --port N | --program NAME | --peer ADDR[/LEN] | --all [--timeout S]",
+	  "move connections to plain TCP", ntbs_drain_verb,
+	  "Connections of your processes (root: of all) leave the ring, in both directions, and go on over TCP\n"
+	  "for as long as they live; no byte is lost.  New ones are not concerned: `port deny` is for them.\n"
+	  "\n"
+	  "  -p, --pid PID     connections of that process\n"
+	  "      --port N      connections with that port, local or remote\n"
+	  "      --program NAME  connections of programs of that name\n"
+	  "      --peer ADDR[/LEN]  connections with that address, or one of that network\n"
+	  "      --all         all; else at least one of the above, and only what all given ones say\n"
+	  "      --timeout S   wait that long for the last to be on TCP (default 10; 0: do not wait)\n"
+	  "\n"
+	  "Exit status 1 if connections are left on the ring: they are listed.\n" },
 	{ "node", NULL, "list | add ADDR ID | del ADDR | check", "edit nodes.conf: which addresses are which node",
 	  ntbs_edit_node,
 	  "  list              the entries, as the broker would read them\n"

@@ -2,8 +2,10 @@
 /* pool.c - see pool.h */
 #include "pool.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -46,6 +48,24 @@ const char *ntbs_pool_dir(uint32_t state)
 	static const char *const names[] = { "tcp", "drain", "ring", "back" };
 
 	return state < sizeof(names) / sizeof(names[0]) ? names[state] : "?";
+}
+
+const char *ntbs_pool_address(char text[INET6_ADDRSTRLEN], const uint8_t addr[16])
+{
+	static const uint8_t v4[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (!memcmp(addr, v4, sizeof(v4)))
+		return inet_ntop(AF_INET, addr + 12, text, INET6_ADDRSTRLEN);
+	return inet_ntop(AF_INET6, addr, text, INET6_ADDRSTRLEN);
+}
+
+const char *ntbs_pool_end(char text[NTBS_POOL_END], const uint8_t addr[16], uint16_t port)
+{
+	char a[INET6_ADDRSTRLEN];
+
+	ntbs_pool_address(a, addr);
+	snprintf(text, NTBS_POOL_END, strchr(a, ':') ? "[%s]:%u" : "%s:%u", a, port);
+	return text;
 }
 
 /* The entry as it was at one moment as far as its use goes.  Return: 1 copied, 0 free, -EAGAIN it keeps changing. */

@@ -9,6 +9,7 @@
 #ifndef NTBSOCK_CTL_POOL_H
 #define NTBSOCK_CTL_POOL_H
 
+#include <netinet/in.h>
 #include <sys/types.h>
 #include <ntbsock/abi_state.h>
 #include "ctl.h"
@@ -47,5 +48,10 @@ static inline bool ntbs_pool_on_ring(const struct ntbs_conn_shm *c)
 const char *ntbs_pool_reason(uint32_t reason);
 const char *ntbs_pool_reason_text(uint32_t reason);
 const char *ntbs_pool_dir(uint32_t state);
+
+/* IPv4 addresses are v4-mapped in the pool, whatever the family of the socket.  Return: @text. */
+#define NTBS_POOL_END (INET6_ADDRSTRLEN + 10)
+const char *ntbs_pool_address(char text[INET6_ADDRSTRLEN], const uint8_t addr[16]);
+const char *ntbs_pool_end(char text[NTBS_POOL_END], const uint8_t addr[16], uint16_t port);
 
 #endif

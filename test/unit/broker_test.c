@@ -200,6 +200,23 @@ static void shown_connection(struct bt_client *acceptor, struct bt_client *holde
 	bt_tcp_close(&t);
 }
 
+/* @c asks that a connection be drained: @c and @friend are told, @stranger is not. */
+static void drain(struct bt_client *c, struct bt_client *friend, struct bt_client *stranger)
+{
+	struct ntbs_msg_drain ask = { .h = { NTBS_MSG_DRAIN, sizeof(ask), 77 } }, got;
+
+	memset(&ask.tuple, 0x5a, sizeof(ask.tuple));
+	bt_send(c->fd, &ask, sizeof(ask), NULL, 0);
+	bt_expect(c, &got, NTBS_MSG_LEAVE, sizeof(got), NULL, 0);
+	must(!memcmp(&got.tuple, &ask.tuple, sizeof(got.tuple)), "which connection");
+	bt_expect(c, &got, NTBS_MSG_DRAIN_REPLY, sizeof(got), NULL, 0);
+	must(got.h.cookie == 77 && got.told == (friend ? 2 : 1), "%u were told", got.told);
+	if (friend)
+		bt_expect(friend, &got, NTBS_MSG_LEAVE, sizeof(got), NULL, 0);
+	if (stranger)
+		bt_quiet(stranger);
+}
+
 static void other_users(struct bt_client *a)
 {
 	struct bt_client u = bt_hello(run_dir, OTHER_UID, "other"), third;
@@ -223,6 +240,8 @@ static void other_users(struct bt_client *a)
 	munmap(bt_board(&u, THIRD_UID), sizeof(*ours));
 	chan = simple_channel(&third, &u, 1);
 	claims(&third, &u, chan, true);
+
+	drain(&u, NULL, a);
 
 	struct ntbs_msg_plain ask = { { NTBS_MSG_RELOAD, sizeof(ask), 9 } };
 	struct ntbs_msg_reload r;
@@ -393,6 +412,7 @@ int main(void)
 		munmap(bt_board(&b, THIRD_UID), sizeof(*a.board));
 	}
 	status(&a, broker);
+	drain(&a, &b, NULL);
 	pools(&a, &b);
 	reload(&a, broker);
 	end_of_client(&a, &b, broker, fds);

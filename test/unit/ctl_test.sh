@@ -69,11 +69,16 @@ status 2 "bad port" "$ctl" conns --port 65536
 status 2 "bad pid" "$ctl" stats -p 12x
 status 2 "bad reason" "$ctl" conns --reason because
 status 2 "ring and tcp" "$ctl" conns --ring --tcp
+status 2 "bad network" "$ctl" conns --peer 10.0.0.0/33; says err "10.0.0.0/33" "network named"
+status 2 "a name is no network" "$ctl" conns --peer localhost
+status 2 "drain what" "$ctl" drain; says err "--all" "says how to drain all"
+status 2 "drain all and some" "$ctl" drain --all --port 7
+status 2 "bad timeout" "$ctl" drain --all --timeout soon
 status 0 "help" "$ctl" --help
-for v in run status connections stats node port reload; do
+for v in run status connections stats drain node port reload; do
 	says out "$v" "help lists $v"
 done
-for v in run status connections conns stats node port reload; do
+for v in run status connections conns stats drain node port reload; do
 	status 0 "help $v" "$ctl" help $v; says out "usage: ntbsock-ctl" "help $v"
 	status 0 "$v --help" "$ctl" $v --help; says out "usage: ntbsock-ctl" "$v --help"
 done
@@ -86,6 +91,7 @@ fi
 
 # ---------------------------------------------------------------- no broker
 none=$tmp/none
+status 3 "drain without broker" "$ctl" drain --all --broker-dir "$none"
 for v in status connections stats reload; do
 	status 3 "$v without broker" "$ctl" $v --broker-dir "$none"; says err "$none" "$v names the directory"
 done
@@ -291,7 +297,7 @@ status 0 "table" "$ctl" connections $f
 says out "127.0.0.1:7000" "address"; says out "[fe80::2]:50000" "IPv6 address"
 says out "the other side made no offer" "reason"; says out "poll_hits:6" "counters"
 if grep -q "$(printf '\033')" "$tmp/out"; then fail "a program's name reaches the terminal as it is"; fi
-for filter in "--pid 101:3" "--port 40000:2" "--port 443:1" "--program redis-server:3" "--reason no-offer:1" "--ring:2" "--tcp:2" "-p 9:0"; do
+for filter in "--pid 101:3" "--port 40000:2" "--port 443:1" "--program redis-server:3" "--reason no-offer:1" "--peer 127.0.0.0/8:2" "--ring:2" "--tcp:2" "-p 9:0"; do
 	status 0 "filter" "$ctl" conns --json ${filter%:*} $f; json "filter ${filter%:*}" "len(j['connections']) == ${filter##*:}"
 done
 status 0 "stats --json" "$ctl" stats --json $f
