@@ -3,7 +3,7 @@
 #
 # deps.sh - what building, the demo and the tests need from the system
 #
-#	deps.sh build|demo|check
+#	deps.sh build|demo|check|runtimes
 #
 # Looks for each tool or library itself, not for a package, so that any source of it will do.  What is missing is
 # installed with apt-get if we are root, otherwise named, with the command that installs it, and the exit status
@@ -22,20 +22,25 @@ check='clang:clang libclang-rt-14-dev:file=/usr/lib/llvm-*/lib/clang/*/lib/linux
 	spin:spin mandoc:mandoc gnuplot-nox:gnuplot strace:strace iproute2:ip procps:ps util-linux:unshare
 	nginx-light:nginx wrk:wrk iperf3:iperf3 memcached:memcached libmemcached-tools:memcaslap
 	postgresql:file=/usr/lib/postgresql/*/bin/postgres postgresql-contrib:file=/usr/lib/postgresql/*/bin/pgbench
-	socat:socat rsync:rsync openssh-server:sshd openssh-client:ssh'
+	socat:socat rsync:rsync openssh-server:sshd openssh-client:ssh
+	apache2-bin:apache2 haproxy:haproxy php-fpm:file=/usr/sbin/php-fpm* openssl:openssl
+	perl:perl ruby:ruby erlang-base:erl'
+# What make check-runtimes wants beside that: 200 MB and more
+runtimes='openjdk-17-jdk-headless:javac nodejs:node'
 
 # Each of these excludes others of its kind, which may be in use here: never in place of them, and only for root, who
 # alone can run the test.  Without them it is skipped, and says so.
 exclusive='update-inetd:update-inetd xinetd:xinetd ftpd-ssl:in.ftpd tnftp:tnftp'
 
 # Daemons among them, as systemd calls them: new ones are not left enabled.
-units='xinetd redis-server nginx memcached postgresql rsync ssh'
+units='xinetd redis-server nginx memcached postgresql rsync ssh haproxy php8.2-fpm phpsessionclean.timer epmd.socket epmd'
 
 case $level in
 build) want=$build ;;
 demo) want="$build $demo" ;;
 check) want="$build $demo $check" ;;
-*) echo "deps.sh: '$level' is not one of build, demo, check" >&2; exit 2 ;;
+runtimes) want="$build $demo $check $runtimes" ;;
+*) echo "deps.sh: '$level' is not one of build, demo, check, runtimes" >&2; exit 2 ;;
 esac
 
 have() {
@@ -64,6 +69,7 @@ fi
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 	[ -n "$missing" ] || exit 0
+	[ "$level" != runtimes ] || level=check-runtimes
 	echo "Missing for 'make $level':$missing" >&2
 	echo "Install them as root, without starting their services if you do not want these:" >&2
 	echo "	apt-get install --no-install-recommends$missing" >&2

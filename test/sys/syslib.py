@@ -296,6 +296,48 @@ class Rig:
             for path in glob.glob(os.path.join(d, "*")):
                 os.unlink(path)
 
+    # ------------------------------------------------------------ what is left
+
+    def with_our_library(self):
+        """Processes that have this rig's library mapped; their environment they may have overwritten."""
+        found = {}
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    with open(f"/proc/{entry}/maps") as f:
+                        if self.lib() in f.read():
+                            with open(f"/proc/{entry}/cmdline") as g:
+                                found[int(entry)] = g.read().replace("\0", " ").strip()[:100]
+                except OSError:
+                    pass
+        return found
+
+    def nothing_left(self, what="programs", broker="host", seconds=5):
+        """All programs have ended, as the test has told them to: no process of theirs, no connection, no client of the
+        broker and no memory in its hands is left.  Their children may take a moment to follow."""
+        if PLAIN:
+            return
+        left, end = "", time.monotonic() + seconds
+        while True:
+            broker_pid = self.brokers[broker].pid
+            fds = []
+            for fd in os.listdir(f"/proc/{broker_pid}/fd"):
+                try:
+                    fds.append(os.readlink(f"/proc/{broker_pid}/fd/{fd}"))
+                except OSError:
+                    pass
+            memory = sorted({x.split()[0] for x in fds if re.match(r"/memfd:ntbsock-(channel|state)", x)})
+            running = [f"{p.label} ({p.pid})" for p in self.programs if p.p.poll() is None and p not in self.brokers.values()]
+            left = {"running": running, "processes": self.with_our_library(),
+                    "clients": self.ctl("status", broker=broker)["broker"]["processes"],
+                    "connections": self.ctl("connections", broker=broker)["connections"], "memory": memory}
+            if not any(left.values()):
+                print(f"nothing left behind by {what}")
+                return
+            if time.monotonic() > end:
+                raise Failed(f"left behind by {what}: " + ", ".join(f"{k} {v}" for k, v in left.items() if v)[:1500])
+            time.sleep(0.05)
+
     # ---------------------------------------------------------------- witness
 
     def flows(self, label):
