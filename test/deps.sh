@@ -25,7 +25,7 @@ check='clang:clang libclang-rt-14-dev:file=/usr/lib/llvm-*/lib/clang/*/lib/linux
 	socat:socat rsync:rsync openssh-server:sshd openssh-client:ssh
 	apache2-bin:apache2 haproxy:haproxy php-fpm:file=/usr/sbin/php-fpm* openssl:openssl
 	perl:perl ruby:ruby erlang-base:erl'
-# What make check-runtimes wants beside that: 200 MB and more
+# What make check-runtimes wants beside that: 150 MB of archives
 runtimes='openjdk-17-jdk-headless:javac nodejs:node'
 
 # Each of these excludes others of its kind, which may be in use here: never in place of them, and only for root, who

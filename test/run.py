@@ -5,7 +5,8 @@
     run.py --build build [--san DIR]... [--linked-in] [--only PATTERN]... [--jobs N] SUITE...
 
 Suites: unit, fault (programs of their own), sock (each on kernel TCP, then on ntbsock: "warm" lets every connection
-move to the ring first, "cold" does not), sys (real programs), model (Spin), fuzz (corpus and a few seconds each).
+move to the ring first, "cold" does not), sys (real programs), runtimes (more of them, too big to install for everybody),
+model (Spin), fuzz (corpus and a few seconds each).
 --san DIR adds the unit, fault and socket tests of a sanitizer build; --linked-in says that the library is part of the
 programs of --build.
 
@@ -34,7 +35,7 @@ import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-LIMITS = {"unit": 60, "fault": 60, "sock": 20, "sys": 120, "model": 180, "fuzz": 180}
+LIMITS = {"unit": 60, "fault": 60, "sock": 20, "sys": 120, "runtimes": 120, "model": 180, "fuzz": 180}
 TAIL = 40
 say_lock = threading.Lock()
 
@@ -224,9 +225,10 @@ def programs(build, suite):
 
 def collect(args, brokers):
     for suite in args.suite:
-        if suite in ("unit", "fault", "sys"):
+        if suite in ("unit", "fault", "sys", "runtimes"):
+            lib = {"PYTHONPATH": os.path.join(ROOT, "test/sys")} if suite == "runtimes" else {}
             for name, source, command in programs(args.build, suite):
-                yield Test(suite, name, source, command, env=san_env(args.build) if args.linked_in else {"T_BUILD": args.build},
+                yield Test(suite, name, source, command, env=san_env(args.build) if args.linked_in else {"T_BUILD": args.build, **lib},
                            slow=4 if args.linked_in else 1)
         elif suite == "sock":
             yield from sock_tests(args.build, args.linked_in, brokers, "")
@@ -310,12 +312,12 @@ def main():
         # What measures or uses many CPUs runs alone.
         pool = concurrent.futures.ThreadPoolExecutor(args.jobs)
         try:
-            for f in [pool.submit(run, t, base) for t in tests if t.suite not in ("sys", "model", "fuzz")]:
+            for f in [pool.submit(run, t, base) for t in tests if t.suite not in ("sys", "runtimes", "model", "fuzz")]:
                 f.result()
         finally:
             pool.shutdown(cancel_futures=True)
         for t in tests:
-            if t.suite in ("sys", "model", "fuzz"):
+            if t.suite in ("sys", "runtimes", "model", "fuzz"):
                 run(t, base)
     finally:
         for key, b in running.items():

@@ -6,6 +6,7 @@
 #	make check-unit check-sock check-sys check-fault check-san model
 #	make check SAN=thread               unit and socket tests of that variant alone
 #	make check-sock T='stream epoll*'   some of them
+#	make check-runtimes                 Java and Node, which it installs; not part of check
 #
 # Unit and fault tests link the message queue and the sources that their line "links: a.c b.c" names.  Socket
 # tests are ordinary programs, run as they are and under ntbsock-ctl; with SAN= the library is linked into them.
@@ -44,7 +45,7 @@ $(B)/test/sys/witness.so: $(B)/pic/test/sys/witness.o
 test-programs: $(TEST_PROGRAMS)
 
 # What the goals given on the command line need: the demo less than the tests.
-DEPS_LEVEL := $(if $(filter-out demo,$(MAKECMDGOALS)),check,demo)
+DEPS_LEVEL := $(if $(filter check-runtimes,$(MAKECMDGOALS)),runtimes,$(if $(filter-out demo,$(MAKECMDGOALS)),check,demo))
 deps:
 	@sh test/deps.sh $(DEPS_LEVEL)
 
@@ -73,6 +74,10 @@ check-san: san-programs
 check-unit check-sock check-sys check-fault: check-%: all test-programs
 	$(RUN_TESTS) $*
 
+check-runtimes: deps
+	$(MAKE) $(PARALLEL) all test-programs
+	$(RUN_TESTS) runtimes
+
 # The same tests in full size, over and over; not part of check.
 soak: all test-programs
 	NTBS_SOAK=1 $(RUN_TESTS) sock sys
@@ -82,4 +87,4 @@ model:
 
 -include test/fuzz/fuzz.mk
 
-.PHONY: deps check check-build check-san check-unit check-sock check-sys check-fault san-programs test-programs soak model
+.PHONY: deps check check-build check-san check-unit check-sock check-sys check-fault check-runtimes san-programs test-programs soak model
