@@ -91,6 +91,8 @@ static void knob(const char *name, const char *value)
 		text(name, value, ntbs_conf.stats, sizeof(ntbs_conf.stats));
 	else if (!strcmp(name, "NTBSOCK_LOG"))
 		log_level(value);
+	else if (!strcmp(name, "NTBSOCK_INHERITED"))
+		ntbs_conf.inherited = value;
 	else if (strcmp(name, "NTBSOCK_CONFIG_DIR") && strcmp(name, "NTBSOCK_LIB"))	/* the tools' */
 		ntbs_log(NTBS_LOG_WARN, "%s: no such knob; ntbsock(7) lists them", name);
 }

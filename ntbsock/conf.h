@@ -15,6 +15,7 @@ struct ntbs_conf {
 	uint32_t bulk;			/* bytes */
 	char run_dir[96];
 	char stats[256];		/* NTBSOCK_STATS */
+	const char *inherited;		/* NTBSOCK_INHERITED, in the environment that we began with; the library's own */
 	char program[28];		/* base name of the executable, for ports.conf */
 };
 extern struct ntbs_conf ntbs_conf;

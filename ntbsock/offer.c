@@ -28,6 +28,7 @@
 #define UNCLAIMED_CALLS 1024	/* answers that came by TCP while nobody claimed: there is no library at the other end */
 #define HOLD_BYTES 65536	/* sent by TCP: there will be more */
 #define HOLD_BLOCKS 64		/* of HOLD_BYTES, after which nobody is waited for */
+#define HOLD_AGAIN 16		/* of them, after which somebody who has been asked is waited for again */
 #define HOLD_NS 4000000
 #define HOLD_BLOCKING_NS 25000000	/* where there are more programs than CPUs the other side's turn comes late */
 #define FORKED_LOOKS 256	/* a process that has accepted for its child closes its own descriptor soon */
@@ -150,9 +151,9 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait)
 
 	ntbs_lock(&sk->shm->tx.lock);
 	blocks = sk->shm->conn.tx.tcp_bytes / HOLD_BYTES;
-	due = blocks && blocks < HOLD_BLOCKS && sk->shm->held != HOLD_BLOCKS && blocks != sk->shm->held;
+	due = blocks && blocks >= sk->shm->held && blocks < HOLD_BLOCKS;
 	if (due)
-		sk->shm->held = asked ? HOLD_BLOCKS : blocks;
+		sk->shm->held = !asked ? blocks + 1 : may_wait ? blocks + HOLD_AGAIN : HOLD_BLOCKS;
 	ntbs_unlock(&sk->shm->tx.lock);
 	if (!due)
 		return;

@@ -18,13 +18,15 @@ void ntbs_offer_look_connected(struct ntbs_sock *sk, int fd);
 void ntbs_offer_accepted(struct ntbs_sock *sk, int fd);
 /* Stage OFFER: has the other side moved?  May make it LIVE or PLAIN.  Cheap: a line or a few. */
 void ntbs_offer_step(struct ntbs_sock *sk, int fd);
+/* An accepted socket that has come to us by exec: as accepted now, and not claimed before it is used. */
+void ntbs_offer_inherited(struct ntbs_sock *sk, int fd);
 /* Stage OFFER: bytes of the peer have come by TCP (its offer, if it makes one, is older than they are). */
 void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd);
 /*
  * Before a send.  Until the connection is claimed and confirmed bytes go by TCP; while the other side, its service thread
  * and the broker wait for a CPU that the transfer keeps busy, that would be megabytes.  So a bulk sender lets others run
- * now and then, and once it has asked for the connection stands back for a few milliseconds at most, or a few more if it
- * may block: then there is a library at the other end, and it wants the connection.
+ * now and then, and once it has asked for the connection stands back for a few milliseconds at most, or more often and
+ * longer if it may block: then there is a library at the other end, and it wants the connection.
  */
 void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait);
 /* LIVE by our claim, and the connector has not taken note of it yet: what it does to TCP says nothing of the ring. */

@@ -193,6 +193,12 @@ void ntbs_offer_acceptor_step(struct ntbs_sock *sk, int fd, bool ask_broker)
 	}
 }
 
+void ntbs_offer_inherited(struct ntbs_sock *sk, int fd)
+{
+	ntbs_offer_forks_with_connection = true;
+	ntbs_offer_accepted(sk, fd);
+}
+
 void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
 {
 	uint32_t remote_node;

@@ -60,6 +60,15 @@ void ntbs_fd_dupped(int old, int new_fd);
 /* close() by whoever must not be cancelled in it. */
 int ntbs_fd_close_uncancelled(int fd);
 
+void ntbs_fd_install(int fd, struct ntbs_sock *sk);	/* a new object for a descriptor */
+
+/* Connections that go on in another image (preload_inherit.c) */
+#define NTBS_INHERITED "NTBSOCK_INHERITED"
+#define NTBS_INHERIT_BYTES 1024
+/* "NTBSOCK_INHERITED=...", for the environment of the image that is about to start; empty if there is nothing to say. */
+void ntbs_inherit_leave(char *list, size_t size);
+void ntbs_inherit_take(const char *list);	/* what the variable says, in the new image */
+
 /* stdio on our sockets (preload_stdio.c) */
 void ntbs_stdio_init(void);
 bool ntbs_stdio_hook(void);			/* from now on FILEs use the ring; false: they cannot */

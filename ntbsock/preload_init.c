@@ -88,6 +88,10 @@ __attribute__((constructor(101))) void ntbs_init(void)
 	if (ntbs_conf.disable || pthread_atfork(before_fork, after_fork_parent, after_fork_child))
 		return;
 	ntbs_on = true;
+	if (ntbs_conf.inherited) {
+		ntbs_inherit_take(ntbs_conf.inherited);
+		unsetenv(NTBS_INHERITED);
+	}
 }
 
 static void close_one(struct ntbs_sock *sk, void *arg)

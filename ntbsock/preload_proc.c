@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/prctl.h>
@@ -31,40 +32,67 @@ static void before_exec(void)
 	errno = saved;
 }
 
+/*
+ * @env, and in front of it what the new image is to know of connections.  The array lies in the caller's frame.  A vfork
+ * child shares our memory, and the connections are its parent's too.
+ */
+#define ENV_FOR_EXEC(env)                                                                 \
+	({                                                                                \
+		char *list_ = alloca(NTBS_INHERIT_BYTES), *const *env_ = (env), **with_;  \
+		size_t n_ = 0;                                                            \
+		*list_ = 0;                                                               \
+		if (ntbs_on && env_ && !ntbs_fdtab_foreign())                             \
+			ntbs_inherit_leave(list_, NTBS_INHERIT_BYTES);                    \
+		before_exec();                                                            \
+		if (*list_) {                                                             \
+			while (env_[n_])                                                  \
+				n_++;                                                     \
+			with_ = alloca((n_ + 2) * sizeof(*with_));                        \
+			env_ = with_for_exec(with_, env_, list_);                         \
+		}                                                                         \
+		env_;                                                                     \
+	})
+
+static char *const *with_for_exec(char **with, char *const *env, char *list)
+{
+	char **at = with;
+
+	*at++ = list;
+	for (; *env; env++)
+		if (strncmp(*env, NTBS_INHERITED "=", sizeof(NTBS_INHERITED "=") - 1))
+			*at++ = *env;
+	*at = NULL;
+	return with;
+}
+
 NTBS_EXPORT int execve(const char *path, char *const *argv, char *const *env)
 {
-	before_exec();
-	return LIBC(execve)(path, argv, env);
+	return LIBC(execve)(path, argv, ENV_FOR_EXEC(env));
 }
 
 NTBS_EXPORT int execv(const char *path, char *const *argv)
 {
-	before_exec();
-	return LIBC(execv)(path, argv);
+	return LIBC(execve)(path, argv, ENV_FOR_EXEC(environ));
 }
 
 NTBS_EXPORT int execvp(const char *file, char *const *argv)
 {
-	before_exec();
-	return LIBC(execvp)(file, argv);
+	return LIBC(execvpe)(file, argv, ENV_FOR_EXEC(environ));
 }
 
 NTBS_EXPORT int execvpe(const char *file, char *const *argv, char *const *env)
 {
-	before_exec();
-	return LIBC(execvpe)(file, argv, env);
+	return LIBC(execvpe)(file, argv, ENV_FOR_EXEC(env));
 }
 
 NTBS_EXPORT int fexecve(int fd, char *const *argv, char *const *env)
 {
-	before_exec();
-	return LIBC(fexecve)(fd, argv, env);
+	return LIBC(fexecve)(fd, argv, ENV_FOR_EXEC(env));
 }
 
 NTBS_EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *env, int flags)
 {
-	before_exec();
-	return LIBC(execveat)(dir, path, argv, env, flags);
+	return LIBC(execveat)(dir, path, argv, ENV_FOR_EXEC(env), flags);
 }
 
 /* Arguments of the l forms as an array on the stack. */

@@ -27,7 +27,7 @@
 #define TCP_ULP 31
 #endif
 
-static void install(int fd, struct ntbs_sock *sk)
+void ntbs_fd_install(int fd, struct ntbs_sock *sk)
 {
 	struct ntbs_file *old;
 	bool last;
@@ -58,7 +58,7 @@ NTBS_EXPORT int socket(int domain, int type, int protocol)
 		return fd;
 	sk = ntbs_sock_new(fd, type & SOCK_NONBLOCK ? NTBS_SK_NONBLOCK : 0, NTBS_NEW);
 	if (sk)
-		install(fd, sk);
+		ntbs_fd_install(fd, sk);
 	return fd;
 }
 
@@ -131,7 +131,7 @@ static int accepted(int listener, int fd, int flags)
 		if (ntbs_sock_flags(from) & NTBS_SK_NO_SWITCH)
 			ntbs_sock_plain(sk, NTBS_WHY_OPTION);
 	}
-	install(fd, sk);
+	ntbs_fd_install(fd, sk);
 	if (ntbs_sock_stage(sk) == NTBS_NEW)
 		ntbs_offer_accepted(sk, fd);
 out:

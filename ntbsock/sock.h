@@ -83,7 +83,7 @@ struct ntbs_sock_shm {
 	uint32_t entry;
 	uint64_t offer_word;
 	_Atomic uint32_t offer_calls;		/* calls that moved bytes while nobody claimed */
-	uint32_t held;				/* how far a bulk send has stood back: ntbs_offer_hold(); under the tx lock */
+	uint32_t held;				/* where a bulk send stands back next: ntbs_offer_hold(); under the tx lock */
 	_Atomic uint32_t offer_forked;		/* accepting side: the same, while other processes held it too */
 	_Atomic uint32_t claim_asked;		/* accepting side: 1 claimed, not confirmed */
 	struct ntbs_lock arm;
