@@ -195,8 +195,11 @@ void ntbs_offer_acceptor_step(struct ntbs_sock *sk, int fd, bool ask_broker)
 
 void ntbs_offer_inherited(struct ntbs_sock *sk, int fd)
 {
+	bool forks = ntbs_offer_forks_with_connection;
+
 	ntbs_offer_forks_with_connection = true;
 	ntbs_offer_accepted(sk, fd);
+	ntbs_offer_forks_with_connection = forks;	/* what this image accepts itself it claims at once */
 }
 
 void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)

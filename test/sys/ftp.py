@@ -16,16 +16,17 @@ import ftpsite  # noqa: E402
 SIZES = {"small": 19090223, "big": 145864380}
 
 
-def transfer(rig, site, port, files, ours=True, anonymous=False, before=()):
+def transfer(rig, site, port, files, ours=True, anonymous=False, before=(), after=()):
     """One session: each file comes and goes back under another name; all must have the same sum."""
     commands = list(before)
     for name in files:
         commands += [f"get {name} {rig.path('got-' + name)}", f"put {rig.path('got-' + name)} incoming/{name}"]
+    commands += after
     with open(rig.path("commands"), "w") as f:
         f.write(ftpsite.session(port, commands, anonymous))
     with open(rig.path("commands"), "rb") as f:
         out = rig.start(["tnftp", "-n", "-v"], label="client", ours=ours, stdin=f).wait(100).text()
-    check(out.count("\n226 ") == 2 * len(files) + ("ls" in before), f"not every transfer was completed:\n{out[-2000:]}")
+    check(out.count("\n226 ") == 2 * len(files) + ("ls" in after), f"not every transfer was completed:\n{out[-2000:]}")
     for name in files:
         for path in (rig.path("got-" + name), os.path.join(site.home, "incoming", name)):
             check(os.path.getsize(path) == SIZES[name] and sha(path) == files[name], f"{path} is not {name}")
@@ -44,15 +45,16 @@ def test(rig):
         rig.forget_counters()
         port = free_port()
         s = rig.start(getattr(site, kind)(port), label="server", wrap=site.inside()).listening(port)
-        transfer(rig, site, port, files, before=["ls"])     # a program of its own, which has the control connection too
-        rig.share("client", what=f"tnftp, server started by {kind}", fallback=1)
-        rig.share("server", what=f"in.ftpd, started by {kind}", fallback=1)
+        transfer(rig, site, port, files, after=["ls"])     # a program of its own, which has the control connection too
+        # 99 in 100 and more; where many programs want the CPU a transfer begins with what TCP takes, 4 MB
+        rig.share("client", least=0.95, what=f"tnftp, server started by {kind}", fallback=1)
+        rig.share("server", least=0.95, what=f"in.ftpd, started by {kind}", fallback=1)
         if not PLAIN:
             print(f"{rig.counters('client')['tcp']:,} bytes of it by TCP, the control connection among them")
         rig.forget_counters()
         transfer(rig, site, port, small, anonymous=True)
-        rig.share("client", what="the same, with another root", fallback=1)
-        rig.share("server", what="in.ftpd there", fallback=1)
+        rig.share("client", least=0.75, what="the same, with another root", fallback=1)
+        rig.share("server", least=0.75, what="in.ftpd there", fallback=1)
         rig.forget_counters()
         transfer(rig, site, port, small, before=["passive off"])
         # In.ftpd makes these sockets as root, of a reserved port, and connects them as the user.  It does not wait for a
