@@ -25,8 +25,9 @@ check='clang:clang libclang-rt-14-dev:file=/usr/lib/llvm-*/lib/clang/*/lib/linux
 	socat:socat rsync:rsync openssh-server:sshd openssh-client:ssh
 	apache2-bin:apache2 haproxy:haproxy php-fpm:file=/usr/sbin/php-fpm* openssl:openssl
 	perl:perl ruby:ruby erlang-base:erl'
-# What make check-runtimes wants beside that: 150 MB of archives
-runtimes='openjdk-17-jdk-headless:javac nodejs:node'
+# What make check-runtimes wants beside that: 250 MB of archives
+runtimes="openjdk-17-jdk-headless:javac nodejs:node cargo:cargo rustc:rustc
+	librust-tokio-dev:file=/usr/share/cargo/registry/tokio-1*"
 
 # Each of these excludes others of its kind, which may be in use here: never in place of them, and only for root, who
 # alone can run the test.  Without them it is skipped, and says so.

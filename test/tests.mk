@@ -6,7 +6,7 @@
 #	make check-unit check-sock check-sys check-fault check-san model
 #	make check SAN=thread               unit and socket tests of that variant alone
 #	make check-sock T='stream epoll*'   some of them
-#	make check-runtimes                 Java and Node, which it installs; not part of check
+#	make check-runtimes                 Java, Node and Rust, which it installs; not part of check
 #
 # Unit and fault tests link the message queue and the sources that their line "links: a.c b.c" names.  Socket
 # tests are ordinary programs, run as they are and under ntbsock-ctl; with SAN= the library is linked into them.

@@ -303,11 +303,14 @@ public class Echo {
 				ByteBuffer out = ByteBuffer.wrap(data), in = ByteBuffer.allocate(data.length);
 				sum.update(data);
 				Future<Integer> reading = s.read(in), writing = s.write(out);	// both under way at once
-				while (in.hasRemaining()) {
-					check(reading.get() > 0, "connection " + i + ": early end");
+				// counted by what is complete: the buffer moves before its read is over
+				for (int got = 0; got < data.length; ) {
+					int n = reading.get();
+					check(n > 0, "connection " + i + ": early end");
+					got += n;
 					if (writing.isDone() && out.hasRemaining())
 						writing = s.write(out);
-					if (in.hasRemaining())
+					if (got < data.length)
 						reading = s.read(in);
 				}
 				writing.get();
