@@ -43,6 +43,8 @@ static inline bool ntbs_epm_taken(const struct ntbs_epm *m)
 
 /* ---- epoll_ctl.c ---- */
 /* A cookie: secret 32, generation 8, index 24. */
+#define NTBS_EP_IN (EPOLLIN | EPOLLRDNORM)
+#define NTBS_EP_OUT (EPOLLOUT | EPOLLWRNORM)
 #define NTBS_EP_MBOX_INDEX 0xffffffu
 extern uint64_t ntbs_epoll_secret;	/* upper 32 bits of every cookie: a program's data will not look like it */
 
@@ -78,7 +80,7 @@ uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all);
 /* What the program wants to hear, and what it hears unasked. */
 static inline uint32_t ntbs_epm_wanted(const struct ntbs_epm *m)
 {
-	uint32_t ev = m->events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLRDNORM | EPOLLWRNORM);
+	uint32_t ev = m->events & (NTBS_EP_IN | NTBS_EP_OUT | EPOLLRDHUP | EPOLLPRI);
 
 	return ev | EPOLLERR | EPOLLHUP;
 }

@@ -122,9 +122,9 @@ uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 	struct ntbs_sock *sk = m->sk;
 	uint32_t out = 0, end = all & END_EVENTS, seen = atomic_load(&m->end_mark);
 
-	if ((ev & EPOLLIN) && in_news(m, true))
+	if ((ev & NTBS_EP_IN) && in_news(m, true))
 		out |= EPOLLIN;
-	if ((ev & EPOLLOUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
+	if ((ev & NTBS_EP_OUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
 		out |= EPOLLOUT;
 	/* an end is an edge of reading too, asked for by name or not */
 	if (end != seen && atomic_compare_exchange_strong(&m->end_mark, &seen, end) && end)
@@ -162,8 +162,8 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	ev = all & ntbs_epm_wanted(m);
 	if (ev && (m->events & EPOLLET)) {
 		if (!take) {
-			bool in = (ev & EPOLLIN) && in_news(m, false);
-			bool out = (ev & EPOLLOUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
+			bool in = (ev & NTBS_EP_IN) && in_news(m, false);
+			bool out = (ev & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
 
 			return in || out || ((all & END_EVENTS) && (all & END_EVENTS) != m->end_mark) ? ev : 0;
 		}

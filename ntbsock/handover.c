@@ -66,7 +66,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		int ret = 0;
 
 		w.mark = ntbs_sig_mark();	/* no handler ends this wait, it only comes back here */
-		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_le32_read_acquire(&sk->q.in->rstate)) {
+		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_inbox_peer_closed(sk->q.in)) {
 			ntbs_service_watch(sk, fd);
 			ret = ntbs_mbox_sleep(sk, value, &w);
 		}
@@ -81,7 +81,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 			break;
 		}
 		ntbs_unlock(&rx->lock);
-		if (ntbs_le32_read_acquire(&sk->q.in->rstate) || ntbs_shadow_end(fd) == 0) {
+		if (ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_end(fd) == 0) {
 			/* the peer has gone: whole only if nothing of its is left in the ring */
 			ntbs_lock(&rx->lock);
 			done = ntbs_msgq_avail(&sk->q) <= 0;

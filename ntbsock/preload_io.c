@@ -49,7 +49,8 @@ static inline ssize_t send1(struct ntbs_sock *sk, int fd, const void *buf, size_
 
 NTBS_EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
-	OURS(fd, recv1(sk, fd, buf, len, 0));
+	if (len)		/* read() of nothing returns at once, unlike recv() */
+		OURS(fd, recv1(sk, fd, buf, len, 0));
 	return LIBC(read)(fd, buf, len);
 }
 NTBS_EXPORT ssize_t __read(int fd, void *buf, size_t len) __attribute__((alias("read")));
@@ -78,7 +79,7 @@ NTBS_EXPORT ssize_t __send(int fd, const void *buf, size_t len, int flags) __att
 NTBS_EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size);
 NTBS_EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
 {
-	if (len <= size)
+	if (len && len <= size)
 		OURS(fd, recv1(sk, fd, buf, len, 0));
 	return LIBC(__read_chk)(fd, buf, len, size);
 }
@@ -129,9 +130,17 @@ static bool iov_ok(const struct iovec *iov, int cnt)
 	return cnt >= 0 && cnt <= IOV_MAX && ntbs_user_readable(iov, cnt * sizeof(*iov));
 }
 
+static bool any_room(const struct iovec *iov, int cnt)
+{
+	for (int i = 0; i < cnt; i++)
+		if (iov[i].iov_len)
+			return true;
+	return false;
+}
+
 NTBS_EXPORT ssize_t readv(int fd, const struct iovec *iov, int cnt)
 {
-	OURS(fd, iov_ok(iov, cnt) ? ntbs_sock_recv(sk, fd, iov, cnt, 0) : -ENTBS_PASS);
+	OURS(fd, iov_ok(iov, cnt) && any_room(iov, cnt) ? ntbs_sock_recv(sk, fd, iov, cnt, 0) : -ENTBS_PASS);
 	return LIBC(readv)(fd, iov, cnt);
 }
 
@@ -155,7 +164,7 @@ static int rwf(int flags)
 NTBS_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
 {
 	if (stream_rw(off, flags))
-		OURS(fd, iov_ok(iov, cnt) ? ntbs_sock_recv(sk, fd, iov, cnt, rwf(flags)) : -ENTBS_PASS);
+		OURS(fd, iov_ok(iov, cnt) && any_room(iov, cnt) ? ntbs_sock_recv(sk, fd, iov, cnt, rwf(flags)) : -ENTBS_PASS);
 	return LIBC(preadv2)(fd, iov, cnt, off, flags);
 }
 NTBS_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int cnt, off64_t off, int flags)
@@ -235,6 +244,18 @@ NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 	return i;
 }
 
+/* recvmmsg() shows an error before the bytes that came before it (net/socket.c, do_recvmmsg()). */
+static bool pending_error(int fd)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	if (ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len) || !err)
+		return false;
+	errno = err;
+	return true;
+}
+
 NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, struct timespec *timeout)
 {
 	struct timespec now, end;
@@ -242,6 +263,8 @@ NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags,
 
 	if (plain(fd))
 		return LIBC(recvmmsg)(fd, vec, n, flags, timeout);
+	if (pending_error(fd))
+		return -1;
 	if (timeout) {
 		clock_gettime(CLOCK_MONOTONIC, &end);
 		end.tv_sec += timeout->tv_sec;
@@ -338,8 +361,10 @@ static ssize_t splice_out(int in, int out, size_t len, unsigned int flags)
 	char buf[FILE_CHUNK];
 	ssize_t got, put;
 
-	got = recv(in, buf, len < sizeof(buf) ? len : sizeof(buf),
-		   MSG_PEEK | (flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0));
+	/* SPLICE_F_NONBLOCK is about the pipe: tcp_splice_read() heeds O_NONBLOCK alone */
+	got = recv(in, buf, 1, MSG_PEEK);	/* of one byte: SO_RCVLOWAT is not heeded either */
+	if (got > 0)
+		got = recv(in, buf, len < sizeof(buf) ? len : sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
 	if (got <= 0)
 		return got;
 	if (flags & SPLICE_F_NONBLOCK) {
@@ -353,7 +378,13 @@ static ssize_t splice_out(int in, int out, size_t len, unsigned int flags)
 			got = 4096;
 	}
 	put = LIBC(write)(out, buf, got);
-	return put <= 0 ? put : recv(in, NULL, put, MSG_TRUNC | MSG_DONTWAIT);
+	/* a read may end where a stretch of TCP or of the ring does, though the look has gone on */
+	for (ssize_t left = put; left > 0; left -= got) {
+		got = recv(in, NULL, left, MSG_TRUNC | MSG_DONTWAIT);
+		if (got <= 0)
+			break;
+	}
+	return put;
 }
 
 NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t len, unsigned int flags)

@@ -151,6 +151,7 @@ NTBS_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags
 
 NTBS_EXPORT int shutdown(int fd, int how)
 {
+	const uint32_t both = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int ret;
 
@@ -170,9 +171,17 @@ NTBS_EXPORT int shutdown(int fd, int how)
 	}
 	if (!ret && (how == SHUT_RD || how == SHUT_RDWR))
 		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_RD);
+	if (!ret && ntbs_sock_stage(sk) == NTBS_OFFER && (ntbs_sock_flags(sk) & both) == both)
+		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);	/* nothing left for a ring to do */
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
 		int saved = errno;
 
+		if (!ret && (ntbs_sock_flags(sk) & both) == both) {	/* as tcp_rcv_state_process(): a reset for more bytes */
+			ntbs_lock(&sk->shm->rx.lock);
+			if (ntbs_le32_read(&sk->q.out->rstate) == NTBS_R_OPEN)
+				ntbs_le32_write_release(&sk->q.out->rstate, NTBS_R_SHUT);
+			ntbs_unlock(&sk->shm->rx.lock);
+		}
 		ntbs_mbox_poke(sk);
 		ntbs_mbox_wake_own(sk);
 		errno = saved;

@@ -17,6 +17,8 @@
 #define SOL_TCP 6
 #endif
 #define EQUAL_LOOKS 64
+#define PEEK_SKIP 16384
+#define PIECES 64
 enum { ST_ESTABLISHED = 1, ST_FIN_WAIT1 = 4, ST_FIN_WAIT2 = 5, ST_TIME_WAIT = 6, ST_CLOSE = 7, ST_CLOSE_WAIT = 8, ST_LAST_ACK = 9, ST_CLOSING = 11 };
 
 int ntbs_shadow_info(int fd, struct ntbs_shadow_info *info)
@@ -88,6 +90,18 @@ int ntbs_shadow_count(int fd, bool connected, uint64_t *sent, uint64_t *received
 	return 0;
 }
 
+int ntbs_shadow_unread(int fd, int *bytes)
+{
+	struct tcp_zerocopy_receive zc = { 0 };
+	socklen_t len = offsetof(struct tcp_zerocopy_receive, err);	/* with more it would take the socket's error */
+	int ret = ntbs_sys3(SYS_ioctl, fd, SIOCINQ, bytes);
+
+	if (!ret && !ntbs_sys5(SYS_getsockopt, fd, SOL_TCP, TCP_ZEROCOPY_RECEIVE, &zc, &len) &&
+	    len == offsetof(struct tcp_zerocopy_receive, err) && zc.inq > (uint32_t)*bytes)
+		*bytes = zc.inq;
+	return ret;
+}
+
 int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
 {
 	struct ntbs_shadow_info a = { 0 }, b = { 0 };
@@ -97,7 +111,7 @@ int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
 		ret = ntbs_shadow_info(fd, &a);
 		if (ret)
 			return ret;
-		ret = ntbs_sys3(SYS_ioctl, fd, SIOCINQ, &inq);
+		ret = ntbs_shadow_unread(fd, &inq);
 		if (ret)
 			return ret;
 		ret = ntbs_shadow_info(fd, &b);
@@ -121,6 +135,13 @@ void ntbs_shadow_inq(int fd, int *bytes)
 		*bytes = 0;
 }
 
+bool ntbs_shadow_at_mark(int fd)
+{
+	int mark = 0;
+
+	return !ntbs_sys3(SYS_ioctl, fd, SIOCATMARK, &mark) && mark;
+}
+
 void ntbs_shadow_push(int fd)
 {
 	static const int on = 1, off = 0;
@@ -139,21 +160,46 @@ void ntbs_shadow_push(int fd)
 		ntbs_sys5(SYS_setsockopt, fd, SOL_TCP, TCP_CORK, &on, sizeof(int));
 }
 
+/* The pieces from @it on, as many as there is room for. */
+static size_t pieces(struct ntbs_iter it, struct iovec *iov, size_t room)
+{
+	size_t n = 0;
+
+	while (it.left && n < room) {
+		iov[n].iov_base = ntbs_iter_run(&it, it.left, &iov[n].iov_len);
+		ntbs_iter_advance(&it, iov[n++].iov_len);
+	}
+	return n;
+}
+
+static void skip_pieces(struct ntbs_iter *it, size_t len)
+{
+	while (len) {
+		size_t run;
+
+		ntbs_iter_run(it, len, &run);
+		ntbs_iter_advance(it, run);
+		len -= run;
+	}
+}
+
 ssize_t ntbs_shadow_send(int fd, struct ntbs_iter *it, int flags)
 {
+	struct iovec iov[PIECES];
 	ssize_t sum = 0, n;
 
-	while (it->left) {
-		size_t run;
-		char *p = ntbs_iter_run(it, it->left, &run);
+	while (it->left) {	/* in one call, as the program's was: a reset that it provokes comes behind all of it */
+		struct msghdr msg = { .msg_iov = iov, .msg_iovlen = pieces(*it, iov, PIECES) };
+		size_t len = 0;
 
-		n = ntbs_sys6(SYS_sendto, fd, (long)p, run,
-			      flags | MSG_DONTWAIT | MSG_NOSIGNAL | (run < it->left ? MSG_MORE : 0), 0, 0);
+		for (size_t i = 0; i < msg.msg_iovlen; i++)
+			len += iov[i].iov_len;
+		n = ntbs_sys3(SYS_sendmsg, fd, &msg, flags | MSG_DONTWAIT | MSG_NOSIGNAL | (len < it->left ? MSG_MORE : 0));
 		if (n < 0)
 			return sum ? sum : n;
-		ntbs_iter_advance(it, n);
+		skip_pieces(it, n);
 		sum += n;
-		if ((size_t)n < run)
+		if ((size_t)n < len)
 			break;
 	}
 	return sum;
@@ -165,6 +211,14 @@ ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags)
 
 	if (max > it->left)
 		max = it->left;
+	if ((flags & MSG_PEEK) && it->off + max > it->iov->iov_len) {	/* more than one piece: a look takes them at once */
+		size_t beyond = it->left - max;
+
+		it->left = max;
+		n = ntbs_shadow_peek(fd, it, 0, flags);
+		it->left += beyond;
+		return n;
+	}
 	while (max) {
 		size_t run;
 		char *p = ntbs_iter_run(it, max, &run);
@@ -179,6 +233,28 @@ ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags)
 			break;
 	}
 	return sum;
+}
+
+ssize_t ntbs_shadow_peek(int fd, struct ntbs_iter *it, size_t skip, int flags)
+{
+	static char passed_over[PEEK_SKIP];	/* written by the kernel, read by nobody */
+	struct iovec iov[PIECES];
+	struct msghdr msg = { .msg_iov = iov };
+	size_t left = skip;
+	ssize_t n;
+
+	for (; left && msg.msg_iovlen < PIECES - 1; left -= iov[msg.msg_iovlen++].iov_len)
+		iov[msg.msg_iovlen] = (struct iovec){ passed_over, left < PEEK_SKIP ? left : PEEK_SKIP };
+	if (left)
+		return -EAGAIN;
+	msg.msg_iovlen += pieces(*it, iov + msg.msg_iovlen, PIECES - msg.msg_iovlen);
+	n = ntbs_sys3(SYS_recvmsg, fd, &msg, flags | MSG_PEEK | MSG_DONTWAIT);
+	if (n <= 0)
+		return n;
+	if ((size_t)n <= skip)
+		return -EAGAIN;
+	skip_pieces(it, n - skip);
+	return n - skip;
 }
 
 short ntbs_shadow_poll(int fd, short events)

@@ -30,12 +30,22 @@ int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed);
 int ntbs_shadow_count(int fd, bool connected, uint64_t *sent, uint64_t *received);
 /* Bytes that can be read now. */
 void ntbs_shadow_inq(int fd, int *bytes);
+/*
+ * Bytes between what has been read and what has come.  SIOCINQ stops at an urgent mark, read or not; the hint that comes
+ * with TCP_ZEROCOPY_RECEIVE does not, and is there while less than a page waits (the call has nothing to map, then).
+ */
+int ntbs_shadow_unread(int fd, int *bytes);
+/* The next byte of TCP is an urgent one: no read goes past it that has got something. */
+bool ntbs_shadow_at_mark(int fd);
 /* What waits in the kernel for Nagle or a cork goes out now; the program's options are as before. */
 void ntbs_shadow_push(int fd);
 
 /* Never blocks, no signal; count or -errno.  recv: at most @max bytes. */
 ssize_t ntbs_shadow_send(int fd, struct ntbs_iter *it, int flags);
 ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags);
+
+/* MSG_PEEK from @skip bytes behind the first one on; -EAGAIN: nothing there. */
+ssize_t ntbs_shadow_peek(int fd, struct ntbs_iter *it, size_t skip, int flags);
 
 /* POLL* bits that hold now. */
 short ntbs_shadow_poll(int fd, short events);

@@ -210,6 +210,7 @@ void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why)
 static void state_end(struct ntbs_sock *sk, int fd)
 {
 	bool unread = false, reset = ntbs_sock_flags(sk) & (NTBS_SK_LINGER0 | NTBS_SK_RESET);
+	int on_tcp = 0;
 	ssize_t left;
 
 	ntbs_lock(&sk->shm->tx.lock);
@@ -227,8 +228,13 @@ static void state_end(struct ntbs_sock *sk, int fd)
 		}
 	}
 	ntbs_stream_state_final(sk);
+	/*
+	 * With bytes on TCP unread the kernel resets by itself, if nobody else has the socket (one that was passed on): then the
+	 * peer must not take our end for a FIN.
+	 */
+	ntbs_shadow_inq(fd, &on_tcp);
 	reset |= unread;
-	ntbs_le32_write_release(&sk->q.out->rstate, reset ? NTBS_R_RESET : NTBS_R_CLOSED);
+	ntbs_le32_write_release(&sk->q.out->rstate, reset || on_tcp > 0 ? NTBS_R_RESET : NTBS_R_CLOSED);
 	ntbs_unlock(&sk->shm->rx.lock);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);

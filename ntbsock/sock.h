@@ -32,6 +32,9 @@
 #include "lock.h"
 #include "msgq.h"
 
+/* What of @shadow_ev concerns a sender: bytes that wait on TCP for a reader are none of its business. */
+#define NTBS_SHADOW_END (POLLRDHUP | POLLHUP | POLLERR)
+
 enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 
 #define NTBS_SK_NONBLOCK (1u << 0)	/* O_NONBLOCK of the description */
@@ -152,6 +155,13 @@ static inline void ntbs_count(uint64_t *shared, uint64_t *own, uint64_t now)
 static inline enum ntbs_stage ntbs_sock_stage(const struct ntbs_sock *sk)
 {
 	return atomic_load_explicit(&sk->shm->stage, memory_order_acquire);
+}
+/* The peer has closed; one that has only shut down is still there. */
+static inline bool ntbs_inbox_peer_closed(const struct ntbs_inbox_shm *in)
+{
+	uint32_t r = ntbs_le32_read_acquire(&in->rstate);
+
+	return r == NTBS_R_CLOSED || r == NTBS_R_RESET;
 }
 /* Where a direction is; who does not hold its lock learns where it was a moment ago. */
 static inline enum ntbs_dir_state ntbs_sock_tx_state(const struct ntbs_sock *sk)

@@ -48,7 +48,7 @@ static bool tx_news(struct ntbs_sock *sk)
 	const struct ntbs_inbox_shm *in = sk->q.in;
 
 	return ntbs_msgq_writable(&sk->q) || ntbs_le64_read_acquire(&in->asked) || ntbs_le32_read_acquire(&in->rstate) ||
-	       atomic_load(&sk->shm->shadow_ev) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
+	       (atomic_load(&sk->shm->shadow_ev) & NTBS_SHADOW_END) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
 	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_WR));
 }
 
@@ -230,10 +230,41 @@ static ssize_t enter(struct ntbs_sock *sk, int fd)
 	return 0;
 }
 
+/* Bytes that are on TCP now; an urgent one that is next does not hide those behind it. */
+static int arrived(int fd)
+{
+	int n = 0;
+
+	ntbs_shadow_inq(fd, &n);
+	if (!n && ntbs_shadow_unread(fd, &n))
+		n = 0;
+	return n;
+}
+
+/* A read that wants more than there is ends at an urgent mark all the same. */
+static bool urgent_next(const struct ntbs_sock *sk, int fd)
+{
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING &&
+	    ntbs_le64_read_acquire(&sk->q.in->q) != ntbs_read_once(sk->shm->rx.pos) + 1)
+		return false;
+	return ntbs_shadow_at_mark(fd);
+}
+
+/* recv() of no bytes waits for one, or for the end, as tcp_recvmsg() does (read() does not: see preload_io.c). */
+static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
+{
+	char c;
+	const struct iovec one = { &c, 1 };
+	ssize_t n = ntbs_sock_recv(sk, fd, &one, 1, (flags & ~MSG_WAITALL) | MSG_PEEK);
+
+	return n > 0 ? 0 : n;
+}
+
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	struct ntbs_wait w;
 	size_t len, sum = 0, target, moved;
+	bool ended = false;
 	ssize_t held = 1;
 	struct ntbs_iter it;
 	ssize_t n;
@@ -248,7 +279,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if (!total(iov, cnt, &len))
 		return -EINVAL;
 	if (!len)
-		return 0;
+		return recv_nothing(sk, fd, flags);
 	ntbs_iter_init(&it, iov, len);
 	target = ntbs_read_once(sk->shm->rcvlowat);
 	if ((flags & MSG_WAITALL) || target > len)
@@ -258,7 +289,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		int on_tcp = INT_MAX;
 
 		if (__builtin_expect(ntbs_sock_rx_state(sk) == NTBS_DIR_TCP, 0))
-			ntbs_shadow_inq(fd, &on_tcp);
+			on_tcp = arrived(fd);
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			ntbs_offer_step(sk, fd);
 		ntbs_lock(&sk->shm->rx.lock);
@@ -278,7 +309,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			ntbs_offer_bytes_came(sk, fd);
 		if (n > 0) {
 			sum += n;
-			if (sum >= target || !it.left)
+			if (sum >= target || !it.left || urgent_next(sk, fd))
 				return sum;
 		} else if (n != -EAGAIN) {
 			/* an end that TCP shows while nobody had claimed: a claim and its bytes are older than the end */
@@ -300,8 +331,14 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			continue;
 		moved = sum;
 		if (flags & MSG_PEEK) {
+			if (sum && ended)
+				return sum;
+			/* an end that shows now lies behind all bytes: these are looked at once more */
+			ended = sum && (ntbs_sock_ready(sk, fd, 0, true) & (POLLRDHUP | POLLHUP | POLLERR));
 			ntbs_iter_init(&it, iov, len);
 			sum = 0;
+			if (ended)
+				continue;
 		}
 		how_long(&w, ntbs_read_once(sk->shm->rcvtimeo_ns), moved, flags & MSG_PEEK);
 		n = wait_dir(sk, fd, true, &w);
@@ -341,8 +378,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	}
 	if (!total(iov, cnt, &len))
 		return -EINVAL;
-	if (!len)
-		return 0;
+	if (!len)		/* the kernel says if there is anything to be said: an error, a broken pipe */
+		return -ENTBS_PASS;
 	ntbs_iter_init(&it, iov, len);
 	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)

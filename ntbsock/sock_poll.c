@@ -44,12 +44,17 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 
 	if (ntbs_sock_flags(sk) & NTBS_SK_RESET)
 		return RX_EVENTS | TX_EVENTS | POLLERR | POLLHUP;
+	if (ntbs_le64_read_acquire(&in->q))	/* urgent data goes by TCP, and is seen before the ring's bytes are read */
+		ev = ntbs_shadow_poll(fd, POLLPRI) & POLLPRI;
 	final = ntbs_le64_read_acquire(&in->final);
 	if (ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk))
-		return 0;
+		return ev;
 	if (ntbs_msgq_readable(&sk->q)) {
 		/* FIN is on its way behind these bytes; TCP would show it once it has arrived, which it has */
-		return RX_EVENTS | (final ? POLLRDHUP : 0);
+		ev |= RX_EVENTS | (final ? POLLRDHUP : 0);
+		if (atomic_load(&sk->shm->shadow_ev) || ntbs_le32_read(&in->rstate))	/* a reset shows before its bytes are read */
+			ev |= ntbs_shadow_poll(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR);
+		return ev;
 	}
 	if (final && ntbs_read_once(sk->shm->rx.pos) >= final - 1 && ntbs_le32_read(&in->rstate) != NTBS_R_RESET)
 		ev |= RX_EVENTS | POLLRDHUP;
@@ -57,7 +62,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 		ev |= RX_EVENTS | POLLRDHUP;
 	shown = atomic_load(&sk->shm->shadow_ev);
 	if (shown || ntbs_le32_read(&in->rstate) || (ask && ev)) {
-		short k = ntbs_shadow_poll(fd, POLLIN | POLLRDHUP);
+		short k = ntbs_shadow_poll(fd, RX_EVENTS | POLLRDHUP);
 
 		if (k & (POLLRDHUP | POLLHUP | POLLERR)) {
 			if (!ntbs_msgq_readable(&sk->q))
@@ -83,7 +88,7 @@ static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 	}
 	if (state == NTBS_DIR_RING)
 		return ring_in(sk, fd, ask);
-	return ask ? ntbs_shadow_poll(fd, POLLIN | POLLRDHUP | POLLPRI) : 0;
+	return ask ? ntbs_shadow_poll(fd, RX_EVENTS | POLLRDHUP | POLLPRI) : 0;
 }
 
 static short tx_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
@@ -101,7 +106,7 @@ static short tx_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 		ntbs_unlock(&sk->shm->tx.lock);
 		return ev;
 	}
-	return ask ? ntbs_shadow_poll(fd, POLLOUT) : 0;
+	return ask ? ntbs_shadow_poll(fd, TX_EVENTS) : 0;
 }
 
 short ntbs_sock_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
@@ -109,7 +114,7 @@ short ntbs_sock_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 	short ev;
 
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
-		return ask ? ntbs_shadow_poll(fd, POLLIN | POLLOUT | POLLRDHUP | POLLPRI) : 0;
+		return ask ? ntbs_shadow_poll(fd, RX_EVENTS | TX_EVENTS | POLLRDHUP | POLLPRI) : 0;
 	ev = rx_ready(sk, fd, ask) | tx_ready(sk, fd, wanted, ask);
 	if ((ev & POLLRDHUP) && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) && !ntbs_msgq_readable(&sk->q))
 		ev |= POLLHUP;		/* both directions are closed */
@@ -170,7 +175,7 @@ static int look(struct set *s, bool arm)
 		if (on_ring(sk)) {
 			bool fin = atomic_load(&sk->shm->shadow_ev) & (POLLRDHUP | POLLHUP | POLLERR);
 
-			k->events = fin ? 0 : POLLRDHUP;
+			k->events = (fin ? 0 : POLLRDHUP) | (u->events & POLLPRI);
 			if (ntbs_sock_tx_state(sk) != NTBS_DIR_RING)
 				k->events |= u->events & TX_EVENTS;
 			if (fin && !k->events && !(ev & (POLLHUP | POLLERR)))
@@ -196,6 +201,7 @@ static int merge(struct set *s)
 		if (sk && on_ring(sk)) {
 			if (k->revents & (POLLRDHUP | POLLHUP | POLLERR))
 				atomic_fetch_or(&sk->shm->shadow_ev, k->revents & (POLLRDHUP | POLLHUP | POLLERR));
+			u->revents |= k->revents & u->events & POLLPRI;
 			if (ntbs_sock_tx_state(sk) != NTBS_DIR_RING)
 				u->revents |= k->revents & u->events & TX_EVENTS;
 			u->revents |= ntbs_sock_ready(sk, u->fd, u->events, false) & (u->events | POLLHUP | POLLERR);

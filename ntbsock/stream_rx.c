@@ -172,6 +172,20 @@ static ssize_t recv_ring(struct ntbs_sock *sk, struct ntbs_iter *it, int flags, 
 	return n;
 }
 
+/* A look moves nothing: if it has come to Q, what TCP has from there on is part of it. */
+static ssize_t peek_beyond(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, ssize_t tcp, ssize_t ring)
+{
+	uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q);
+	ssize_t n;
+
+	if (!(flags & MSG_PEEK) || !q || !it->left || sk->shm->rx.pos + ring != q - 1)
+		return 0;
+	if (!tcp && ntbs_shadow_at_mark(fd))
+		return 0;
+	n = ntbs_shadow_peek(fd, it, tcp, flags & MSG_TRUNC);
+	return n > 0 ? n : 0;
+}
+
 ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, size_t limit, bool *acked)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
@@ -213,7 +227,7 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			return sum ? sum : -EAGAIN;
 		n = recv_ring(sk, it, flags, acked);
 		if (n > 0)
-			return sum + n;
+			return sum + n + peek_beyond(sk, fd, it, flags, sum, n);
 		if (n != -EAGAIN)
 			return sum ? sum : n;
 		if (sum)
@@ -248,22 +262,25 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
-	ssize_t ring = 0;
+	uint64_t before, q, end;
+	ssize_t ring;
+	int inq = 0;
 
 	if (ntbs_stream_rx_look(sk, fd))
 		return 0;
-	if (rx->state == NTBS_DIR_RING || rx->state == NTBS_DIR_DRAIN) {
-		ring = ntbs_msgq_avail(&sk->q);
-		if (ring < 0)
-			ring = 0;
-	}
-	if (rx->state == NTBS_DIR_RING)
-		return ring;
-	if (rx->state == NTBS_DIR_DRAIN) {
-		int inq = 0;
-
+	if (rx->state != NTBS_DIR_RING && rx->state != NTBS_DIR_DRAIN)
+		return -ENTBS_PASS;
+	before = rx->state == NTBS_DIR_DRAIN ? rx->tcp_left : 0;
+	q = ntbs_le64_read_acquire(&sk->q.in->q);
+	if (before || q) {
 		ntbs_shadow_inq(fd, &inq);
-		return (uint64_t)inq < rx->tcp_left ? inq : (ssize_t)rx->tcp_left + ring;
+		if ((uint64_t)inq < before)
+			return inq;
 	}
-	return -ENTBS_PASS;
+	ring = ntbs_msgq_avail(&sk->q);
+	if (ring < 0)
+		ring = 0;
+	/* what lies on TCP behind the ring's bytes counts if nothing is missing between */
+	end = rx->pos + ring;
+	return before + ring + (q && end == q - 1 ? inq - before : 0);
 }

@@ -229,7 +229,8 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		ssize_t n;
 
 		if (__builtin_expect(ntbs_sock_flags(sk) & (NTBS_SK_SHUT_WR | NTBS_SK_RESET), 0))
-			return ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR ? -EPIPE : -ECONNRESET;
+			/* the kernel's end is shut as well: it knows if there is another error to show */
+			return ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR ? ntbs_shadow_send(fd, it, 0) : -ECONNRESET;
 		if (!look_for_news(sk, fd) && !(check && peer_lost(sk, fd))) {
 			n = send_ring(sk, fd, it, may_wait);
 			if (n != -EAGAIN || may_wait || !ntbs_le64_read_acquire(&sk->q.in->final))
