@@ -5,8 +5,8 @@
     run.py --build build [--san DIR]... [--linked-in] [--only PATTERN]... [--jobs N] SUITE...
 
 Suites: unit, fault (programs of their own), sock (each on kernel TCP, then on ntbsock: "warm" lets every connection
-move to the ring first, "cold" does not), sys (real programs), runtimes (more of them, too big to install for everybody),
-model (Spin), fuzz (corpus and a few seconds each).
+move to the ring first, "cold" does not), diff (the same calls on both, compared), sys (real programs), runtimes (more of
+them, too big to install for everybody), model (Spin), fuzz (corpus and a few seconds each).
 --san DIR adds the unit, fault and socket tests of a sanitizer build; --linked-in says that the library is part of the
 programs of --build.
 
@@ -35,7 +35,8 @@ import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-LIMITS = {"unit": 60, "fault": 60, "sock": 20, "sys": 120, "runtimes": 120, "model": 180, "fuzz": 180}
+LIMITS = {"unit": 60, "fault": 60, "sock": 20, "diff": 170, "sys": 120, "runtimes": 120, "model": 180, "fuzz": 180}
+ALONE = ("diff", "sys", "runtimes", "model", "fuzz")      # what measures or uses many CPUs
 TAIL = 40
 say_lock = threading.Lock()
 
@@ -232,6 +233,8 @@ def collect(args, brokers):
                            slow=4 if args.linked_in else 1)
         elif suite == "sock":
             yield from sock_tests(args.build, args.linked_in, brokers, "")
+        elif suite == "diff":
+            yield from diff_tests(args.build)
         elif suite == "model":
             source = os.path.join(ROOT, "test/model/run.sh")
             if os.path.exists(source):
@@ -247,6 +250,17 @@ def collect(args, brokers):
                 if source.endswith(".c"):
                     yield Test(suite, name, source, command, variant, san_env(build), slow=4)
         yield from sock_tests(build, True, brokers, variant)
+
+
+# Sequences that make check draws.  One of them takes a tenth of a second.
+DIFF_SEEDS = "1-150"
+
+
+def diff_tests(build):
+    source = os.path.join(ROOT, "test/diff/main.c")
+    command = [os.path.join(build, "test/diff/diff"), "--build", build]
+    yield Test("diff", "regress", source, command + ["--replay"] + sorted(glob.glob(os.path.join(ROOT, "test/diff/regress/*.seq"))))
+    yield Test("diff", "seeds", source, command + ["--seeds", DIFF_SEEDS])
 
 
 def san_env(build):
@@ -312,12 +326,12 @@ def main():
         # What measures or uses many CPUs runs alone.
         pool = concurrent.futures.ThreadPoolExecutor(args.jobs)
         try:
-            for f in [pool.submit(run, t, base) for t in tests if t.suite not in ("sys", "runtimes", "model", "fuzz")]:
+            for f in [pool.submit(run, t, base) for t in tests if t.suite not in ALONE]:
                 f.result()
         finally:
             pool.shutdown(cancel_futures=True)
         for t in tests:
-            if t.suite in ("sys", "runtimes", "model", "fuzz"):
+            if t.suite in ALONE:
                 run(t, base)
     finally:
         for key, b in running.items():

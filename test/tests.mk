@@ -3,7 +3,8 @@
 # tests.mk - what the tests need and how they are built; test/run.py runs them
 #
 #	make check                          everything; its last line: N passed, N failed, N skipped
-#	make check-unit check-sock check-sys check-fault check-san model
+#	make check-unit check-sock check-sys check-fault check-diff check-san model
+#	make soak SECONDS=3600              new sequences for test/diff for so long, or without SECONDS sock and sys in full size
 #	make check SAN=thread               unit and socket tests of that variant alone
 #	make check-sock T='stream epoll*'   some of them
 #	make check-runtimes                 Java, Node and Rust, which it installs; not part of check
@@ -20,7 +21,8 @@ UNIT_TESTS  := $(patsubst %.c,$(B)/%,$(wildcard test/unit/*.c))
 FAULT_TESTS := $(patsubst %.c,$(B)/%,$(wildcard test/fault/*.c))
 SOCK_TESTS  := $(patsubst %.c,$(B)/%,$(wildcard test/sock/*.c))
 SYS_PROGRAMS := $(if $(SAN),,$(B)/test/sys/witness.so)
-TEST_PROGRAMS := $(UNIT_TESTS) $(FAULT_TESTS) $(SOCK_TESTS) $(SYS_PROGRAMS)
+DIFF_PROGRAM := $(if $(SAN),,$(B)/test/diff/diff)
+TEST_PROGRAMS := $(UNIT_TESTS) $(FAULT_TESTS) $(SOCK_TESTS) $(SYS_PROGRAMS) $(DIFF_PROGRAM)
 
 # Sources that test $(1) wants beside the message queue
 test_links = $(shell sed -n 's,.*[^a-z]links: \([^*]*\).*,\1,p' $(1))
@@ -42,6 +44,13 @@ $(B)/test/sys/witness.so: $(B)/pic/test/sys/witness.o
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -shared -fvisibility=default -o $@ $^ -ldl -lpthread
 
+# Reads counters as ntbsock-ctl does; nothing of the library is in it.
+DIFF_SRC := $(wildcard test/diff/*.c) ntbsock/ctl/pool.c ntbsock/ctl/ask.c
+$(B)/obj/test/diff/repro.o: test/diff/prelude.h
+$(B)/test/diff/diff: $(call obj,$(DIFF_SRC))
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ -lpthread
+
 test-programs: $(TEST_PROGRAMS)
 
 # What the goals given on the command line need: the demo less than the tests.
@@ -54,7 +63,7 @@ ifeq ($(SAN),)
 check: deps
 	$(MAKE) $(PARALLEL) all test-programs
 	$(MAKE) san-programs
-	$(RUN_TESTS) --san build/san-address-undefined --san build/san-thread unit fault sock sys model fuzz
+	$(RUN_TESTS) --san build/san-address-undefined --san build/san-thread unit fault sock diff sys model fuzz
 else
 check: deps
 	$(MAKE) $(PARALLEL) check-build
@@ -71,20 +80,21 @@ san-programs:
 check-san: san-programs
 	$(RUN_TESTS) --san build/san-address-undefined --san build/san-thread
 
-check-unit check-sock check-sys check-fault: check-%: all test-programs
+check-unit check-sock check-sys check-fault check-diff: check-%: all test-programs
 	$(RUN_TESTS) $*
 
 check-runtimes: deps
 	$(MAKE) $(PARALLEL) all test-programs
 	$(RUN_TESTS) runtimes
 
-# The same tests in full size, over and over; not part of check.
+# Not part of check: sequences of calls that nobody has drawn yet, for SECONDS; without it the same tests in full size.
+SECONDS ?=
 soak: all test-programs
-	NTBS_SOAK=1 $(RUN_TESTS) sock sys
+	$(if $(SECONDS),$(B)/test/diff/diff --build $(B) --soak $(SECONDS),NTBS_SOAK=1 $(RUN_TESTS) sock sys)
 
 model:
 	$(RUN_TESTS) model
 
 -include test/fuzz/fuzz.mk
 
-.PHONY: deps check check-build check-san check-unit check-sock check-sys check-fault check-runtimes san-programs test-programs soak model
+.PHONY: deps check check-build check-san check-unit check-sock check-sys check-fault check-diff check-runtimes san-programs test-programs soak model

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * compare.c - two answers to one step: the same, or not
+ *
+ * Everything is compared: return value, errno, bytes (their hash), revents and events, the values that a call fills in,
+ * signals.  What may differ between two runs of kernel TCP itself may differ here, and nothing else:
+ *
+ *   what                        why                                        instead
+ *   split of a stream           how much has come when a read looks        the read that got less is topped up, then the bytes of
+ *                                                                          the stream so far are compared (step.c)
+ *   bytes taken before EAGAIN   sizes of buffers                           of sends beyond BIG: both take some; the direction is
+ *                                                                          "uneven" until all has been read, and then each
+ *                                                                          world's bytes are compared with what was sent there
+ *   room in an uneven stream,   the same                                   POLLOUT is left out while one is uneven; right after
+ *   and an end behind it                                                   a flood it is not: both are full; and POLLRDHUP
+ *   amounts in an uneven        the same                                   something there or nothing there, as the bytes of
+ *   stream (FIONREAD)                                                      the world say
+ *   SIOCOUTQ                    momentary                                  result and errno
+ *   TCP_INFO                    measured                                   state, options, backlog of a listener: TCP_INFO_SAME
+ *   SO_RCVBUF, SO_SNDBUF,       the kernel tunes them by the traffic that  result and size, until the program has set them
+ *   TCP_WINDOW_CLAMP            it measures
+ *   SO_INCOMING_CPU,            which CPU, which pace of segments, the     result and size
+ *   TCP_QUICKACK, TCP_MAXSEG    largest window that was seen
+ *   numbers of descriptors      the library has some of its own, and for       both succeed; dup2() and dup3() give what was asked for
+ *                               an instant a low one
+ *   when a held back segment    MSG_MORE and TCP_CORK hold it back for     questions that change nothing are asked again, for
+ *   comes                       200 ms at most                             a second at most
+ */
+#include "diff.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#define BIG 60000
+
+static const char *error_name(int err)
+{
+	const char *name = strerrorname_np(err);
+
+	return name ? name : "?";
+}
+
+void answer_text(const struct op *op, const struct answer *a, char *buf, size_t size)
+{
+	size_t n = snprintf(buf, size, "%lld", (long long)a->ret);
+
+#define MORE(...) (n < size ? n += snprintf(buf + n, size - n, __VA_ARGS__) : 0)
+	if (a->ret < 0)
+		MORE(" %s", error_name(a->err));
+	if (a->bytes)
+		MORE(" bytes %llu hash %08x", (unsigned long long)a->bytes, (uint32_t)(a->hash >> 32 ^ a->hash));
+	for (int i = 0; i < a->nr; i++)
+		MORE("%s%#llx", i ? ", " : " values ", (unsigned long long)a->v[i]);
+	if (a->sigs)
+		MORE(" SIGPIPE%s", a->sigs & 2 ? " to another thread" : "");
+#undef MORE
+}
+
+/* What a program may rely on in TCP_INFO. */
+static bool info_same(const struct answer *a, const struct answer *b)
+{
+	struct tcp_info x = { 0 }, y = { 0 };
+
+	memcpy(&x, &a->v[1], (VALUES - 1) * 8);
+	memcpy(&y, &b->v[1], (VALUES - 1) * 8);
+	return a->v[0] == b->v[0] && x.tcpi_state == y.tcpi_state && x.tcpi_options == y.tcpi_options &&
+	       x.tcpi_snd_wscale == y.tcpi_snd_wscale && x.tcpi_rcv_wscale == y.tcpi_rcv_wscale &&
+	       (x.tcpi_state != 10 || x.tcpi_unacked == y.tcpi_unacked);
+}
+
+static bool values_same(const struct op *op, const struct answer *a, const struct answer *b, int64_t mask)
+{
+	int how = op->call == C_getopt ? options[op->a].how : SAME;
+
+	if (a->nr != b->nr)
+		return false;
+	if (a->nr && (how == TUNED || how == MEASURED))
+		return a->v[0] == b->v[0];
+	if (a->nr && how == INFO_FIELDS)
+		return info_same(a, b);
+	for (int i = 0; i < a->nr; i++)
+		if ((a->v[i] & mask) != (b->v[i] & mask))
+			return false;
+	return true;
+}
+
+/* FIONREAD where different amounts are under way: each world's own bytes are the measure. */
+static bool amount_right(const struct answer *a, const struct desc *d, const struct desc *peer, int w)
+{
+	uint64_t unread = peer->w[w].tx - d->w[w].rx;
+
+	if (d->coming)
+		return a->ret == 0 && a->v[0] > 0;
+	return a->ret == 0 && a->v[0] >= 0 && (uint64_t)a->v[0] <= unread && (a->v[0] > 0 || !unread);
+}
+
+static bool room_unknown(const struct desc *d, const struct desc *peer)
+{
+	return (peer && peer->uneven && !peer->full) || (d && d->uneven);
+}
+
+static enum verdict recv_uneven(const struct op *op, struct answer a[WORLDS], const struct desc *d, const struct desc *peer, char *why, size_t size)
+{
+	for (int w = 0; w < WORLDS; w++) {
+		bool dry = peer && peer->w[w].tx == d->w[w].rx;	/* a's own bytes are in rx already */
+
+		if ((a[w].ret < 0 || (!a[w].ret && op->b)) && !dry) {
+			snprintf(why, size, "%s has bytes to deliver and does not", world_name[w]);
+			return V_DIFFERENT;
+		}
+	}
+	return V_SAME;
+}
+
+static enum verdict differ(const struct op *op, struct answer a[WORLDS], char *why, size_t size)
+{
+	char x[180], y[180];
+
+	answer_text(op, &a[TCP], x, sizeof(x));
+	answer_text(op, &a[NTBS], y, sizeof(y));
+	snprintf(why, size, "TCP %s; ntbsock %s", x, y);
+	return V_DIFFERENT;
+}
+
+static bool makes_descriptor(const struct op *op)
+{
+	return op->call == C_socket || op->call == C_accept || op->call == C_dup || op->call == C_dupfd || op->call == C_epoll_create;
+}
+
+static bool peeks(const struct op *op)
+{
+	return calls[op->call].class == RECV && op->call >= C_recv && op->call <= C_recvmmsg && (op->a & MSG_PEEK);
+}
+
+enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *d, struct desc *peer, char *why, size_t size)
+{
+	const struct answer *x = &a[TCP], *y = &a[NTBS];
+	enum class class = calls[op->call].class;
+	bool plain = x->ret == y->ret && x->err == y->err && x->sigs == y->sigs && x->bytes == y->bytes;
+	int64_t mask = -1;
+
+	switch (class) {
+	case EXACT:
+	case DRIVER:
+		if (makes_descriptor(op) && x->ret >= 0 && y->ret >= 0 && values_same(op, x, y, -1))
+			return V_SAME;
+		if (plain && values_same(op, x, y, -1))
+			return V_SAME;
+		break;
+	case OUTQ:
+		if (x->ret == y->ret && x->err == y->err)
+			return V_SAME;
+		break;
+	case SEND:
+		if (peer && peer->uneven && (x->ret < 0) == (y->ret < 0) && x->err == y->err && x->sigs == y->sigs)
+			return V_SAME;
+		if (peer && peer->uneven && (x->ret > 0 || x->err == EAGAIN) && (y->ret > 0 || y->err == EAGAIN))
+			return V_SAME;
+		if (op->b > BIG && x->ret > 0 && y->ret > 0 && x->sigs == y->sigs) {
+			if (peer && x->bytes != y->bytes)
+				peer->uneven = true;
+			return V_SAME;
+		}
+		if (plain && x->hash == y->hash && values_same(op, x, y, -1))
+			return V_SAME;
+		break;
+	case RECV:
+		if (d && d->uneven && !(op->call >= C_recv && op->call <= C_recvmmsg && op->a & MSG_OOB))
+			return recv_uneven(op, a, d, peer, why, size);
+		if (plain && x->hash == y->hash && values_same(op, x, y, -1))
+			return V_SAME;
+		if (peeks(op)) {
+			differ(op, a, why, size);
+			return V_AGAIN;
+		}
+		break;
+	case DRAIN:
+		if (x->ret == y->ret && x->err == y->err)
+			return V_SAME;
+		differ(op, a, why, size);
+		return V_AGAIN;
+	case QUERY:
+	case EPOLL:
+		if (op->call == C_fionread && d && d->uneven && peer) {
+			if ((plain && x->v[0] == y->v[0]) || (amount_right(x, d, peer, TCP) && amount_right(y, d, peer, NTBS)))
+				return V_SAME;
+			differ(op, a, why, size);
+			return V_AGAIN;
+		}
+		if (room_unknown(d, peer))
+			mask = ~(int64_t)(op->call == C_select || op->call == C_pselect ? 2 : EPOLLOUT | EPOLLWRNORM | EPOLLRDHUP);
+		if (plain && values_same(op, x, y, mask))
+			return V_SAME;
+		if (mask != -1 && x->ret >= 0 && y->ret >= 0 && values_same(op, x, y, mask))
+			return V_SAME;
+		differ(op, a, why, size);
+		return V_AGAIN;
+	}
+	return differ(op, a, why, size);
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * worker.c - a process of a world: each of its threads takes orders from a channel of its own
+ *
+ * The channels are AF_UNIX sockets with high numbers, made by the driver and inherited by all processes; they are read
+ * and written by system calls, so that nothing of the library under test is between.  The driver's end of a channel is closed
+ * when the world is to end; a world does not outlive its driver either.
+ */
+#include "diff.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int self;
+
+static long raw3(long nr, long a, long b, long c)
+{
+	long ret;
+
+	__asm__ volatile("syscall" : "=a"(ret) : "a"(nr), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+	return ret;
+}
+
+static void *serve(void *arg)
+{
+	int thr = (int)(long)arg, chan = CHANNEL_FD + self * THREADS + thr;
+	struct answer a = { .step = ~0u, .tid = (int)syscall(SYS_gettid), .pid = getpid() };
+	struct order o;
+	long n;
+
+	raw3(SYS_write, chan, (long)&a, sizeof(a));
+	for (;;) {
+		n = raw3(SYS_read, chan, (long)&o, sizeof(o));
+		if (n == -EINTR)
+			continue;
+		if (n != sizeof(o))
+			_exit(0);
+		a = (struct answer){ .step = o.step, .ask = o.ask };
+		op_run(&o, &a);
+		raw3(SYS_write, chan, (long)&a, sizeof(a));
+	}
+}
+
+static void start_threads(void)
+{
+	for (long i = 1; i < THREADS; i++) {
+		pthread_t t;
+
+		if (pthread_create(&t, NULL, serve, (void *)i))
+			abort();
+	}
+}
+
+void worker_after_fork(int proc)
+{
+	self = proc;
+	start_threads();
+	serve(NULL);
+}
+
+int worker_main(int proc)
+{
+	self = proc;
+	op_init();
+	start_threads();
+	serve(NULL);
+	return 0;
+}
