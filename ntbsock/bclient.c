@@ -131,7 +131,7 @@ static void *map_checked(int fd, size_t len, int prot, size_t *size)
 	long seals, mem;
 
 	seals = ntbs_sys2(SYS_fcntl, fd, F_GET_SEALS);
-	if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(fd, &st) || st.st_size < (off_t)len)
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || ntbs_sys2(SYS_fstat, fd, &st) < 0 || st.st_size < (off_t)len)
 		return NULL;
 	mem = ntbs_sys6(SYS_mmap, 0, st.st_size, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (mem < 0 && mem > -4096)
