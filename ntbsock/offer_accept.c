@@ -139,7 +139,14 @@ static bool claim(struct ntbs_sock *sk, int fd)
 		sk->shm->claim_asked = ntbs_broker_send(&msg, sizeof(msg), &fd, 1) ? 2 : 0;
 		if (!sk->shm->claim_asked) {
 			undo_lease(sk);
-			ntbs_sock_plain(sk, NTBS_WHY_NO_BROKER);
+			if (ntbs_rt.broker < 0) {
+				ntbs_sock_plain(sk, NTBS_WHY_NO_BROKER);
+				return true;
+			}
+			/* it is behind with its messages; the offer stands: once more with the next bytes, as long as it does */
+			if (sk->shm->offer_calls < 2)
+				sk->shm->offer_calls = 2;
+			return false;
 		}
 		return true;
 	}

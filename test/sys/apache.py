@@ -99,7 +99,8 @@ def test(rig):
     get(["64k"], "curl-one")
     p.wait(30)
     check(sha(rig.path("slow")) == hashes["50m"], "the file that was on its way at the restart differs")
-    rig.share("curl-slow", least=0.9, what="curl, across the restart; TCP's buffers fill before the claim is answered")
+    # its sender fills the buffers of TCP, some 13 MB, if the claim is answered late
+    rig.share("curl-slow", least=0.5, what="curl, slow, across the restart")
     s.stop(signal.SIGWINCH, 20)
     rig.nothing_left("Apache")
     rig.share("apache", least=None, what="apache, all its children")

@@ -105,10 +105,11 @@ def load(rig, ours, ways):
 def test(rig):
     need("nginx", "curl", "wrk")
     ring = load(rig, True, ("a connection a request", "keep-alive"))
-    rig.share("ring-wrk", least=None)
-    rig.share("ring-client", least=0.95, what="the comparing client, to new processes each time")
-    rig.share("ring-slow", what="curl, across the reloads")
     rig.share("ring-nginx", least=None, what="nginx, all its workers")
+    rig.share("ring-wrk", least=None)
+    rig.share("ring-client", least=0.9, what="the comparing client, to new processes each time")
+    # its sender fills the buffers of TCP, some 13 MB, if the claim is answered late
+    rig.share("ring-slow", least=0.5, what="curl, slow, across the reloads")
     check(not ring["a connection a request"][0], f"with a connection a request: {ring['a connection a request'][1]}")
     if not PLAIN:
         # a request may meet a server that closes its kept connection: as often as on TCP, give or take what runs differ
