@@ -54,6 +54,7 @@ def test(rig):
     out = rig.run(["python3", "-c", CLIENT, port], label="client", seconds=90)
     check("echoed 12000" in out, out[-1500:])
     s.stop()
+    rig.nothing_left("server and client")
     rig.share("client", least=0.9)
     rig.share("server", least=0.9)
 

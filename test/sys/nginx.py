@@ -76,6 +76,7 @@ def test(rig):
         rig.share("wrk", what="wrk, keep-alive")
         rig.share("wrk-close", least=None, what="wrk, a connection a request")
         s.stop(signal.SIGQUIT, 20)
+        rig.nothing_left("nginx")
         rig.share("nginx", least=None, what="nginx, all of it")
         if not PLAIN:
             with open(d + "/error.log") as f:

@@ -48,6 +48,7 @@ def test(rig):
     check(hashlib.md5(text.encode()).hexdigest() == digest, "a result of 1.3 MB came differently than the server hashed it")
     rig.share("psql", least=None, what="psql, short exchanges")
     s.stop(signal.SIGINT)
+    rig.nothing_left("PostgreSQL and its clients")
     rig.share("postgres", what="postgres, all backends")
 
 
