@@ -129,11 +129,15 @@ static int do_select(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct tim
 	return count;
 }
 
-/* Is any member worth the trouble?  Walks words, not descriptors. */
+/* Is any member worth the trouble?  Walks words, not descriptors.  Sets that are not there the kernel refuses. */
 static bool any_ours(int nfds, const fd_set *r, const fd_set *w, const fd_set *e)
 {
+	size_t bytes = (nfds + LONG_BITS - 1) / LONG_BITS * sizeof(long);
 	const fd_set *set[3] = { r, w, e };
 
+	for (int s = 0; s < 3; s++)
+		if (set[s] && !ntbs_user_readable(set[s], bytes))
+			return false;
 	for (int s = 0; s < 3; s++)
 		for (int i = 0; set[s] && i < (nfds + (int)LONG_BITS - 1) / (int)LONG_BITS; i++) {
 			unsigned long word = ((const unsigned long *)set[s])[i];

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/select.h>
 #include "sock.h"
 
 #define PAGE 4096
@@ -101,6 +102,10 @@ static void vectors(struct peer *p, int fd)
 	t_ok(n == -1 && errno == EFAULT, "%s: FIONREAD gives %zd", s_case, n);
 	n = poll((struct pollfd *)(void *)hole, 1, 0);
 	t_ok(n == -1 && errno == EFAULT, "%s: poll gives %zd", s_case, n);
+	n = select(fd + 1, (fd_set *)(void *)hole, NULL, NULL, &(struct timeval){ 0, 0 });
+	t_ok(n == -1 && errno == EFAULT, "%s: select gives %zd", s_case, n);
+	n = select(fd + 1, NULL, NULL, (fd_set *)(void *)hole, NULL);
+	t_ok(n == -1 && errno == EFAULT, "%s: select gives %zd", s_case, n);
 	/* what is not needed need not be there */
 	iov[0].iov_len = 20;
 	t_eq(readv(fd, iov, 2), 20, "%s: the first is enough", s_case);
