@@ -210,12 +210,15 @@ void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 /*
  * Connecting: only this process is sure to get the channel, so the offer goes.  Accepting: an unclaimed one may be claimed
  * by whoever is the sole holder later; one that is asked for stays, and parent and child both have the channel - but the
- * child will not get the broker's messages, so the connector's bells must be here now.
+ * child will not get the broker's messages, so the connector's bells must be here now.  That holds for one that has been
+ * confirmed, too: the confirmation comes through memory, and may be quicker than the broker.
  */
 void ntbs_offer_before_fork(struct ntbs_sock *sk)
 {
 	if (sk->shm->conn.accepted)
 		ntbs_offer_forks_with_connection = true;
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && sk->chan && !sk->chan->peer)
+		ntbs_broker_await_bells(sk->chan);
 	if (ntbs_sock_stage(sk) != NTBS_OFFER)
 		return;
 	if (!sk->shm->conn.accepted) {
