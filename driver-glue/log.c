@@ -3,9 +3,12 @@
 #include "log.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +21,9 @@ const char *ntbs_log_name = "ntbsock";
 
 static int64_t window_s;
 static unsigned in_window, held_back;
+static int guarded;
+static dev_t guard_dev;
+static ino_t guard_ino;
 
 static unsigned admit(void)
 {
@@ -32,6 +38,40 @@ static unsigned admit(void)
 		return 1;
 	__atomic_fetch_add(&held_back, 1, __ATOMIC_RELAXED);
 	return 0;
+}
+
+void ntbs_log_guard(void)
+{
+	struct stat st;
+
+	if (ntbs_sys2(SYS_fstat, STDERR_FILENO, &st) == 0) {
+		guard_dev = st.st_dev;
+		guard_ino = st.st_ino;
+	}
+	guarded = 1;
+}
+
+/* A line that cannot be written is lost; nobody stops, waits or dies of it (SIGPIPE, SIGXFSZ, SIGTTOU). */
+static void put(const char *line, int len)
+{
+	const uint64_t quiet = 1ull << (SIGPIPE - 1) | 1ull << (SIGXFSZ - 1) | 1ull << (SIGTTOU - 1);
+	const struct timespec now = { 0, 0 };
+	struct pollfd pfd = { .fd = STDERR_FILENO, .events = POLLOUT };
+	uint64_t before = 0, raised, pending = 0;
+	struct stat st;
+	long ret;
+
+	if (guarded && (ntbs_sys2(SYS_fstat, STDERR_FILENO, &st) < 0 || st.st_dev != guard_dev || st.st_ino != guard_ino))
+		return;
+	if (ntbs_sys5(SYS_ppoll, &pfd, 1, &now, NULL, 8) <= 0)
+		return;
+	ntbs_sys4(SYS_rt_sigprocmask, SIG_BLOCK, &quiet, &before, 8);
+	ntbs_sys2(SYS_rt_sigpending, &pending, 8);
+	ret = ntbs_sys3(SYS_write, STDERR_FILENO, line, len);
+	raised = (ret == -EPIPE ? 1ull << (SIGPIPE - 1) : ret == -EFBIG ? 1ull << (SIGXFSZ - 1) : 0) & ~pending;
+	if (raised)
+		ntbs_sys4(SYS_rt_sigtimedwait, &raised, NULL, &now, 8);
+	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, 8);
 }
 
 void ntbs_log(int level, const char *fmt, ...)
@@ -54,6 +94,6 @@ void ntbs_log(int level, const char *fmt, ...)
 	if (n > (int)sizeof(line) - 2)
 		n = sizeof(line) - 2;
 	line[n++] = '\n';
-	ntbs_sys3(SYS_write, STDERR_FILENO, line, n);
+	put(line, n);
 	errno = saved;
 }

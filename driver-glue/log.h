@@ -14,6 +14,11 @@ enum { NTBS_LOG_ERR = 3, NTBS_LOG_WARN = 4, NTBS_LOG_INFO = 6, NTBS_LOG_DEBUG = 
 extern int ntbs_log_level;		/* lines above it are not made */
 extern const char *ntbs_log_name;	/* in front of each line */
 
+/*
+ * From now on only what is descriptor 2 now is written to: a program may close it and get a socket or a file of that
+ * number, where nothing of ours belongs.
+ */
+void ntbs_log_guard(void);
 void ntbs_log(int level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

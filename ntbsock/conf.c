@@ -101,6 +101,7 @@ void ntbs_conf_init(char **env)
 {
 	const char *path, *base;
 
+	ntbs_log_guard();
 	for (; env && *env; env++) {
 		const char *eq = strchr(*env, '=');
 		char name[64];
