@@ -1,7 +1,7 @@
 #!/usr/bin/env ruby
 # SPDX-License-Identifier: BSD-2-Clause
 # echo.rb - see echolib.py: threads (calls that block, of Ruby's green scheduler's making), events (IO.select and *_nonblock)
-require 'digest'
+require 'digest/md5' # by name: Digest loads what it lacks when it is asked, and not only once by threads
 require 'socket'
 require 'stringio'
 
