@@ -95,6 +95,9 @@ static uint64_t in_mark(const struct ntbs_epm *m)
 		if (state == NTBS_DIR_DRAIN) {
 			ntbs_shadow_inq(m->fd, &inq);
 			mark += ntbs_read_once(m->sk->shm->rx.tcp_left) - inq;
+		} else if (ntbs_le64_read(&m->sk->q.in->q)) {	/* what comes now comes by TCP, behind the ring's bytes */
+			ntbs_shadow_inq(m->fd, &inq);
+			mark += inq;
 		}
 		return mark & ~TCP_MARK;
 	}
@@ -122,7 +125,8 @@ uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 	struct ntbs_sock *sk = m->sk;
 	uint32_t out = 0, end = all & END_EVENTS, seen = atomic_load(&m->end_mark);
 
-	if ((ev & NTBS_EP_IN) && in_news(m, true))
+	/* bytes are an edge if they have been read since, too; then only the rest of what holds is told */
+	if ((m->events & NTBS_EP_IN) && in_news(m, true))
 		out |= EPOLLIN;
 	if ((ev & NTBS_EP_OUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
 		out |= EPOLLOUT;
@@ -154,7 +158,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 			ntbs_handover_settle(sk);
 		if (ntbs_sock_stage(sk) != NTBS_LIVE)
 			return 0;
-		if ((m->events & EPOLLOUT) && !atomic_exchange(&m->watched_out, 1))
+		if ((m->events & NTBS_EP_OUT) && !atomic_exchange(&m->watched_out, 1))
 			ntbs_epm_watch_shadow(m);	/* room is the kernel's to tell again */
 	}
 	all = (uint16_t)ntbs_sock_ready(sk, m->fd, m->events,
@@ -162,7 +166,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	ev = all & ntbs_epm_wanted(m);
 	if (ev && (m->events & EPOLLET)) {
 		if (!take) {
-			bool in = (ev & NTBS_EP_IN) && in_news(m, false);
+			bool in = (m->events & NTBS_EP_IN) && in_news(m, false);
 			bool out = (ev & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
 
 			return in || out || ((all & END_EVENTS) && (all & END_EVENTS) != m->end_mark) ? ev : 0;

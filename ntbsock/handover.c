@@ -42,9 +42,19 @@ static int consumed(struct ntbs_sock *sk, int fd, uint64_t *pos)
 	return 0;
 }
 
+/*
+ * The peer has stated the end, and cannot bring back what lies before it: its FIN has gone out.  Is there nothing of the
+ * ring to bring?
+ */
+static bool whole(const struct ntbs_sock *sk, uint64_t final)
+{
+	return final == NTBS_POS_ON_TCP || (sk->shm->rx.state == NTBS_DIR_RING && sk->shm->rx.pos == final - 1);
+}
+
 static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+	uint64_t final;
 	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + ANSWER_WAIT_NS };
 	uint64_t pos = 0;
 	bool done = false;
@@ -52,7 +62,9 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 	ntbs_lock(&rx->lock);
 	ntbs_stream_rx_look(sk, fd);
 	done = rx->state == NTBS_DIR_BACK;
-	if (done || consumed(sk, fd, &pos)) {
+	final = ntbs_le64_read_acquire(&sk->q.in->final);
+	if (done || final || consumed(sk, fd, &pos)) {
+		done |= final && whole(sk, final);
 		ntbs_unlock(&rx->lock);
 		return done;
 	}
@@ -66,7 +78,8 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		int ret = 0;
 
 		w.mark = ntbs_sig_mark();	/* no handler ends this wait, it only comes back here */
-		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_inbox_peer_closed(sk->q.in)) {
+		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_le64_read_acquire(&sk->q.in->final) &&
+		    !ntbs_inbox_peer_closed(sk->q.in)) {
 			ntbs_service_watch(sk, fd);
 			ret = ntbs_mbox_sleep(sk, value, &w);
 		}
@@ -80,7 +93,11 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 			ntbs_unlock(&rx->lock);
 			break;
 		}
+		final = ntbs_le64_read_acquire(&sk->q.in->final);
+		done = final && whole(sk, final);
 		ntbs_unlock(&rx->lock);
+		if (final)
+			break;
 		if (ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_end(fd) == 0) {
 			/* the peer has gone: whole only if nothing of its is left in the ring */
 			ntbs_lock(&rx->lock);
@@ -110,7 +127,7 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return true;
 	done = ask_for_tcp(sk, fd);
-	if (!done)
+	if (!done && why != NTBS_WHY_OPTION)	/* there the reader is still us, and the ring serves it */
 		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: the other side did not take its bytes back "
 			 "to TCP; what it sent last is lost to the new reader", sk->shm->conn.tuple.lport,
 			 sk->shm->conn.tuple.rport);

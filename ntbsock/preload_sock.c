@@ -23,6 +23,10 @@
 #define SO_RCVTIMEO_NEW 66
 #define SO_SNDTIMEO_NEW 67
 #endif
+#ifndef SO_TIMESTAMP_NEW
+#define SO_TIMESTAMP_NEW 63
+#define SO_TIMESTAMPING_NEW 65
+#endif
 #ifndef TCP_ULP
 #define TCP_ULP 31
 #endif
@@ -153,12 +157,16 @@ NTBS_EXPORT int shutdown(int fd, int how)
 {
 	const uint32_t both = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	bool had;
 	int ret;
 
 	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER)	/* a claim that nobody has noticed: the end is stated, then */
 		ntbs_offer_step(sk, fd);
 	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW)
 		return LIBC(shutdown)(fd, how);
+	had = ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD;
+	if (how == SHUT_RD || how == SHUT_RDWR)		/* before the kernel's wakes readers: it is no FIN that they see */
+		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_RD);
 	if (how == SHUT_WR || how == SHUT_RDWR) {
 		ntbs_lock(&sk->shm->tx.lock);
 		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_WR);
@@ -169,8 +177,8 @@ NTBS_EXPORT int shutdown(int fd, int how)
 	} else {
 		ret = LIBC(shutdown)(fd, how);
 	}
-	if (!ret && (how == SHUT_RD || how == SHUT_RDWR))
-		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_RD);
+	if (ret && !had)
+		ntbs_sock_clear_flag(sk, NTBS_SK_SHUT_RD);
 	if (!ret && ntbs_sock_stage(sk) == NTBS_OFFER && (ntbs_sock_flags(sk) & both) == both)
 		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);	/* nothing left for a ring to do */
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
@@ -199,8 +207,11 @@ static uint64_t timeval_ns(const void *val, socklen_t len)
 	return tv.tv_sec < 0 ? 1 : tv.tv_sec * 1000000000ull + tv.tv_usec * 1000ull;
 }
 
-static void learn_option(struct ntbs_sock *sk, int name, const void *val, socklen_t len)
+static void learn_option(struct ntbs_sock *sk, int fd, int name, const void *val, socklen_t len)
 {
+	socklen_t mark_len = sizeof(int);
+	int mark = 0;
+
 	switch (name) {
 	case SO_RCVTIMEO:
 	case SO_RCVTIMEO_NEW:
@@ -222,14 +233,28 @@ static void learn_option(struct ntbs_sock *sk, int name, const void *val, sockle
 		}
 		break;
 	case SO_RCVLOWAT:
-		if (len >= sizeof(int)) {
-			int v;
-
-			memcpy(&v, val, sizeof(v));
-			ntbs_write_once(sk->shm->rcvlowat, v < 0 ? INT32_MAX : v ? v : 1);
-		}
+		if (!ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, &mark, &mark_len) && mark > 0)
+			ntbs_write_once(sk->shm->rcvlowat, mark);	/* the kernel keeps it within the buffer */
 		break;
 	}
+}
+
+/* Time stamps of bytes that arrive: the kernel's, so they have to arrive there. */
+static bool stamps(int level, int name)
+{
+	return level == SOL_SOCKET && (name == SO_TIMESTAMP || name == SO_TIMESTAMPNS || name == SO_TIMESTAMPING ||
+				       (name >= SO_TIMESTAMP_NEW && name <= SO_TIMESTAMPING_NEW));
+}
+
+static bool for_the_kernel(int level, int name, const void *val, socklen_t len)
+{
+	int on = 0;
+
+	if (level == IPPROTO_TCP)
+		return name == TCP_ULP || name == TCP_REPAIR || name == TCP_FASTOPEN_CONNECT;
+	if (stamps(level, name) && val && len >= sizeof(on) && ntbs_user_readable(val, sizeof(on)))
+		memcpy(&on, val, sizeof(on));
+	return on || (level == SOL_SOCKET && name == SO_ZEROCOPY);
 }
 
 NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
@@ -239,17 +264,19 @@ NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 
 	if (!sk)
 		return LIBC(setsockopt)(fd, level, name, val, len);
-	if ((level == IPPROTO_TCP && (name == TCP_ULP || name == TCP_REPAIR || name == TCP_FASTOPEN_CONNECT)) ||
-	    (level == SOL_SOCKET && name == SO_ZEROCOPY)) {
+	if (for_the_kernel(level, name, val, len)) {
 		/* bytes that only the kernel can treat: the connection goes there first */
-		if (ntbs_sock_stage(sk) == NTBS_NEW)
-			ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);
-		else
+		if (ntbs_sock_stage(sk) == NTBS_NEW) {
+			ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);	/* what its listener accepts, too */
+			if (stamps(level, name))
+				ntbs_sock_plain(sk, NTBS_WHY_OPTION);
+		} else {
 			ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
+		}
 	}
 	ret = LIBC(setsockopt)(fd, level, name, val, len);
 	if (!ret && level == SOL_SOCKET)
-		learn_option(sk, name, val, len);
+		learn_option(sk, fd, name, val, len);
 	return ret;
 }
 

@@ -242,12 +242,17 @@ static int arrived(int fd)
 }
 
 /* A read that wants more than there is ends at an urgent mark all the same. */
-static bool urgent_next(const struct ntbs_sock *sk, int fd)
+static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags)
 {
+	int before_mark = 0, all = 0;
+
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING &&
 	    ntbs_le64_read_acquire(&sk->q.in->q) != ntbs_read_once(sk->shm->rx.pos) + 1)
 		return false;
-	return ntbs_shadow_at_mark(fd);
+	if (!(flags & MSG_PEEK))
+		return ntbs_shadow_at_mark(fd);
+	ntbs_shadow_inq(fd, &before_mark);		/* a look has not moved up to the mark */
+	return !ntbs_shadow_unread(fd, &all) && all > before_mark;
 }
 
 /* recv() of no bytes waits for one, or for the end, as tcp_recvmsg() does (read() does not: see preload_io.c). */
@@ -264,7 +269,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 {
 	struct ntbs_wait w;
 	size_t len, sum = 0, target, moved;
-	bool ended = false;
+	bool ended = false, may_wait;
 	ssize_t held = 1;
 	struct ntbs_iter it;
 	ssize_t n;
@@ -281,6 +286,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if (!len)
 		return recv_nothing(sk, fd, flags);
 	ntbs_iter_init(&it, iov, len);
+	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);	/* now: what is set later is for later calls */
 	target = ntbs_read_once(sk->shm->rcvlowat);
 	if ((flags & MSG_WAITALL) || target > len)
 		target = len;
@@ -309,7 +315,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			ntbs_offer_bytes_came(sk, fd);
 		if (n > 0) {
 			sum += n;
-			if (sum >= target || !it.left || urgent_next(sk, fd))
+			if (sum >= target || !it.left || urgent_next(sk, fd, flags))
 				return sum;
 		} else if (n != -EAGAIN) {
 			/* an end that TCP shows while nobody had claimed: a claim and its bytes are older than the end */
@@ -322,7 +328,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			   ntbs_msgq_readable(&sk->q)) {
 			continue;	/* the switch has just come */
 		}
-		if ((flags & MSG_DONTWAIT) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK)) {
+		if (!may_wait) {
 			if (n > 0 && !(flags & MSG_PEEK))
 				continue;	/* perhaps the other way has more */
 			return sum ? (ssize_t)sum : -EAGAIN;
@@ -418,6 +424,9 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 				return len - it.left;
 			return n == -ETIMEDOUT ? -EAGAIN : n;
 		}
+		/* an error is for the next call if this one has sent something: it stays with the kernel's socket */
+		if (len > it.left && (ntbs_shadow_poll(fd, 0) & POLLERR))
+			return len - it.left;
 		soft = true;
 	}
 }
@@ -450,6 +459,8 @@ ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int 
 
 	if (!msg_ok(msg))
 		return -ENTBS_PASS;
+	if (msg->msg_control && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK)	/* the kernel may have more to say than bytes */
+		ntbs_handover_settle(sk);
 	n = ntbs_sock_recv(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
 	if (n >= 0) {
 		msg->msg_namelen = 0;

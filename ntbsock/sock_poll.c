@@ -79,6 +79,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 {
 	enum ntbs_dir_state state = ntbs_sock_rx_state(sk);
+	short ev;
 
 	if (state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q)) {
 		ntbs_lock(&sk->shm->rx.lock);
@@ -88,7 +89,14 @@ static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 	}
 	if (state == NTBS_DIR_RING)
 		return ring_in(sk, fd, ask);
-	return ask ? ntbs_shadow_poll(fd, RX_EVENTS | POLLRDHUP | POLLPRI) : 0;
+	ev = ask ? ntbs_shadow_poll(fd, RX_EVENTS | POLLRDHUP | POLLPRI) : 0;
+	if (!(ev & RX_EVENTS) && state == NTBS_DIR_DRAIN && ntbs_read_once(sk->shm->rcvlowat) > 1) {
+		ntbs_lock(&sk->shm->rx.lock);		/* the kernel counts its part alone */
+		if (ntbs_stream_avail(sk, fd) >= (ssize_t)ntbs_read_once(sk->shm->rcvlowat))
+			ev |= RX_EVENTS;
+		ntbs_unlock(&sk->shm->rx.lock);
+	}
+	return ev;
 }
 
 static short tx_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)

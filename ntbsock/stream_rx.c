@@ -84,6 +84,8 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
  */
 static bool died_unread(const struct ntbs_sock *sk)
 {
+	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)	/* our own end, not the peer's */
+		return false;
 	return !ntbs_offer_unnoticed(sk) && !ntbs_le64_read_acquire(&sk->q.in->final) && !ntbs_le32_read_acquire(&sk->q.in->rstate) &&
 	       ntbs_sock_tx_state(sk) == NTBS_DIR_RING && !ntbs_msgq_peer_had_all(&sk->q);
 }
@@ -280,6 +282,8 @@ ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd)
 	ring = ntbs_msgq_avail(&sk->q);
 	if (ring < 0)
 		ring = 0;
+	if (q && (uint64_t)ring > q - 1 - rx->pos)	/* those beyond Q come once more by TCP */
+		ring = q - 1 - rx->pos;
 	/* what lies on TCP behind the ring's bytes counts if nothing is missing between */
 	end = rx->pos + ring;
 	return before + ring + (q && end == q - 1 ? inq - before : 0);

@@ -81,6 +81,8 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 		ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_CORRUPT);
 		return 0;
 	}
+	if (from < tx->pos && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))
+		return 0;		/* the kernel's FIN lies before them: they can only be read where they are */
 	tx->replay = tx->pos - from;
 	state_q(sk, from, NTBS_WHY_PEER_ASKED);
 	return ntbs_stream_replay(sk, fd);
