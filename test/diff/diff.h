@@ -149,6 +149,7 @@ extern const char *broker_dir;
 /* step.c */
 struct difference {
 	int step;		/* -1: none */
+	int at;			/* the step at which it showed: later, if @step had blocked */
 	enum call call;
 	char what[400];
 };

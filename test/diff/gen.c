@@ -8,7 +8,8 @@
  * the same.
  *
  * Not drawn: sends between BIG of compare.c and what no buffer holds, where whether a call blocks depends on sizes of buffers;
- * a lingering close with a time, which takes that time; ports and buffer sizes by number.
+ * a lingering close with a time, which takes that time; ports and buffer sizes by number; a low-water mark larger than
+ * any buffer.
  */
 #include "diff.h"
 
@@ -90,6 +91,8 @@ static void draw_option(int proc, int thr, int slot, bool set)
 			b = chance(70) ? 30 : 0;
 		else if (options[a].shape == LINGER)
 			b = chance(60) ? 0 : -1;
+		else if (options[a].opt == SO_RCVLOWAT && b < 0)
+			b = 54;
 	}
 	put(proc, thr, set ? C_setopt : C_getopt, slot, -1, a, b);
 }

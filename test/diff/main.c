@@ -25,6 +25,7 @@
 #define CONFIRM 5
 
 extern unsigned long again_count[CALLS], topped_up[CALLS];
+static char first_line[20][500];	/* said again at the end, below the table */
 static int failed, unsteady, ran, reports = 12;	/* differences that are made short; the rest is only named */
 
 double now(void)
@@ -71,6 +72,8 @@ static void report(struct seq *s, struct difference *d, const char *name)
 		seq_print(stdout, s);
 		return;
 	}
+	if (failed < 20)
+		snprintf(first_line[failed], sizeof(first_line[0]), "%s: step %d, %s: %s", name, d->step, calls[d->call].name, d->what);
 	failed++;
 	if (failed > reports)
 		return;
@@ -124,7 +127,10 @@ static void summary(void)
 	for (int i = 0; i < CALLS; i++)
 		if (again_count[i] + topped_up[i])
 			printf(" %s %lu", calls[i].name, again_count[i] + topped_up[i]);
-	printf("\n%d sequences, %d differ, %d differed once and never again\n", ran, failed, unsteady);
+	printf("\n");
+	for (int i = 0; i < failed && i < 20; i++)
+		printf("%s\n", first_line[i]);
+	printf("%d sequences, %d differ, %d differed once and never again\n", ran, failed, unsteady);
 }
 
 int main(int argc, char **argv)

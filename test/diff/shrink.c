@@ -27,8 +27,8 @@ static bool without(struct seq *s, int from, int count, struct difference *d)
 		less.op[i] = s->op[i + count];
 	if (!shows(&less, d, &got))
 		return false;
-	if (got.step + 1 < less.nr)
-		less.nr = got.step + 1;
+	if (got.at + 1 < less.nr)
+		less.nr = got.at + 1;
 	*s = less;
 	*d = got;
 	return true;
@@ -53,8 +53,8 @@ void shrink(struct seq *s, struct difference *d)
 	bool less = true;
 
 	late_s = SHORT_S;
-	if (d->step + 1 < s->nr)
-		s->nr = d->step + 1;
+	if (d->at + 1 < s->nr)
+		s->nr = d->at + 1;
 	for (int part = s->nr / 2; part > 1; part /= 2)
 		for (int i = 0; i + part <= s->nr;)
 			if (!without(s, i, part, d))

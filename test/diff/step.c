@@ -43,6 +43,7 @@ static int nr_desc, slot_desc[PROCS][SLOTS];
 static struct difference *diff;
 static bool calm, verbose;
 static uint32_t asks;
+static int running;		/* step */
 unsigned long again_count[CALLS], topped_up[CALLS];
 
 static void found(int step, enum call call, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -53,6 +54,7 @@ static void found(int step, enum call call, const char *fmt, ...)
 	if (diff->step >= 0)
 		return;
 	diff->step = step;
+	diff->at = running;
 	diff->call = call;
 	va_start(ap, fmt);
 	vsnprintf(diff->what, sizeof(diff->what), fmt, ap);
@@ -576,7 +578,7 @@ static void wait_for_bytes(const struct op *op, int step)
 	}
 }
 
-/* What was sent is on its way, in the TCP world too, where Nagle may hold it back until the peer's kernel acknowledges. */
+/* What was sent is on its way, also where Nagle holds it back on TCP until the peer's kernel acknowledges. */
 static void wait_until_sent(const struct op *op, int step)
 {
 	const struct op ask = { op->proc, op->thr, C_unsent, op->s, -1, 0, 0 };
@@ -584,8 +586,9 @@ static void wait_until_sent(const struct op *op, int step)
 	double end = now() + late_s / 5;
 	struct answer a;
 
-	while (p && !p->uneven && now() < end && ask_one(TCP, &ask, step, &a) && !a.ret && a.v[0] > 0)
-		usleep(1000);
+	for (int w = 0; w < WORLDS && p && !p->uneven; w++)
+		while (now() < end && ask_one(w, &ask, step, &a) && !a.ret && a.v[0] > 0)
+			usleep(1000);
 }
 
 static void trace(const struct op *op, int step)
@@ -815,8 +818,8 @@ enum outcome run_sequence(const struct seq *s, struct difference *d, bool say)
 	calm = s->calm;
 	verbose = say;
 	if (world_start(&world[TCP], TCP) && world_start(&world[NTBS], NTBS)) {
-		for (int i = 0; i < s->nr && d->step < 0; i++)
-			step(&s->op[i], i);
+		for (running = 0; running < s->nr && d->step < 0; running++)
+			step(&s->op[running], running);
 		if (d->step < 0)
 			last_look(s->nr);
 		out = d->step < 0 ? RUN_SAME : RUN_DIFFERS;
