@@ -9,7 +9,7 @@ import signal
 
 from syslib import PLAIN, check, free_port, main, need
 
-N = 900
+N = 600
 SERVER = r'''
 import resource, selectors, socket, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (2000, 2000))
@@ -75,8 +75,9 @@ def test(rig):
     print(out.strip())
     s.wait(20)
     rig.nothing_left("the two")
-    rig.share("client", least=0.8)
-    rig.share("server", least=0.8)
+    # so many offers at once that some find no place on the board
+    rig.share("client", least=0.8, fallback=N // 50)
+    rig.share("server", least=0.8, fallback=N // 50)
 
 
 main(test)
