@@ -105,22 +105,26 @@ int ntbs_shadow_unread(int fd, int *bytes)
 int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
 {
 	struct ntbs_shadow_info a = { 0 }, b = { 0 };
-	int inq, ret;
+	int inq, hint, ret;
 
 	for (int i = 0; i < EQUAL_LOOKS; i++) {
 		ret = ntbs_shadow_info(fd, &a);
 		if (ret)
 			return ret;
-		ret = ntbs_shadow_unread(fd, &inq);
-		if (ret)
-			return ret;
-		ret = ntbs_shadow_info(fd, &b);
+		ret = ntbs_sys3(SYS_ioctl, fd, SIOCINQ, &inq);
+		if (!ret)
+			ret = ntbs_shadow_unread(fd, &hint);
+		if (!ret)
+			ret = ntbs_shadow_info(fd, &b);
 		if (ret)
 			return ret;
 		if (a.bytes_received == b.bytes_received && a.state == b.state) {
 			bool fin = a.state == ST_CLOSE_WAIT || a.state == ST_LAST_ACK || a.state == ST_CLOSING ||
 				   a.state == ST_TIME_WAIT;
 
+			/* the hint counts a FIN; when all is over nobody knows if there is one */
+			if (a.state != ST_CLOSE && hint - fin > inq)
+				inq = hint - fin;
 			*bytes = a.bytes_received - fin - inq;
 			*closed = a.state == ST_CLOSE;
 			return 0;
