@@ -120,14 +120,38 @@ static bool in_news(struct ntbs_epm *m, bool take)
 	return !take || atomic_compare_exchange_strong(&m->rx_mark, &seen, now);
 }
 
+static uint32_t ready(const struct ntbs_epm *m)
+{
+	struct ntbs_sock *sk = m->sk;
+
+	return (uint16_t)ntbs_sock_ready(sk, m->fd, m->events,
+					 ntbs_sock_rx_state(sk) != NTBS_DIR_RING || ntbs_sock_tx_state(sk) != NTBS_DIR_RING);
+}
+
+static uint32_t readable(const struct ntbs_epm *m)
+{
+	int inq;
+
+	if (ntbs_sock_stage(m->sk) == NTBS_LIVE)
+		return ready(m) & NTBS_EP_IN;
+	ntbs_shadow_inq(m->fd, &inq);
+	return inq ? NTBS_EP_IN : 0;
+}
+
 uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 {
 	struct ntbs_sock *sk = m->sk;
 	uint32_t out = 0, end = all & END_EVENTS, seen = atomic_load(&m->end_mark);
 
-	/* bytes are an edge if they have been read since, too; then only the rest of what holds is told */
-	if ((m->events & NTBS_EP_IN) && in_news(m, true))
+	/*
+	 * Bytes are an edge if they have been read since, too; then only the rest of what holds is told.  Those that have
+	 * come since @ev was found are in the mark, will make no edge again, and so are told now.
+	 */
+	if ((m->events & NTBS_EP_IN) && in_news(m, true)) {
 		out |= EPOLLIN;
+		if (!(ev & NTBS_EP_IN))
+			ev |= readable(m) & m->events;
+	}
 	if ((ev & NTBS_EP_OUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
 		out |= EPOLLOUT;
 	/* an end is an edge of reading too, asked for by name or not */
@@ -161,8 +185,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 		if ((m->events & NTBS_EP_OUT) && !atomic_exchange(&m->watched_out, 1))
 			ntbs_epm_watch_shadow(m);	/* room is the kernel's to tell again */
 	}
-	all = (uint16_t)ntbs_sock_ready(sk, m->fd, m->events,
-					ntbs_sock_rx_state(sk) != NTBS_DIR_RING || ntbs_sock_tx_state(sk) != NTBS_DIR_RING);
+	all = ready(m);
 	ev = all & ntbs_epm_wanted(m);
 	if (ev && (m->events & EPOLLET)) {
 		if (!take) {

@@ -64,7 +64,7 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 	if (ntbs_sock_stage(m->sk) == NTBS_OFFER && ev->events) {
 		/* told by the kernel: not news any more once we are the ones who tell */
 		if (m->events & EPOLLET)
-			ntbs_epm_edges(m, ev->events, ev->events);
+			ev->events |= ntbs_epm_edges(m, ev->events, ev->events);
 		if (m->events & EPOLLONESHOT)
 			atomic_store(&m->disabled, 1);
 	}
