@@ -232,9 +232,9 @@ bool ntbs_service_watch(struct ntbs_sock *sk, int fd)
 	return true;
 }
 
-void ntbs_service_unwatch(struct ntbs_sock *sk, int fd, bool kernel_does)
+void ntbs_service_unwatch(struct ntbs_sock *sk, int fd)
 {
-	if (!kernel_does && epfd >= 0)
+	if (epfd >= 0)
 		ctl(EPOLL_CTL_DEL, fd, 0, 0);
 	atomic_store(&sk->watched, 0);
 }

@@ -22,7 +22,12 @@ void ntbs_service_take_news(void);
 void ntbs_service_step(void);
 /* Watch the shadow for the end, for sleepers on the futex.  False: it cannot be watched. */
 bool ntbs_service_watch(struct ntbs_sock *sk, int fd);
-void ntbs_service_unwatch(struct ntbs_sock *sk, int fd, bool kernel_does);
+/*
+ * Before the last close() of @fd in this process, although that ends the registration too: a look of the service thread,
+ * in the kernel, holds the file (Linux 6.9 on, fs/eventpoll.c, epi_fget()).  If the close comes meanwhile, the last
+ * reference is the look's, and goes only when the thread leaves the kernel, whenever that is: no FIN until then.
+ */
+void ntbs_service_unwatch(struct ntbs_sock *sk, int fd);
 /* A replay waits for room in the shadow. */
 void ntbs_service_want_room(struct ntbs_sock *sk, int fd);
 void ntbs_service_fork_child(void);

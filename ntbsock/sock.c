@@ -275,7 +275,7 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 	ntbs_write_once(sk->shm->conn.holders, atomic_load(&sk->shm->holders));
 	ntbs_epoll_sock_closed(sk, fd, !last);
 	if (atomic_load(&sk->watched))
-		ntbs_service_unwatch(sk, fd, last);
+		ntbs_service_unwatch(sk, fd);
 	if (!last)
 		return;
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
