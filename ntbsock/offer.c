@@ -26,6 +26,7 @@
 #endif
 
 #define UNCLAIMED_CALLS 1024	/* answers that came by TCP while nobody claimed: there is no library at the other end */
+#define UNCLAIMED_NS 500000000	/* or the broker or its turn of the CPU comes late: not before the offer is as old as this */
 #define HOLD_BYTES 65536	/* sent by TCP: there will be more */
 #define HOLD_BLOCKS 64		/* of HOLD_BYTES, after which nobody is waited for */
 #define HOLD_AGAIN 16		/* of them, after which somebody who has been asked is waited for again */
@@ -138,7 +139,7 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
 			}
 		}
 		ntbs_unlock(&sk->shm->ctl);
-	} else if (++sk->shm->offer_calls == UNCLAIMED_CALLS) {
+	} else if (++sk->shm->offer_calls % UNCLAIMED_CALLS == 0 && ntbs_now_ns() - sk->shm->offered_ns > UNCLAIMED_NS) {
 		ntbs_offer_withdraw(sk, NTBS_WHY_UNCLAIMED);
 	}
 }

@@ -19,6 +19,7 @@
 #include "service.h"
 #include "shadow.h"
 #include "sys.h"
+#include "wait.h"
 
 static void post(struct ntbs_sock *sk)
 {
@@ -41,6 +42,7 @@ static void post(struct ntbs_sock *sk)
 		sk->shm->entry = (hash + i) % NTBS_BOARD_OFFERS;
 		sk->shm->offer_word = ntbs_offer_word(NTBS_OFFER_OFFERED, NTBS_OFFER_TAG(taken), 0, 0);
 		sk->shm->offer_calls = 0;
+		sk->shm->offered_ns = ntbs_now_ns();
 		sk->board = b;
 		ntbs_sock_set_stage(sk, NTBS_OFFER, NTBS_WHY_OFFERED);
 		ntbs_le64_write_release(&o->word, sk->shm->offer_word);

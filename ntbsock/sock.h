@@ -85,6 +85,7 @@ struct ntbs_sock_shm {
 	/* OFFER: where it lies (connecting), what we have asked for (accepting) */
 	uint32_t entry;
 	uint64_t offer_word;
+	uint64_t offered_ns;
 	_Atomic uint32_t offer_calls;		/* calls that moved bytes while nobody claimed */
 	uint32_t held;				/* where a bulk send stands back next: ntbs_offer_hold(); under the tx lock */
 	_Atomic uint32_t offer_forked;		/* accepting side: the same, while other processes held it too */
