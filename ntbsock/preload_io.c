@@ -247,10 +247,15 @@ NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 /* recvmmsg() shows an error before the bytes that came before it (net/socket.c, do_recvmmsg()). */
 static bool pending_error(int fd)
 {
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int err = 0;
 	socklen_t len = sizeof(err);
 
-	if (ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len) || !err)
+	if (ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len))
+		return false;
+	if (!err && sk)
+		err = ntbs_sock_take_owed(sk);
+	if (!err)
 		return false;
 	errno = err;
 	return true;

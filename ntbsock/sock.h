@@ -76,6 +76,7 @@ struct ntbs_sock_shm {
 	_Atomic uint32_t flags;			/* NTBS_SK_* */
 	_Atomic uint32_t stage;			/* enum ntbs_stage */
 	_Atomic int32_t holders;		/* processes */
+	_Atomic int owed;			/* an error that the kernel told a send that had moved bytes: the next call's */
 	_Atomic uint32_t shadow_ev;		/* POLL* bits that the shadow has shown and nobody has used up */
 	uint64_t rcvtimeo_ns, sndtimeo_ns;	/* 0: none */
 	uint32_t rcvlowat;
@@ -176,6 +177,10 @@ static inline enum ntbs_dir_state ntbs_sock_rx_state(const struct ntbs_sock *sk)
 static inline uint32_t ntbs_sock_flags(const struct ntbs_sock *sk)
 {
 	return atomic_load_explicit(&sk->shm->flags, memory_order_relaxed);
+}
+static inline int ntbs_sock_take_owed(struct ntbs_sock *sk)
+{
+	return atomic_load_explicit(&sk->shm->owed, memory_order_relaxed) ? atomic_exchange(&sk->shm->owed, 0) : 0;
 }
 static inline void ntbs_sock_set_flag(struct ntbs_sock *sk, uint32_t flag)
 {

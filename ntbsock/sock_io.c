@@ -207,13 +207,24 @@ static uint64_t seen_so_far(const struct ntbs_sock *sk)
 	return ntbs_sock_stage(sk) == NTBS_LIVE ? ntbs_msgq_rx_mark(&sk->q) : 0;
 }
 
+/* Bytes that are on TCP now; an urgent one that is next does not hide those behind it. */
+static int arrived(int fd)
+{
+	int n = 0;
+
+	ntbs_shadow_inq(fd, &n);
+	if (!n && ntbs_shadow_unread(fd, &n))
+		n = 0;
+	return n;
+}
+
 /* Before anything else: has the connection a part to play? */
 static ssize_t enter(struct ntbs_sock *sk, int fd)
 {
 	enum ntbs_stage stage = ntbs_sock_stage(sk);
 
 	if (stage == NTBS_PLAIN)
-		return -ENTBS_PASS;
+		return __builtin_expect(atomic_load(&sk->shm->owed), 0) && !arrived(fd) ? -ntbs_sock_take_owed(sk) : -ENTBS_PASS;
 	if (stage == NTBS_NEW) {
 		if (!(ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
 			return -ENTBS_PASS;
@@ -228,17 +239,6 @@ static ssize_t enter(struct ntbs_sock *sk, int fd)
 			return -ENTBS_PASS;
 	}
 	return 0;
-}
-
-/* Bytes that are on TCP now; an urgent one that is next does not hide those behind it. */
-static int arrived(int fd)
-{
-	int n = 0;
-
-	ntbs_shadow_inq(fd, &n);
-	if (!n && ntbs_shadow_unread(fd, &n))
-		n = 0;
-	return n;
 }
 
 /* A read that wants more than there is ends at an urgent mark all the same. */
@@ -323,6 +323,8 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 				held = n;	/* an error is shown once */
 				continue;
 			}
+			if (!sum && !n && held >= 0)
+				n = -ntbs_sock_take_owed(sk);
 			return sum ? (ssize_t)sum : held < 0 ? held : n;
 		} else if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP &&
 			   ntbs_msgq_readable(&sk->q)) {
@@ -403,8 +405,13 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		if (!it.left)
 			return len;
 		if (n < 0 && n != -EAGAIN) {
-			if (len > it.left)
+			if (len > it.left) {
+				if (n != -EPIPE)
+					atomic_store(&sk->shm->owed, -(int)n);
 				return len - it.left;
+			}
+			if (n == -EPIPE && atomic_load(&sk->shm->owed))
+				return -ntbs_sock_take_owed(sk);
 			return n == -EPIPE ? broken_pipe(flags) : n;
 		}
 		if (!may_wait)
@@ -424,9 +431,6 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 				return len - it.left;
 			return n == -ETIMEDOUT ? -EAGAIN : n;
 		}
-		/* an error is for the next call if this one has sent something: it stays with the kernel's socket */
-		if (len > it.left && (ntbs_shadow_poll(fd, 0) & POLLERR))
-			return len - it.left;
 		soft = true;
 	}
 }

@@ -142,6 +142,27 @@ static void path_of(char *path, size_t size)
 	path[n] = 0;
 }
 
+/* A new file that appears when it is whole: whoever ends us meanwhile leaves none.  False: it is there, or cannot be. */
+static bool appear(char *path, const struct text *out)
+{
+	char *slash = strrchr(path, '/'), link[40];
+	long fd;
+	bool done;
+
+	if (slash)
+		*slash = 0;
+	fd = ntbs_sys4(SYS_openat, directory, !slash ? "." : slash == path ? "/" : path, O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666);
+	if (slash)
+		*slash = '/';
+	if (fd < 0)
+		return false;
+	snprintf(link, sizeof(link), "/proc/self/fd/%ld", fd);
+	done = ntbs_sys3(SYS_write, fd, out->buf, out->len) == (long)out->len &&
+	       !ntbs_sys5(SYS_linkat, AT_FDCWD, link, directory, path, AT_SYMLINK_FOLLOW);
+	ntbs_sys1(SYS_close, fd);
+	return done;
+}
+
 void ntbs_stats_write(void)
 {
 	struct totals t;
@@ -175,6 +196,8 @@ void ntbs_stats_write(void)
 	    t.tx.tcp_bytes + t.rx.tcp_bytes, t.timers);
 	if (strcmp(ntbs_conf.stats, "-")) {
 		path_of(path, sizeof(path));
+		if (appear(path, &out))
+			return;
 		fd = ntbs_sys4(SYS_openat, directory, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 		if (fd < 0) {
 			ntbs_log(NTBS_LOG_ERR, "NTBSOCK_STATS: cannot write %s: error %ld", path, -fd);
