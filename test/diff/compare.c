@@ -7,7 +7,7 @@
  *
  *   what                        why                                        instead
  *   split of a stream           how much has come when a read looks        the read that got less is topped up, then the bytes of
- *                                                                          the stream so far are compared (step.c)
+ *                                                                          the stream so far are compared (streams.c)
  *   bytes taken before EAGAIN   sizes of buffers                           of sends beyond BIG: both take some; the direction is
  *                                                                          "uneven" until all has been read, and then each
  *                                                                          world's bytes are compared with what was sent there

@@ -4,8 +4,8 @@
  *
  * A *sequence* is drawn from a seed (gen.c) or read from a file (text.c).  For each run two *worlds* are made
  * (world.c): worker processes of this program (worker.c, ops.c), plain in one world and under ntbsock-ctl in the other.
- * A step of the sequence is given to the same thread of both worlds and its answers are compared (step.c,
- * compare.c) before the next step.  A difference is shown to come back, made as short as it can be (shrink.c) and
+ * A step of the sequence is given to the same thread of both worlds (step.c, ask.c) and its answers are compared
+ * (compare.c, streams.c) before the next step; names.c keeps who holds which socket.  A difference is shown to come back, made as short as it can be (shrink.c) and
  * printed as a sequence and as a C program (repro.c).  ring.c sees in ntbsock's own counters where the connections
  * are, cover.c keeps the table of what has been reached.
  */

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * names.c - who names what: slots of processes, the open file descriptions behind them, and which of these are connected
+ *
+ * The driver's own picture, the same for both worlds as long as they answer the same.
+ */
+#include "run.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+struct world world[WORLDS];
+struct pending pending[PROCS][THREADS];
+struct desc desc[DESCS];
+int nr_desc, slot_desc[PROCS][SLOTS];
+
+struct desc *desc_of(int proc, int slot)
+{
+	int i = slot >= 0 && slot < SLOTS ? slot_desc[proc][slot] : -1;
+
+	return i < 0 ? NULL : &desc[i];
+}
+
+struct desc *peer_of(const struct desc *d)
+{
+	return d && d->peer >= 0 ? &desc[d->peer] : NULL;
+}
+
+static void set_slot(int proc, int slot, int to)
+{
+	int was;
+
+	if (slot < 0 || slot >= SLOTS)
+		return;
+	was = slot_desc[proc][slot];
+	if (to >= 0)
+		desc[to].refs++;
+	slot_desc[proc][slot] = to;
+	if (was >= 0)
+		desc[was].refs--;
+}
+
+static int new_desc(void)
+{
+	if (nr_desc == DESCS)
+		return -1;
+	desc[nr_desc] = (struct desc){ .used = true, .peer = -1 };
+	return nr_desc++;
+}
+
+static void learn_ports(struct desc *d, const struct answer a[WORLDS])
+{
+	for (int w = 0; w < WORLDS; w++) {
+		if (a[w].lport)
+			d->w[w].lport = a[w].lport;
+		if (a[w].rport)
+			d->w[w].rport = a[w].rport;
+	}
+}
+
+static void find_peer(int me)
+{
+	for (int i = 0; i < nr_desc; i++) {
+		bool both = i != me || desc[i].connected;
+
+		for (int w = 0; w < WORLDS; w++)
+			both = both && desc[i].w[w].rport && desc[i].w[w].rport == desc[me].w[w].lport && desc[i].w[w].lport == desc[me].w[w].rport;
+		if (both) {
+			desc[i].peer = me;
+			desc[me].peer = i;
+			desc[i].connected = desc[me].connected = true;
+		}
+	}
+}
+
+/* A step has returned the same in both worlds: what the driver knows of descriptors follows. */
+void learn(const struct op *op, struct answer a[WORLDS])
+{
+	struct desc *d = desc_of(op->proc, op->s);
+	bool ok = a[TCP].ret >= 0;
+	int i;
+
+	switch (op->call) {
+	case C_socket:
+		i = ok ? new_desc() : -1;
+		set_slot(op->proc, op->s, i);
+		for (int w = 0; w < WORLDS; w++)
+			world[w].family[op->s] = op->a;
+		break;
+	case C_epoll_create: set_slot(op->proc, op->s, -1); break;
+	case C_bind:
+		if (ok && d) {
+			for (int w = 0; w < WORLDS; w++) {
+				world[w].port[op->s] = a[w].lport;
+				world[w].family[op->s] = a[w].family;
+			}
+		}
+		break;
+	case C_listen:
+		if (ok && d)
+			d->listening = true;
+		break;
+	case C_connect:
+		if (d && op->a == 0 && (ok || a[TCP].err == EINPROGRESS)) {
+			learn_ports(d, a);
+			for (int w = 0; w < WORLDS; w++)
+				if (!d->w[w].rport && op->t >= 0)
+					d->w[w].rport = world[w].port[op->t];
+			d->connected = ok;
+			find_peer(slot_desc[op->proc][op->s]);
+		}
+		break;
+	case C_accept:
+		i = ok ? new_desc() : -1;
+		if (i >= 0) {
+			learn_ports(&desc[i], a);
+			desc[i].connected = true;
+			if (d)
+				desc[i].timeo = d->timeo;
+			find_peer(i);
+		}
+		set_slot(op->proc, op->t, i);
+		break;
+	case C_close: set_slot(op->proc, op->s, -1); break;
+	case C_dup:
+	case C_dupfd: set_slot(op->proc, op->t, ok ? slot_desc[op->proc][op->s] : -1); break;
+	case C_dup2:
+	case C_dup3:
+		if (ok)
+			set_slot(op->proc, op->t, op->s >= 0 ? slot_desc[op->proc][op->s] : -1);
+		break;
+	case C_setopt:
+		if (ok && d && options[op->a].shape == TIMEVAL && op->b > 0)
+			d->timeo = true;
+		break;
+	case C_shutdown:
+		if (ok && d) {
+			d->shut_wr |= op->a != SHUT_RD;
+			d->shut_rd |= op->a != SHUT_WR;
+		}
+		break;
+	case C_fork:
+		for (int s = 0; s < SLOTS && ok; s++)
+			set_slot(op->a, s, slot_desc[op->proc][s]);
+		break;
+	}
+}
+
+void bury(int proc)
+{
+	for (int s = 0; s < SLOTS; s++)
+		set_slot(proc, s, -1);
+	memset(pending[proc], 0, sizeof(pending[proc]));
+	for (int w = 0; w < WORLDS; w++)
+		world_buried(&world[w], proc);
+}
+
+enum life life_of(const struct desc *d)
+{
+	const struct desc *p = peer_of(d);
+
+	if (!d)
+		return L_NONE;
+	if (!d->connected)
+		return L_FRESH;
+	if (p && !p->refs)
+		return L_GONE;
+	if (d->shut_wr && p && p->shut_wr)
+		return L_BOTH_SHUT;
+	return d->shut_wr ? L_SHUT_WR : p && p->shut_wr ? L_PEER_SHUT : d->shut_rd ? L_SHUT_RD : L_OPEN;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * run.h - what step.c, names.c, ask.c and streams.c share of the run of a sequence
+ */
+#ifndef NTBSOCK_TEST_DIFF_RUN_H
+#define NTBSOCK_TEST_DIFF_RUN_H
+
+#include "diff.h"
+
+#define DESCS 64
+
+/* A thread that has been given a step, or that is blocked in one. */
+struct pending {
+	bool busy;
+	int step;
+	struct op op;
+	uint32_t ask;
+	bool done[WORLDS];
+	struct answer a[WORLDS];
+};
+extern struct pending pending[PROCS][THREADS];
+
+/* names.c */
+extern struct world world[WORLDS];
+extern struct desc desc[DESCS];
+extern int nr_desc, slot_desc[PROCS][SLOTS];	/* index of desc, or -1 */
+struct desc *desc_of(int proc, int slot);
+struct desc *peer_of(const struct desc *d);
+/* A step has returned the same in both worlds: what the driver knows of descriptors follows. */
+void learn(const struct op *op, struct answer a[WORLDS]);
+void bury(int proc);
+enum life life_of(const struct desc *d);
+
+/* ask.c */
+enum wait { BOTH, BLOCKED, ONE_ONLY, RESTLESS, DEAD };
+extern uint32_t asks;
+void give(int w, const struct op *op, int step, struct pending *e);
+enum wait await(struct pending *e);
+const char *one_only(const struct pending *e, char *buf, size_t size);
+/* Ask one world for something more; the thread is idle there. */
+bool ask_one(int w, const struct op *op, int step, struct answer *a);
+void collect(int ms);
+bool any_pending(void);
+void come_to_rest(int looks);
+
+/* streams.c */
+extern unsigned long topped_up[CALLS];
+void account(const struct op *op, struct desc *d, int w, const struct answer *a);
+void top_up(const struct op *op, int step, struct desc *d, struct answer a[WORLDS]);
+void drain_on(const struct op *op, int step, struct desc *d, struct answer a[WORLDS]);
+void check_streams(const struct op *op, int step, struct desc *d);
+void wait_for_bytes(const struct op *op, int step);
+void wait_until_sent(const struct op *op, int step);
+
+/* step.c */
+void found(int step, enum call call, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif
