@@ -94,7 +94,6 @@ static bool look(struct ntbs_sock *sk, struct found *f)
 {
 	const struct ntbs_tuple *mine = &sk->shm->conn.tuple;
 	struct ntbs_tuple key;
-	struct ntbs_board *b;
 	bool hit = false;
 
 	memset(&key, 0, sizeof(key));
@@ -103,10 +102,10 @@ static bool look(struct ntbs_sock *sk, struct found *f)
 	key.lport = mine->rport;
 	key.rport = mine->lport;
 	rcu_read_lock();
-	cds_list_for_each_entry_rcu(b, &ntbs_rt.boards, node) {
+	for (struct cds_list_head *n = ntbs_list_next(&ntbs_rt.boards); n != &ntbs_rt.boards && !hit; n = ntbs_list_next(n)) {
+		struct ntbs_board *b = cds_list_entry(n, struct ntbs_board, node);
+
 		hit = look_in(b, &key, b->uid == NTBS_BOARD_REMOTE_UID ? 0 : sk->shm->netns, f);
-		if (hit)
-			break;
 	}
 	rcu_read_unlock();
 	return hit;

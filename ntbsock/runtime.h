@@ -37,6 +37,12 @@ static inline void ntbs_list_unlink(struct cds_list_head *node)
 	__atomic_store_n(&node->prev->next, node->next, __ATOMIC_RELEASE);
 }
 
+/* A reader's step, within rcu_read_lock(): pairs with the two stores above. */
+static inline struct cds_list_head *ntbs_list_next(const struct cds_list_head *node)
+{
+	return __atomic_load_n(&node->next, __ATOMIC_ACQUIRE);
+}
+
 struct ntbs_peer {
 	struct cds_list_head node;
 	uint32_t proc, uid;
