@@ -27,6 +27,8 @@
 
 #define NTBS_EXPORT __attribute__((visibility("default")))
 
+struct termios;
+struct winsize;
 struct ntbs_libc {
 #define NTBS_CALL(ret, name, args) ret(*name) args;
 #define NTBS_ALIAS(name)
@@ -38,6 +40,8 @@ extern struct ntbs_libc ntbs_libc;
 extern bool ntbs_on;			/* false: disabled, everything passes through */
 void ntbs_init(void);
 void ntbs_at_exit(void);
+bool ntbs_fork_init(void);		/* preload_fork.c */
+long ntbs_fork_by_number(long nr, long a, long b, long c, long d, long e);
 
 /* The next definition; a call may come before our constructor. */
 #define LIBC(name) (*(__builtin_expect(!ntbs_libc.name, 0) ? (ntbs_init(), ntbs_libc.name) : ntbs_libc.name))

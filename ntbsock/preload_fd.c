@@ -310,6 +310,17 @@ static int unread(struct ntbs_sock *sk, int fd, int *out)
 	return ntbs_user_copy(out, &value, sizeof(value));
 }
 
+/* Urgent data goes by TCP, behind what the ring holds: the kernel's mark is only where we are once that has been read. */
+static int at_mark(struct ntbs_sock *sk, int *out)
+{
+	const int no = 0;
+
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk) || ntbs_sock_rx_state(sk) != NTBS_DIR_RING ||
+	    ntbs_le64_read_acquire(&sk->q.in->q) == ntbs_read_once(sk->shm->rx.pos) + 1)
+		return -ENTBS_PASS;
+	return ntbs_user_copy(out, &no, sizeof(no));
+}
+
 NTBS_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
@@ -324,6 +335,11 @@ NTBS_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 		if (ret != -ENTBS_PASS)
 			return to_libc(ret);
 	}
+	if (cmd == SIOCATMARK && arg) {
+		ret = at_mark(sk, (int *)arg);
+		if (ret != -ENTBS_PASS)
+			return to_libc(ret);
+	}
 	if (cmd == FIOASYNC && ntbs_user_readable((int *)arg, sizeof(int)) && *(int *)arg)
 		wants_sigio(&sk->file, fd);
 	ret = LIBC(ioctl)(fd, cmd, arg);
@@ -334,4 +350,11 @@ NTBS_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 			ntbs_sock_clear_flag(sk, NTBS_SK_NONBLOCK);
 	}
 	return ret;
+}
+
+NTBS_EXPORT int sockatmark(int fd)
+{
+	int at;
+
+	return ioctl(fd, SIOCATMARK, &at) == -1 ? -1 : at;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * preload_init.c - bring-up in order, fork and exit handlers
+ * preload_init.c - bring-up in order, exit handlers
  *
  * The constructor looks up the next definitions, reads the knobs and registers the fork handlers: no descriptor, no
  * thread, no mapping, so that a program without sockets pays a few microseconds.  A wrapped call that comes before it
@@ -10,65 +10,18 @@
 #include "preload.h"
 
 #include <dlfcn.h>
-#include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
-#include <urcu-bp.h>
 
 #include "conf.h"
-#include "handover.h"
-#include "log.h"
 #include "runtime.h"
-#include "service.h"
 #include "stats.h"
 #include "spin.h"
 #include "sys.h"
-#include "wait.h"
 
 struct ntbs_libc ntbs_libc;
 bool ntbs_on;
 static int initialised;
-
-/* The lists of this process are whole in the child: no other thread is in the middle of a change. */
-static void before_fork(void)
-{
-	if (!ntbs_on)
-		return;
-	ntbs_sock_fork_prepare();
-	ntbs_lock(&ntbs_rt.lock);
-	ntbs_epoll_fork_prepare();
-	ntbs_fdtab_fork_prepare();
-	urcu_bp_before_fork();
-}
-
-static void after_fork_parent(void)
-{
-	if (!ntbs_on)
-		return;
-	urcu_bp_after_fork_parent();
-	ntbs_fdtab_fork_parent();
-	ntbs_epoll_fork_parent();
-	ntbs_unlock(&ntbs_rt.lock);
-	ntbs_sock_fork_parent();
-}
-
-static void after_fork_child(void)
-{
-	if (!ntbs_on)
-		return;
-	urcu_bp_after_fork_child();
-	ntbs_tid = 0;
-	ntbs_fdtab_fork_child();
-	ntbs_runtime_fork_child();
-	ntbs_sock_fork_child();
-	ntbs_epoll_fork_child();
-	ntbs_service_fork_child();
-	ntbs_wait_fork_child();
-	ntbs_spin_fork_child();
-	ntbs_stats_fork_child();
-	ntbs_sig_fork_child();
-}
 
 __attribute__((constructor(101))) void ntbs_init(void)
 {
@@ -85,7 +38,7 @@ __attribute__((constructor(101))) void ntbs_init(void)
 	ntbs_epoll_init();
 	ntbs_spin_init();
 	ntbs_conf_init(environ);
-	if (ntbs_conf.disable || pthread_atfork(before_fork, after_fork_parent, after_fork_child))
+	if (ntbs_conf.disable || !ntbs_fork_init())
 		return;
 	ntbs_on = true;
 	if (ntbs_conf.inherited) {

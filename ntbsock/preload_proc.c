@@ -376,6 +376,14 @@ NTBS_EXPORT long syscall(long nr, ...)
 		if (a == SECCOMP_SET_MODE_STRICT || a == SECCOMP_SET_MODE_FILTER)
 			before_sandbox();
 		break;
+	case SYS_clone:
+#ifdef SYS_clone3
+	case SYS_clone3:
+#endif
+#ifdef SYS_fork
+	case SYS_fork:
+#endif
+		return ntbs_fork_by_number(nr, a, b, c, d, e);
 	case SYS_execve:
 		return execve((const char *)a, (char *const *)b, (char *const *)c);
 	case SYS_exit_group:

@@ -254,6 +254,8 @@ static bool for_the_kernel(int level, int name, const void *val, socklen_t len)
 		return name == TCP_ULP || name == TCP_REPAIR || name == TCP_FASTOPEN_CONNECT;
 	if (stamps(level, name) && val && len >= sizeof(on) && ntbs_user_readable(val, sizeof(on)))
 		memcpy(&on, val, sizeof(on));
+	if (level == SOL_SOCKET && name == SO_PEEK_OFF && val && len >= sizeof(on) && ntbs_user_readable(val, sizeof(on)))
+		return memcpy(&on, val, sizeof(on)), on >= 0;	/* Linux 6.9 on; before, TCP does not know it */
 	return on || (level == SOL_SOCKET && name == SO_ZEROCOPY);
 }
 

@@ -209,12 +209,18 @@ NTBS_EXPORT FILE *freopen64(const char *restrict path, const char *restrict mode
 	return LIBC(freopen64)(path, mode, fp);
 }
 
-NTBS_EXPORT int vdprintf(int fd, const char *restrict fmt, va_list ap)
+/* dprintf() makes a FILE of its own, or writes by a call that we do not see. */
+static void before_dprintf(int fd)
 {
 	const char *version = gnu_get_libc_version();
 
 	if (ntbs_fdtab_sock(fd) && (!ntbs_stdio_hook() || atoi(version) != 2 || atoi(version + 2) > DPRINTF_BY_FILE))
 		leave_ring(fd);
+}
+
+NTBS_EXPORT int vdprintf(int fd, const char *restrict fmt, va_list ap)
+{
+	before_dprintf(fd);
 	return LIBC(vdprintf)(fd, fmt, ap);
 }
 
@@ -225,6 +231,25 @@ NTBS_EXPORT int dprintf(int fd, const char *restrict fmt, ...)
 
 	va_start(ap, fmt);
 	ret = vdprintf(fd, fmt, ap);
+	va_end(ap);
+	return ret;
+}
+
+NTBS_EXPORT int __vdprintf_chk(int fd, int flag, const char *fmt, va_list ap);
+NTBS_EXPORT int __vdprintf_chk(int fd, int flag, const char *fmt, va_list ap)
+{
+	before_dprintf(fd);
+	return LIBC(__vdprintf_chk)(fd, flag, fmt, ap);
+}
+
+NTBS_EXPORT int __dprintf_chk(int fd, int flag, const char *fmt, ...);
+NTBS_EXPORT int __dprintf_chk(int fd, int flag, const char *fmt, ...)
+{
+	va_list ap;
+	int ret;
+
+	va_start(ap, fmt);
+	ret = __vdprintf_chk(fd, flag, fmt, ap);
 	va_end(ap);
 	return ret;
 }

@@ -32,6 +32,14 @@ static void checked(struct peer *p, int fd)
 		t_eq(t_wrong(buf, 100, 1, pos), -1, "%s: call %d", s_case, i);
 		pos += 100;
 	}
+	if (!p->pid) {		/* dprintf() comes in its place between other bytes */
+		t_must(s_send_stream(fd, 2, 0, 50), "before");
+		t_eq(dprintf(fd, "%s %d", "printed", (int)len), 11, "%s: dprintf", s_case);
+		t_must(s_send_stream(fd, 2, 50, 50), "after");
+		t_must(s_recv_stream(p->fd, 2, 0, 50), "before");
+		t_must(s_recv_all(p->fd, buf, 11) == 11 && !memcmp(buf, "printed 100", 11), "%s: printed", s_case);
+		t_must(s_recv_stream(p->fd, 2, 50, 50), "after");
+	}
 	close(fd);
 }
 

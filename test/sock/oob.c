@@ -35,6 +35,17 @@ static void urgent(struct peer *p, int fd)
 	p_send(p, 2, 5000, 5000);
 	t_must(s_recv_stream(fd, 2, 5000, 5000), "other direction");
 	t_ok(recv(fd, &c, 1, MSG_OOB) == -1 && errno == EINVAL, "%s: no urgent byte here", s_case);
+	if (!p->pid) {		/* behind unread bytes */
+		t_must(s_send_stream(p->fd, 2, 10000, 1000), "unread");
+		t_eq(send(p->fd, "!", 1, MSG_OOB), 1, "%s: MSG_OOB", s_case);
+		pfd.fd = fd;
+		t_eq(poll(&pfd, 1, 5000), 1, "%s: POLLPRI", s_case);
+		t_eq(sockatmark(fd), 0, "%s: the mark is behind unread bytes", s_case);
+		t_must(s_recv_stream(fd, 2, 10000, 1000), "to the mark");
+		t_eq(sockatmark(fd), 1, "%s: at the mark", s_case);
+		t_must(s_send_stream(p->fd, 2, 11000, 100) && s_recv_stream(fd, 2, 11000, 100), "%s: beyond the mark", s_case);
+		t_eq(sockatmark(fd), 0, "%s: beyond the mark", s_case);
+	}
 	close(fd);
 	t_eq(p_recv(p, 1, 0, 1), 0, "%s: EOF", s_case);
 }

@@ -137,9 +137,31 @@ static void send_timeout(struct peer *p, int fd)
 	close(fd);
 }
 
+/* Looks go on where the last one ended; TCP knows this since Linux 6.9. */
+static void peek_offset(struct peer *p, int fd)
+{
+	char buf[32];
+
+	s_warm(p, fd);
+	p_send(p, 1, 0, 100);
+	t_eq(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 5000), 1, "%s: there", s_case);
+	if (!setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &(int){ 5 }, sizeof(int))) {
+		t_eq(recv(fd, buf, 10, MSG_PEEK), 10, "%s: a look", s_case);
+		t_eq(t_wrong(buf, 10, 1, 5), -1, "%s: from byte 5", s_case);
+		t_eq(recv(fd, buf, 10, MSG_PEEK), 10, "%s: the next look", s_case);
+		t_eq(t_wrong(buf, 10, 1, 15), -1, "%s: from byte 15", s_case);
+		set(fd, SOL_SOCKET, SO_PEEK_OFF, -1);
+	}
+	t_must(s_recv_stream(fd, 1, 0, 100), "all");
+	p_send(p, 1, 100, 100);
+	t_must(s_recv_stream(fd, 1, 100, 100), "and more");
+	close(fd);
+}
+
 int main(void)
 {
 	s_each(options);
 	s_each(send_timeout);
+	s_each(peek_offset);
 	return t_done();
 }
