@@ -47,15 +47,20 @@ void give(int w, const struct op *op, int step, struct pending *e)
 	world_send(&world[w], &o);
 }
 
+bool waits_for_events(const struct op *op)
+{
+	return op->call == C_poll || op->call == C_ppoll || op->call == C_poll2 || op->call == C_select || op->call == C_pselect ||
+	       op->call == C_epoll_wait;
+}
+
 /* Does the call end by itself, whatever happens? */
 static bool ends_alone(const struct op *op)
 {
 	const struct desc *d = desc_of(op->proc, op->s);
 
-	if (op->call == C_poll || op->call == C_ppoll || op->call == C_poll2 || op->call == C_select || op->call == C_pselect ||
-	    op->call == C_epoll_wait)
+	if (waits_for_events(op))
 		return op->b >= 0;
-	return d && d->timeo;
+	return d && (calls[op->call].class == SEND || op->call == C_connect ? d->sndtimeo : d->rcvtimeo);
 }
 
 enum wait await(struct pending *e)

@@ -24,7 +24,8 @@
  *   numbers of descriptors      the library has some of its own, and for       both succeed; dup2() and dup3() give what was asked for
  *                               an instant a low one
  *   when a held back segment    MSG_MORE and TCP_CORK hold it back for     questions that change nothing are asked again, for
- *   comes                       200 ms at most                             a second at most
+ *   comes                       200 ms at most                             a second at most; it is waited for before a close
+                                                                          or exit, whose reset would take it along
  */
 #include "diff.h"
 

@@ -177,7 +177,7 @@ struct desc {
 	bool uneven, full;	/* the amounts on their way here differ; nothing has been read since both worlds were full */
 	bool coming;		/* a blocked call still sends */
 	bool unhashed, oob;	/* bytes were thrown away unseen; urgent ones were sent or came */
-	bool timeo;		/* a wait on it ends by itself */
+	bool rcvtimeo, sndtimeo;	/* a wait for bytes, for room ends by itself */
 	bool shut_wr, shut_rd, connected, listening;
 	int refs;		/* slots that name it */
 	int peer;		/* desc, or -1 */

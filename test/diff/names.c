@@ -117,7 +117,7 @@ void learn(const struct op *op, struct answer a[WORLDS])
 			learn_ports(&desc[i], a);
 			desc[i].connected = true;
 			if (d)
-				desc[i].timeo = d->timeo;
+				desc[i].rcvtimeo = d->rcvtimeo, desc[i].sndtimeo = d->sndtimeo;
 			find_peer(i);
 		}
 		set_slot(op->proc, op->t, i);
@@ -132,7 +132,7 @@ void learn(const struct op *op, struct answer a[WORLDS])
 		break;
 	case C_setopt:
 		if (ok && d && options[op->a].shape == TIMEVAL && op->b > 0)
-			d->timeo = true;
+			*(options[op->a].opt == SO_SNDTIMEO ? &d->sndtimeo : &d->rcvtimeo) = true;
 		break;
 	case C_shutdown:
 		if (ok && d) {

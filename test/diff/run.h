@@ -34,6 +34,7 @@ enum life life_of(const struct desc *d);
 /* ask.c */
 enum wait { BOTH, BLOCKED, ONE_ONLY, RESTLESS, DEAD };
 extern uint32_t asks;
+bool waits_for_events(const struct op *op);
 void give(int w, const struct op *op, int step, struct pending *e);
 enum wait await(struct pending *e);
 const char *one_only(const struct pending *e, char *buf, size_t size);
@@ -50,7 +51,7 @@ void top_up(const struct op *op, int step, struct desc *d, struct answer a[WORLD
 void drain_on(const struct op *op, int step, struct desc *d, struct answer a[WORLDS]);
 void check_streams(const struct op *op, int step, struct desc *d);
 void wait_for_bytes(const struct op *op, int step);
-void wait_until_sent(const struct op *op, int step);
+void wait_until_sent(const struct op *op, int slot, int step);
 
 /* step.c */
 void found(int step, enum call call, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

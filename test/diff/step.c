@@ -48,8 +48,7 @@ static enum verdict ask_again(struct op op, int step, struct pending *e, struct 
 	enum verdict v = V_AGAIN;
 
 	again_count[op.call]++;
-	if (op.call == C_poll || op.call == C_ppoll || op.call == C_poll2 || op.call == C_select || op.call == C_pselect ||
-	    op.call == C_epoll_wait)
+	if (waits_for_events(&op))
 		op.b = 0;
 	if (calls[op.call].class == RECV)
 		op.a |= MSG_DONTWAIT;
@@ -134,6 +133,22 @@ static void trace(const struct op *op, int step)
 		traced[nr_traced++] = (struct traced){ *op, step, false };
 }
 
+/* A reset takes what is still held back with it: whether it came before that is a question of time. */
+static void wait_before_end(const struct op *op, int step)
+{
+	bool all = op->call == C_exit || op->call == C_kill;
+	int slot = op->call == C_close || op->call == C_connect ? op->s : op->call == C_dup2 || op->call == C_dup3 ? op->t : -1;
+
+	if (pending[op->proc][op->thr].busy)
+		return;
+	for (int s = 0; s < SLOTS; s++) {
+		const struct desc *d = desc_of(op->proc, s);
+
+		if ((all || s == slot) && d && d->connected)
+			wait_until_sent(op, s, step);
+	}
+}
+
 static void exec_step(const struct op *op, int step)
 {
 	struct pending *e = &pending[op->proc][op->thr];
@@ -141,6 +156,7 @@ static void exec_step(const struct op *op, int step)
 
 	if (calls[op->call].class == RECV && (!op->b || (desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_rd)))
 		wait_for_bytes(op, step);
+	wait_before_end(op, step);
 	trace(op, step);
 	*e = (struct pending){ .busy = true, .step = step, .op = *op, .ask = ++asks };
 	for (int w = 0; w < WORLDS; w++)
@@ -167,14 +183,36 @@ static void exec_step(const struct op *op, int step)
 		come_to_rest(1);
 	}
 	if (calm && diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes)
-		wait_until_sent(op, step);
+		wait_until_sent(op, op->s, step);
 }
 
+/* LIMITATIONS: a descriptor that is closed under a call that waits on it.  Nor can its slot name another one meanwhile. */
 static bool closes(const struct op *op, const struct op *waits)
 {
-	int slot = op->call == C_close ? op->s : op->call == C_dup2 || op->call == C_dup3 ? op->t : -1;
+	int slot = -1;
 
+	switch (op->call) {
+	case C_close:
+	case C_socket:
+	case C_epoll_create: slot = op->s; break;
+	case C_dup:
+	case C_dup2:
+	case C_dup3:
+	case C_dupfd:
+	case C_accept: slot = op->t; break;
+	}
 	return slot >= 0 && (slot == waits->s || slot == waits->t);
+}
+
+/* Two that wait for the same bytes, one to take them, one to be told of them: told of nothing if they are taken first. */
+static bool reads_and_watches(const struct op *op, const struct op *blocked)
+{
+	const struct op *reads = waits_for_events(blocked) ? op : blocked, *watches = waits_for_events(blocked) ? blocked : op;
+	const struct desc *d = desc_of(reads->proc, reads->s);
+
+	if (calls[reads->call].class != RECV || !waits_for_events(watches) || !watches->b)
+		return false;
+	return calls[watches->call].class == EPOLL || desc_of(watches->proc, watches->s) == d || desc_of(watches->proc, watches->t) == d;
 }
 
 /* Does another blocked call compete for the same bytes, connections or room?  Who wins is chance. */
@@ -187,7 +225,6 @@ static bool competes(const struct op *op)
 	if (class == SEND && op->call != C_flood && d >= 0 && peer_of(&desc[d]) && peer_of(&desc[d])->uneven)
 		return true;
 
-	/* LIMITATIONS: a descriptor that is closed under a call that waits on it */
 	for (int i = 0; i < THREADS; i++)
 		if (pending[op->proc][i].busy && closes(op, &pending[op->proc][i].op))
 			return true;
@@ -195,6 +232,8 @@ static bool competes(const struct op *op)
 		const struct pending *e = &pending[i / THREADS][i % THREADS];
 		enum class c = calls[e->op.call].class;
 
+		if (e->busy && reads_and_watches(op, &e->op))
+			return true;
 		if (!e->busy || d < 0 || e->op.s < 0 || slot_desc[e->op.proc][e->op.s] != d)
 			continue;
 		/* nor how much a reader has taken that still waits for more */
@@ -244,6 +283,7 @@ static void to_process(const struct op *op, int step)
 	case C_warm: warm(op, step); break;
 	case C_kill:
 	case C_exit:
+		wait_before_end(op, step);
 		trace(op, step);
 		for (int w = 0; w < WORLDS; w++) {
 			struct order o = { .op = *op, .step = step };

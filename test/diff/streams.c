@@ -113,7 +113,7 @@ void drain_on(const struct op *op, int step, struct desc *d, struct answer a[WOR
 void check_streams(const struct op *op, int step, struct desc *d)
 {
 	struct desc *p = peer_of(d);
-	bool all = p && d->w[TCP].rx == p->w[TCP].tx && d->w[NTBS].rx == p->w[NTBS].tx;
+	bool all = p && !d->coming && d->w[TCP].rx == p->w[TCP].tx && d->w[NTBS].rx == p->w[NTBS].tx;
 
 	if (d->unhashed)
 		return;
@@ -147,10 +147,10 @@ void wait_for_bytes(const struct op *op, int step)
 }
 
 /* What was sent is on its way, also where Nagle holds it back on TCP until the peer's kernel acknowledges. */
-void wait_until_sent(const struct op *op, int step)
+void wait_until_sent(const struct op *op, int slot, int step)
 {
-	const struct op ask = { op->proc, op->thr, C_unsent, op->s, -1, 0, 0 };
-	const struct desc *p = peer_of(desc_of(op->proc, op->s));
+	const struct op ask = { op->proc, op->thr, C_unsent, slot, -1, 0, 0 };
+	const struct desc *p = peer_of(desc_of(op->proc, slot));
 	double end = now() + late_s / 5;
 	struct answer a;
 
