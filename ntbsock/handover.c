@@ -53,6 +53,7 @@ static bool whole(const struct ntbs_sock *sk, uint64_t final)
 
 static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 {
+	const uint32_t shut = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 	uint64_t final;
 	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + ANSWER_WAIT_NS };
@@ -68,7 +69,11 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		ntbs_unlock(&rx->lock);
 		return done;
 	}
-	ntbs_sock_set_flag(sk, NTBS_SK_WANT_TCP);
+	/* A kernel that is shut both ways answers bytes with a reset: those that are here already were not late. */
+	if ((ntbs_sock_flags(sk) & shut) == shut)
+		pos = NTBS_POS_TAIL - 1;
+	else
+		ntbs_sock_set_flag(sk, NTBS_SK_WANT_TCP);
 	ntbs_window_store64(sk->q.port, &sk->q.out->asked, pos + 1);
 	ntbs_unlock(&rx->lock);
 	ntbs_peer_ring_service(sk->chan);
