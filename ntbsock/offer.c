@@ -103,6 +103,9 @@ void ntbs_offer_live(struct ntbs_sock *sk)
 	/* shut before it was claimed: shutdown() sets the flag before it looks at the stage, so one of us states it */
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)
 		ntbs_stream_state_final(sk);
+	/* after it: the connector has confirmed long ago, and takes a FIN before this for no death */
+	if (sk->shm->conn.accepted)
+		ntbs_le32_write_release(&sk->q.out->confirm, sk->shm->generation);
 	ntbs_epoll_sock_live(sk);
 }
 
@@ -176,7 +179,9 @@ bool ntbs_offer_unnoticed(const struct ntbs_sock *sk)
 	struct ntbs_offer_shm *o = ntbs_offer_entry(sk);
 	uint64_t word = o ? ntbs_le64_read_acquire(&o->word) : 0;
 
-	return o && sk->shm->conn.accepted && NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED &&
+	if (!sk->shm->conn.accepted)
+		return ntbs_le32_read_acquire(&sk->q.in->confirm) != sk->shm->generation;
+	return o && NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED &&
 	       NTBS_OFFER_TAG(word) == NTBS_OFFER_TAG(sk->shm->offer_word) &&
 	       NTBS_OFFER_CHAN(word) == sk->shm->chan && NTBS_OFFER_LEASE(word) == sk->shm->lease;
 }

@@ -29,7 +29,7 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd);
  * longer if it may block: then there is a library at the other end, and it wants the connection.
  */
 void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait);
-/* LIVE by our claim, and the connector has not taken note of it yet: what it does to TCP says nothing of the ring. */
+/* LIVE for us, and the other side has not taken note of it yet: what it does to TCP says nothing of the ring. */
 bool ntbs_offer_unnoticed(const struct ntbs_sock *sk);
 /* We are about to sleep, on mbox 0: the claimer shall ring. */
 void ntbs_offer_sleepy(struct ntbs_sock *sk);

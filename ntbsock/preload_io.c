@@ -15,9 +15,11 @@
 #include <unistd.h>
 
 #include "handover.h"
+#include "shadow.h"
 #include "sys.h"
 
 #define FILE_CHUNK 32768
+#define RESTART_SYS 512			/* ERESTARTSYS of the kernel, which no header shows */
 
 /* r = ours(sk), if the descriptor is ours and has something of ours to do; falls through otherwise. */
 #define OURS(fd, call)                                                     \
@@ -261,14 +263,31 @@ static bool pending_error(int fd)
 	return true;
 }
 
+/*
+ * What ends recvmmsg() behind its first message is the next call's error, whichever that is; a signal that would have begun
+ * it again leaves the kernel's inner word for that, 512, which comes out as it is (the same function).
+ */
+static void owe(int fd, int err)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	if (!sk)
+		return;
+	if (err == EINTR && !ntbs_read_once(sk->shm->rcvtimeo_ns))
+		err = RESTART_SYS;
+	atomic_store(&sk->shm->owed, err);
+	ntbs_sock_set_flag(sk, NTBS_SK_OWED);
+}
+
 NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, struct timespec *timeout)
 {
 	struct timespec now, end;
+	int later = 0;
 	unsigned int i;
 
 	if (plain(fd))
 		return LIBC(recvmmsg)(fd, vec, n, flags, timeout);
-	if (pending_error(fd))
+	if (!(flags & MSG_ERRQUEUE) && pending_error(fd))
 		return -1;
 	if (timeout) {
 		clock_gettime(CLOCK_MONOTONIC, &end);
@@ -276,11 +295,19 @@ NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags,
 		end.tv_nsec += timeout->tv_nsec;
 	}
 	for (i = 0; i < n; i++) {
-		ssize_t ret = recvmsg(fd, &vec[i].msg_hdr, flags & ~MSG_WAITFORONE);
+		ssize_t ret = recvmsg(fd, &vec[i].msg_hdr, (flags & ~MSG_WAITFORONE) | later);
 
-		if (ret < 0)
+		if (ret < 0) {
+			if (i && errno != EAGAIN)
+				owe(fd, errno);
 			return i ? (int)i : -1;
+		}
 		vec[i].msg_len = ret;
+		later = NTBS_MSG_LATER;
+		if (vec[i].msg_hdr.msg_flags & MSG_OOB) {	/* as the kernel: urgent data is returned right away */
+			i++;
+			break;
+		}
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
 		if (timeout) {		/* as in the kernel: looked at after each message */
@@ -360,12 +387,33 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 }
 NTBS_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t count) __attribute__((alias("sendfile")));
 
+static bool urgent_is_next(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	enum ntbs_dir_state state = NTBS_DIR_TCP;
+
+	if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
+		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_stream_rx_look(sk, fd);
+		state = sk->shm->rx.state;
+		ntbs_unlock(&sk->shm->rx.lock);
+	}
+	return state != NTBS_DIR_RING && ntbs_shadow_at_mark(fd);
+}
+
 /* From a socket of ours into a pipe: what the pipe has taken is consumed, no more. */
 static ssize_t splice_out(int in, int out, size_t len, unsigned int flags)
 {
 	char buf[FILE_CHUNK];
 	ssize_t got, put;
 
+	if (urgent_is_next(in)) {		/* it stops there, and does not wait for what lies behind */
+		if (!(ntbs_sock_flags(ntbs_fdtab_sock(in)) & NTBS_SK_NONBLOCK))
+			return 0;
+		errno = EAGAIN;
+		return -1;
+	}
 	/* SPLICE_F_NONBLOCK is about the pipe: tcp_splice_read() heeds O_NONBLOCK alone */
 	got = recv(in, buf, 1, MSG_PEEK);	/* of one byte: SO_RCVLOWAT is not heeded either */
 	if (got > 0)
@@ -398,7 +446,7 @@ NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, s
 
 	if (sk && !plain(out))		/* pages of a pipe into a ring cannot be taken back: TCP does it */
 		ntbs_handover_tx(sk, out, NTBS_WHY_OPTION);
-	if (!plain(in) && !off_in && !off_out && len)
+	if (!plain(in) && ntbs_sock_rx_state(ntbs_fdtab_sock(in)) != NTBS_DIR_BACK && !off_in && !off_out && len)
 		return splice_out(in, out, len, flags);
 	return LIBC(splice)(in, off_in, out, off_out, len, flags);
 }

@@ -254,6 +254,7 @@ static void count_plain(struct ntbs_sock *sk, int fd)
 
 void ntbs_sock_dissolve(struct ntbs_sock *sk)
 {
+	atomic_fetch_add(&sk->shm->dissolved, 1);
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_withdraw(sk, NTBS_WHY_OPTION);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
@@ -265,6 +266,7 @@ void ntbs_sock_dissolve(struct ntbs_sock *sk)
 	ntbs_unlock(&sk->shm->rx.lock);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
+	ntbs_mbox_wake_own(sk);
 }
 
 void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)

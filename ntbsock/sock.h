@@ -48,6 +48,8 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_RESET (1u << 8)		/* corrupt or lost: every call fails with ECONNRESET */
 #define NTBS_SK_LINGER0 (1u << 9)	/* SO_LINGER of zero seconds: close() resets */
 #define NTBS_SK_SETTLED (1u << 10)	/* PLAIN, after both directions were on the ring and went back */
+#define NTBS_SK_OWED (1u << 11)		/* @owed is a send's as well, though the connection lives */
+#define NTBS_SK_DIED (1u << 12)		/* the peer was killed and left bytes of ours unread: seen, told as @owed */
 
 struct ntbs_dir_tx_shm {
 	struct ntbs_lock lock;
@@ -56,7 +58,7 @@ struct ntbs_dir_tx_shm {
 	uint64_t w;			/* RING: bytes that went over TCP before the switch */
 	uint64_t rung;			/* armed word that the peer was last rung for */
 	uint64_t replay;		/* bytes from the tail back that still have to go over TCP (Q behind the tail) */
-	uint32_t sends_unchecked;	/* while nobody watches the shadow */
+	uint32_t sends_checked;		/* while nobody watches the shadow */
 	uint32_t shadow_asked;		/* shadow_ev when it was last asked whether the peer lives */
 	struct ntbs_msgq_tx_shm mq;
 };
@@ -76,7 +78,8 @@ struct ntbs_sock_shm {
 	_Atomic uint32_t flags;			/* NTBS_SK_* */
 	_Atomic uint32_t stage;			/* enum ntbs_stage */
 	_Atomic int32_t holders;		/* processes */
-	_Atomic int owed;			/* an error that the kernel told a send that had moved bytes: the next call's */
+	_Atomic int owed;			/* an error that came to a call that had moved bytes: the next call's */
+	_Atomic uint32_t dissolved;		/* counts connect() to AF_UNSPEC: who waits meanwhile gets EPIPE */
 	_Atomic uint32_t shadow_ev;		/* POLL* bits that the shadow has shown and nobody has used up */
 	uint64_t rcvtimeo_ns, sndtimeo_ns;	/* 0: none */
 	uint32_t rcvlowat;
@@ -205,6 +208,11 @@ ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int 
 ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags);
 /* -ENTBS_PASS: nothing of ours, make the kernel's call. */
 #define ENTBS_PASS 4000
+/*
+ * A flag for ntbs_sock_recvmsg(): an earlier message of the same call has been received, so no handler lets the call begin
+ * again.  The kernel has it for its own senders (MSG_BATCH); to a receiver of the program's it means nothing.
+ */
+#define NTBS_MSG_LATER 0x40000
 /* sk is no longer what fd means: look it up again. */
 #define ENTBS_STALE 4001
 
@@ -225,6 +233,11 @@ int ntbs_stream_replay(struct ntbs_sock *sk, int fd);
 /* See what the other side has stated (SWITCH, Q, final): rx lock held. */
 int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd);
 ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd);
+/*
+ * The shadow shows a FIN: was the peer killed with bytes of ours unread?  TCP would have shown a reset.  Then the shadow is
+ * reset as well, and ECONNRESET is owed.  Any lock or none.
+ */
+bool ntbs_stream_died(struct ntbs_sock *sk, int fd);
 
 /* ---- readiness (sock_poll.c) ---- */
 /*

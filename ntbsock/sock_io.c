@@ -40,7 +40,7 @@ static bool rx_news(const struct ntbs_sock *sk, const struct ntbs_wait *w)
 
 	return bytes_came(sk, w) || ntbs_le64_read_acquire(&in->final) || ntbs_le64_read_acquire(&in->q) ||
 	       ntbs_le32_read_acquire(&in->rstate) || atomic_load(&sk->shm->shadow_ev) ||
-	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_RD));
+	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_RD)) || ntbs_sock_stage(sk) != NTBS_LIVE;
 }
 
 static bool tx_news(struct ntbs_sock *sk)
@@ -49,7 +49,7 @@ static bool tx_news(struct ntbs_sock *sk)
 
 	return ntbs_msgq_writable(&sk->q) || ntbs_le64_read_acquire(&in->asked) || ntbs_le32_read_acquire(&in->rstate) ||
 	       (atomic_load(&sk->shm->shadow_ev) & NTBS_SHADOW_END) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
-	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_WR));
+	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_WR)) || ntbs_sock_stage(sk) != NTBS_LIVE;
 }
 
 static bool news(struct ntbs_sock *sk, bool rx, const struct ntbs_wait *w)
@@ -164,6 +164,12 @@ static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wai
 	return ret;
 }
 
+/* connect() has ended the connection under a call that waited (sk_wait_event() in net/sock.h, sk_disconnects). */
+static bool dissolved(const struct ntbs_sock *sk, const struct ntbs_wait *w)
+{
+	return __builtin_expect(atomic_load(&sk->shm->dissolved) != w->dissolved, 0);
+}
+
 /* At the beginning of each call, so no more than must be then. */
 static inline void may_wait_later(struct ntbs_wait *w)
 {
@@ -171,13 +177,14 @@ static inline void may_wait_later(struct ntbs_wait *w)
 	w->deadline_ns = 0;
 }
 
-/* A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes. */
-static void how_long(struct ntbs_wait *w, uint64_t timeo_ns, bool moved, bool peeks)
+/* A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes or messages. */
+static void how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags)
 {
+	w->dissolved = atomic_load(&sk->shm->dissolved);
 	if (timeo_ns && !w->deadline_ns)
 		w->deadline_ns = ntbs_now_ns() + timeo_ns;
-	w->restarts = !timeo_ns && !moved;
-	w->peeks = moved && peeks;
+	w->restarts = !timeo_ns && !moved && !(flags & NTBS_MSG_LATER);
+	w->peeks = moved && (flags & MSG_PEEK);
 }
 
 static inline bool total(const struct iovec *iov, int cnt, size_t *len)
@@ -219,12 +226,12 @@ static int arrived(int fd)
 }
 
 /* Before anything else: has the connection a part to play? */
-static ssize_t enter(struct ntbs_sock *sk, int fd)
+static ssize_t enter(struct ntbs_sock *sk, int fd, bool rx)
 {
 	enum ntbs_stage stage = ntbs_sock_stage(sk);
 
 	if (stage == NTBS_PLAIN)
-		return __builtin_expect(atomic_load(&sk->shm->owed), 0) && !arrived(fd) ? -ntbs_sock_take_owed(sk) : -ENTBS_PASS;
+		return __builtin_expect(atomic_load(&sk->shm->owed), 0) && !(rx && arrived(fd)) ? -ntbs_sock_take_owed(sk) : -ENTBS_PASS;
 	if (stage == NTBS_NEW) {
 		if (!(ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
 			return -ENTBS_PASS;
@@ -276,7 +283,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 
 	ntbs_cancel_point();
 	may_wait_later(&w);
-	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd);
+	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd, true);
 	if (n)
 		return n;
 	if (flags & (MSG_OOB | MSG_ERRQUEUE))
@@ -330,6 +337,8 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			   ntbs_msgq_readable(&sk->q)) {
 			continue;	/* the switch has just come */
 		}
+		if (n == -EAGAIN && atomic_load(&sk->shm->owed))
+			return sum ? (ssize_t)sum : -ntbs_sock_take_owed(sk);
 		if (!may_wait) {
 			if (n > 0 && !(flags & MSG_PEEK))
 				continue;	/* perhaps the other way has more */
@@ -348,8 +357,10 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			if (ended)
 				continue;
 		}
-		how_long(&w, ntbs_read_once(sk->shm->rcvtimeo_ns), moved, flags & MSG_PEEK);
+		how_long(&w, sk, ntbs_read_once(sk->shm->rcvtimeo_ns), moved, flags);
 		n = wait_dir(sk, fd, true, &w);
+		if (dissolved(sk, &w))
+			n = -EPIPE;
 		if (n)
 			return moved ? (ssize_t)moved : n == -ETIMEDOUT ? -EAGAIN : n;
 	}
@@ -367,6 +378,17 @@ static ssize_t broken_pipe(int flags)
 	return -EPIPE;
 }
 
+/* A send that waits while connect() ends the connection: the kernel has the error, or will in a moment. */
+static ssize_t disconnected(int fd, int flags, const struct ntbs_wait *w)
+{
+	int err = 0;
+	socklen_t len = sizeof(err);
+
+	ntbs_wait_shadow(fd, 0, w);
+	ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len);
+	return err ? -err : broken_pipe(flags);
+}
+
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	struct ntbs_wait w;
@@ -377,7 +399,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 
 	ntbs_cancel_point();
 	may_wait_later(&w);
-	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd);
+	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd, false);
 	if (n)
 		return n;
 	if (flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) {
@@ -424,8 +446,10 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			soft = ntbs_sock_await_credit(sk);
 			continue;
 		}
-		how_long(&w, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left, false);
+		how_long(&w, sk, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left, 0);
 		n = wait_dir(sk, fd, false, &w);
+		if (dissolved(sk, &w))
+			n = len > it.left ? -EPIPE : disconnected(fd, flags, &w);
 		if (n) {
 			if (len > it.left)
 				return len - it.left;

@@ -34,6 +34,16 @@ static bool below_mark(struct ntbs_sock *sk)
 	return n > 0 && n < (ssize_t)ntbs_read_once(sk->shm->rcvlowat);
 }
 
+/* The end that the shadow shows, or @more.  A death that is a reset on TCP is one here. */
+static short shadow_end(struct ntbs_sock *sk, int fd, short more)
+{
+	short k = ntbs_shadow_poll(fd, more | POLLRDHUP);
+
+	if ((k & (POLLRDHUP | POLLHUP)) == POLLRDHUP && ntbs_stream_died(sk, fd))
+		k = ntbs_shadow_poll(fd, more | POLLRDHUP);
+	return k;
+}
+
 /* What the ring says of reading: rx RING, nothing of TCP before it. */
 static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 {
@@ -53,7 +63,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 		/* FIN is on its way behind these bytes; TCP would show it once it has arrived, which it has */
 		ev |= RX_EVENTS | (final ? POLLRDHUP : 0);
 		if (atomic_load(&sk->shm->shadow_ev) || ntbs_le32_read(&in->rstate))	/* a reset shows before its bytes are read */
-			ev |= ntbs_shadow_poll(fd, POLLRDHUP) & (POLLRDHUP | POLLHUP | POLLERR);
+			ev |= shadow_end(sk, fd, 0);
 		return ev;
 	}
 	if (final && ntbs_read_once(sk->shm->rx.pos) >= final - 1 && ntbs_le32_read(&in->rstate) != NTBS_R_RESET)
@@ -62,7 +72,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 		ev |= RX_EVENTS | POLLRDHUP;
 	shown = atomic_load(&sk->shm->shadow_ev);
 	if (shown || ntbs_le32_read(&in->rstate) || (ask && ev)) {
-		short k = ntbs_shadow_poll(fd, RX_EVENTS | POLLRDHUP);
+		short k = shadow_end(sk, fd, RX_EVENTS);
 
 		if (k & (POLLRDHUP | POLLHUP | POLLERR)) {
 			if (!ntbs_msgq_readable(&sk->q))

@@ -19,8 +19,9 @@
 #include "offer.h"
 #include "service.h"
 #include "shadow.h"
+#include "sys.h"
 
-#define EMPTY_LOOKS 256			/* looks at an empty ring after which the service thread shall tell us of the end */
+#define EMPTY_LOOKS 8			/* looks at an empty ring, and at the shadow, after which the service thread shall tell us of the end */
 
 static void rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
 {
@@ -61,6 +62,8 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 			return 0;	/* the kernel's counts move: look again at the next call */
 		if (!ret && closed && got == w + 1)
 			got = w;	/* the FIN */
+		if (!ret && q && got > w)
+			got = w;	/* of what follows at Q the kernel throws an urgent byte away when the next one comes */
 		if (ret < 0 || w < got)
 			return corrupt(sk, "the switch lies before bytes that TCP has delivered");
 		ntbs_msgq_pass_switch(&sk->q);
@@ -80,18 +83,30 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 
 /*
  * FIN without a stated end: the peer was killed, or did not know yet that there is a ring.  TCP resets if it left bytes of
- * ours unread.
+ * ours unread: a byte to its kernel, where nobody is any more, brings the reset (as EPIPE, behind a FIN), and with it all that
+ * the kernel says of such a socket.
  */
-static bool died_unread(const struct ntbs_sock *sk)
+bool ntbs_stream_died(struct ntbs_sock *sk, int fd)
 {
-	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)	/* our own end, not the peer's */
+	char c = 0;
+	int err;
+	socklen_t len = sizeof(err);
+
+	if (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_RD | NTBS_SK_DIED))	/* our own end, not the peer's */
 		return false;
-	return !ntbs_offer_unnoticed(sk) && !ntbs_le64_read_acquire(&sk->q.in->final) && !ntbs_le32_read_acquire(&sk->q.in->rstate) &&
-	       ntbs_sock_tx_state(sk) == NTBS_DIR_RING && !ntbs_msgq_peer_had_all(&sk->q);
+	if (ntbs_offer_unnoticed(sk) || ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate) ||
+	    ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_msgq_peer_had_all(&sk->q))
+		return false;
+	if (atomic_fetch_or(&sk->shm->flags, NTBS_SK_DIED) & NTBS_SK_DIED)
+		return false;
+	atomic_store(&sk->shm->owed, ECONNRESET);
+	ntbs_sys6(SYS_sendto, fd, (long)&c, 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+	ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len);
+	return true;
 }
 
 /* The ring is empty: has the stream ended?  -EAGAIN no, 0 end of file, -errno. */
-static int stream_end(struct ntbs_sock *sk, int fd, bool ask)
+static int stream_end(struct ntbs_sock *sk, int fd)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 	uint64_t final = ntbs_le64_read_acquire(&sk->q.in->final);
@@ -104,13 +119,14 @@ static int stream_end(struct ntbs_sock *sk, int fd, bool ask)
 		return corrupt(sk, "more bytes than the peer says it has sent");
 	if (final && rx->pos == final - 1 && rstate != NTBS_R_RESET)
 		return 0;
-	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)
-		return 0;
-	if (!ask && !rstate && !atomic_load(&sk->shm->shadow_ev)) {
-		if (atomic_load_explicit(&sk->watched, memory_order_relaxed) || ++rx->empty_looks < EMPTY_LOOKS)
+	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) {		/* our own end; an error of the connection comes before it */
+		end = ntbs_shadow_end(fd);
+		return end > 0 ? -EAGAIN : end == -EAGAIN ? 0 : end;
+	}
+	if (!rstate && !atomic_load(&sk->shm->shadow_ev)) {
+		if (atomic_load_explicit(&sk->watched, memory_order_relaxed))
 			return -EAGAIN;
-		rx->empty_looks = 0;
-		if (ntbs_service_watch(sk, fd))
+		if (rx->empty_looks++ >= EMPTY_LOOKS && ntbs_service_watch(sk, fd))
 			return -EAGAIN;
 	}
 	ev = atomic_load(&sk->shm->shadow_ev);
@@ -125,7 +141,8 @@ static int stream_end(struct ntbs_sock *sk, int fd, bool ask)
 		return -EAGAIN;		/* bytes after W: Q is on its way */
 	if (final && ntbs_le64_read_acquire(&sk->q.in->final) != rx->pos + 1)
 		return corrupt(sk, "TCP has ended and bytes of the ring are missing");
-	return died_unread(sk) ? -ECONNRESET : 0;
+	ntbs_stream_died(sk, fd);
+	return 0;
 }
 
 static void count(struct ntbs_sock *sk, ssize_t n, bool ring)
@@ -238,7 +255,7 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		if (ret)
 			return ret;
 		if (rx->state == NTBS_DIR_RING)
-			return stream_end(sk, fd, false);
+			return stream_end(sk, fd);
 		limit = it->left;	/* BACK: TCP from here on */
 	}
 	if (!limit) {			/* nothing was there when the look for a switch began, or an urgent mark is next */
@@ -256,8 +273,8 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	if (n == 0 && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE &&
 	    ntbs_msgq_readable(&sk->q))
 		return -EAGAIN;		/* the end came between our look and TCP's: the ring's bytes are older */
-	if (n == 0 && ntbs_sock_stage(sk) == NTBS_LIVE && died_unread(sk))
-		return -ECONNRESET;
+	if (n == 0 && ntbs_sock_stage(sk) == NTBS_LIVE)
+		ntbs_stream_died(sk, fd);
 	return n;
 }
 

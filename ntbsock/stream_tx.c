@@ -16,7 +16,7 @@
 #include "service.h"
 #include "shadow.h"
 
-#define UNCHECKED_SENDS 64		/* sends into a ring after which the service thread shall tell us of the peer's death */
+#define CHECKED_SENDS 8		/* sends into a ring that look for the peer's death themselves; then the service thread tells of it */
 #define SOFT_WINDOW (1u << 20)
 
 static void tx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
@@ -159,6 +159,7 @@ static bool peer_lost(struct ntbs_sock *sk, int fd)
 
 	if (!(ev & (POLLHUP | POLLERR)) && (!(ev & POLLRDHUP) || stated))
 		return false;
+	ntbs_stream_died(sk, fd);
 	ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
 	return true;
 }
@@ -173,11 +174,9 @@ static bool peer_unsure(struct ntbs_sock *sk, int fd)
 		tx->shadow_asked = ev;
 		return ev != 0;
 	}
-	if (__builtin_expect(atomic_load_explicit(&sk->watched, memory_order_relaxed), 1) ||
-	    ++tx->sends_unchecked < UNCHECKED_SENDS)
+	if (__builtin_expect(atomic_load_explicit(&sk->watched, memory_order_relaxed), 1))
 		return false;
-	tx->sends_unchecked = 0;
-	return !ntbs_service_watch(sk, fd);
+	return tx->sends_checked++ < CHECKED_SENDS || !ntbs_service_watch(sk, fd);
 }
 
 static void count_msgs(struct ntbs_sock *sk, ssize_t n)
@@ -220,6 +219,13 @@ static ssize_t send_ring(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, boo
 	return n;
 }
 
+/* An error that the next call shows, whichever it is: another call may have shown it meanwhile. */
+static ssize_t send_owed(struct ntbs_sock *sk)
+{
+	ntbs_sock_clear_flag(sk, NTBS_SK_OWED);
+	return -ntbs_sock_take_owed(sk);
+}
+
 ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, bool may_wait)
 {
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
@@ -230,9 +236,15 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		bool check = peer_unsure(sk, fd);
 		ssize_t n;
 
-		if (__builtin_expect(ntbs_sock_flags(sk) & (NTBS_SK_SHUT_WR | NTBS_SK_RESET), 0))
+		if (__builtin_expect(ntbs_sock_flags(sk) & (NTBS_SK_SHUT_WR | NTBS_SK_RESET | NTBS_SK_OWED), 0)) {
+			if ((ntbs_sock_flags(sk) & NTBS_SK_OWED) && (n = send_owed(sk)))
+				return n;
 			/* the kernel's end is shut as well: it knows if there is another error to show */
-			return ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR ? ntbs_shadow_send(fd, it, 0) : -ECONNRESET;
+			if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)
+				return ntbs_shadow_send(fd, it, 0);
+			if (ntbs_sock_flags(sk) & NTBS_SK_RESET)
+				return -ECONNRESET;
+		}
 		if (!look_for_news(sk, fd) && !(check && peer_lost(sk, fd))) {
 			n = send_ring(sk, fd, it, may_wait);
 			if (n != -EAGAIN || may_wait || !ntbs_le64_read_acquire(&sk->q.in->final))
@@ -240,6 +252,12 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			/* no room, and the peer's FIN is there: TCP knows if anybody reads */
 			ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
 		}
+	}
+	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_OWED, 0)) {
+		ssize_t n = send_owed(sk);
+
+		if (n)
+			return n;
 	}
 	if (tx->replay && ntbs_stream_replay(sk, fd))
 		return -EAGAIN;

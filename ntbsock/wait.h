@@ -24,6 +24,7 @@ struct ntbs_wait {
 	bool restarts;			/* if it has SA_RESTART the wait goes on */
 	bool peeks;			/* MSG_PEEK has shown all that lay before @seen: only more is news */
 	uint64_t seen;			/* ntbs_msgq_rx_mark() */
+	uint32_t dissolved;		/* before this wait */
 };
 
 /* Sleep until the kernel shows @events on the shadow or the mbox is rung.  0, -EINTR, -ETIMEDOUT. */

@@ -138,7 +138,7 @@ struct ntbs_inbox_shm {
 	ntbs_le64 q;			/* the peer's stream goes on on TCP from this position of its own */
 	ntbs_le64 final;		/* end of the peer's stream */
 	ntbs_le32 rstate;		/* enum ntbs_rstate */
-	ntbs_le32 confirm;		/* the connector has seen the claim: generation it confirms */
+	ntbs_le32 confirm;		/* its writer is LIVE (the connector: claims bind): the generation */
 	ntbs_le32 cpu;			/* CPU the peer last slept or sent on, + 1 */
 	ntbs_le32 wake;			/* futex word: counted up by the peer's bell and by our own service thread */
 
