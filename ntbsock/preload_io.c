@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
@@ -270,9 +271,12 @@ static bool pending_error(int fd)
 static void owe(int fd, int err)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int other;
+	socklen_t len = sizeof(other);
 
 	if (!sk)
 		return;
+	ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &other, &len);	/* this one takes its place */
 	if (err == EINTR && !ntbs_read_once(sk->shm->rcvtimeo_ns))
 		err = RESTART_SYS;
 	atomic_store(&sk->shm->owed, err);
@@ -369,6 +373,18 @@ static ssize_t send_file(int out, int in, off_t *off, size_t count, bool *pass)
 	return sum;
 }
 
+/* How much goes out before the reset comes in is for the kernel to say. */
+static bool nobody_reads(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	if (!sk)
+		return false;
+	if (ntbs_sock_stage(sk) != NTBS_LIVE)
+		return ntbs_shadow_poll(fd, POLLRDHUP);
+	return ntbs_sock_attach(sk) && ntbs_inbox_peer_closed(sk->q.in);
+}
+
 NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 {
 	int saved = errno;
@@ -377,6 +393,10 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 
 	if (plain(out))
 		return LIBC(sendfile)(out, in, off, count);
+	if (nobody_reads(out)) {
+		ntbs_handover_tx(ntbs_fdtab_sock(out), out, NTBS_WHY_PEER_GONE);
+		return LIBC(sendfile)(out, in, off, count);
+	}
 	ret = send_file(out, in, off, count, &pass);
 	if (!pass) {
 		errno = saved;

@@ -293,7 +293,7 @@ void ntbs_peer_ring_service(struct ntbs_chan *c)
 
 void ntbs_peer_ring(struct ntbs_chan *c, unsigned mbox)
 {
-	struct ntbs_peer *p = c->peer;
+	struct ntbs_peer *p = c ? c->peer : NULL;	/* none: the socket was closed behind who rings for it */
 	int bell;
 
 	if (!p || mbox >= NTBS_MBOXES)

@@ -102,6 +102,21 @@ int ntbs_shadow_unread(int fd, int *bytes)
 	return ret;
 }
 
+/*
+ * All is over: was there a FIN among what came?  Its hint is what is unread with the FIN, SIOCINQ is without; with nothing
+ * unread but a FIN it fails (tcp_zerocopy_receive(), tcp_inq_hint(), tcp_inq()).  -1: too much is unread for it to say.
+ */
+static int ended_by_fin(int fd, int inq)
+{
+	struct tcp_zerocopy_receive zc = { 0 };
+	socklen_t len = offsetof(struct tcp_zerocopy_receive, err);
+	int ret = ntbs_sys5(SYS_getsockopt, fd, SOL_TCP, TCP_ZEROCOPY_RECEIVE, &zc, &len);
+
+	if (ret == -EIO)
+		return 1;
+	return ret || len != offsetof(struct tcp_zerocopy_receive, err) ? -1 : zc.inq > (uint32_t)inq;
+}
+
 int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
 {
 	struct ntbs_shadow_info a = { 0 }, b = { 0 };
@@ -121,12 +136,14 @@ int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
 		if (a.bytes_received == b.bytes_received && a.state == b.state) {
 			bool fin = a.state == ST_CLOSE_WAIT || a.state == ST_LAST_ACK || a.state == ST_CLOSING ||
 				   a.state == ST_TIME_WAIT;
+			int known = a.state == ST_CLOSE ? ended_by_fin(fd, inq) : fin;
 
+			fin |= known > 0;
 			/* the hint counts a FIN; when all is over nobody knows if there is one */
 			if (a.state != ST_CLOSE && hint - fin > inq)
 				inq = hint - fin;
 			*bytes = a.bytes_received - fin - inq;
-			*closed = a.state == ST_CLOSE;
+			*closed = known < 0;
 			return 0;
 		}
 	}

@@ -146,6 +146,14 @@ static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wai
 	return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLOUT, w);
 }
 
+/* Where the ring decides; of what lies on TCP behind it, as a look may see it, it tells nothing. */
+static bool waits_on_ring(const struct ntbs_sock *sk, bool rx, const struct ntbs_wait *w)
+{
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || (rx ? ntbs_sock_rx_state(sk) : ntbs_sock_tx_state(sk)) != NTBS_DIR_RING)
+		return false;
+	return !w->peeks || !ntbs_le64_read_acquire(&sk->q.in->q);
+}
+
 static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
 {
 	struct ntbs_undo undo;
@@ -156,7 +164,7 @@ static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wai
 	ntbs_sock_get(sk);
 	ntbs_undo_push(&undo, put, sk);
 	ntbs_section_leave();
-	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx ? ntbs_sock_rx_state(sk) : ntbs_sock_tx_state(sk)) == NTBS_DIR_RING)
+	if (waits_on_ring(sk, rx, w))
 		ret = wait_ring(sk, fd, rx, w);
 	else
 		ret = wait_tcp(sk, fd, rx, w);
@@ -248,14 +256,17 @@ static ssize_t enter(struct ntbs_sock *sk, int fd, bool rx)
 	return 0;
 }
 
-/* A read that wants more than there is ends at an urgent mark all the same. */
-static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags)
+/* A read that wants more than there is ends at an urgent mark all the same; a look has not moved over its @sum bytes. */
+static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t sum)
 {
 	int before_mark = 0, all = 0;
 
-	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING &&
-	    ntbs_le64_read_acquire(&sk->q.in->q) != ntbs_read_once(sk->shm->rx.pos) + 1)
-		return false;
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING) {
+		uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q);
+
+		if (!q || ntbs_read_once(sk->shm->rx.pos) + (flags & MSG_PEEK ? sum : 0) < q - 1)
+			return false;
+	}
 	if (!(flags & MSG_PEEK))
 		return ntbs_shadow_at_mark(fd);
 	ntbs_shadow_inq(fd, &before_mark);		/* a look has not moved up to the mark */
@@ -322,7 +333,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			ntbs_offer_bytes_came(sk, fd);
 		if (n > 0) {
 			sum += n;
-			if (sum >= target || !it.left || urgent_next(sk, fd, flags))
+			if (sum >= target || !it.left || urgent_next(sk, fd, flags, sum))
 				return sum;
 		} else if (n != -EAGAIN) {
 			/* an end that TCP shows while nobody had claimed: a claim and its bytes are older than the end */
@@ -332,6 +343,8 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			}
 			if (!sum && !n && held >= 0)
 				n = -ntbs_sock_take_owed(sk);
+			if (sum && n < 0 && n != -EFAULT)
+				atomic_store(&sk->shm->owed, -(int)n);
 			return sum ? (ssize_t)sum : held < 0 ? held : n;
 		} else if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP &&
 			   ntbs_msgq_readable(&sk->q)) {
@@ -359,8 +372,10 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		}
 		how_long(&w, sk, ntbs_read_once(sk->shm->rcvtimeo_ns), moved, flags);
 		n = wait_dir(sk, fd, true, &w);
-		if (dissolved(sk, &w))
+		if (dissolved(sk, &w)) {
+			ntbs_wait_shadow(fd, 0, &w);	/* until the kernel has done it, too */
 			n = -EPIPE;
+		}
 		if (n)
 			return moved ? (ssize_t)moved : n == -ETIMEDOUT ? -EAGAIN : n;
 	}

@@ -175,8 +175,15 @@ static int look(struct set *s, bool arm)
 			ready += u->revents != 0;
 			continue;
 		}
-		if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN)
+		if (!sk)
 			continue;
+		if (ntbs_sock_stage(sk) == NTBS_PLAIN) {
+			if (atomic_load_explicit(&sk->shm->owed, memory_order_relaxed)) {
+				u->revents = POLLERR;
+				ready++;
+			}
+			continue;
+		}
 		if (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING)
 			ntbs_offer_look_connected(sk, u->fd);
 		if (ntbs_sock_stage(sk) == NTBS_OFFER) {
@@ -298,7 +305,7 @@ static bool any_ours(const struct pollfd *fds, nfds_t nfds)
 			struct ntbs_sock *sk = (struct ntbs_sock *)f;
 			enum ntbs_stage stage = ntbs_sock_stage(sk);
 
-			if (stage == NTBS_OFFER || stage == NTBS_LIVE ||
+			if (stage == NTBS_OFFER || stage == NTBS_LIVE || atomic_load_explicit(&sk->shm->owed, memory_order_relaxed) ||
 			    (stage == NTBS_NEW && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING)))
 				return true;
 		}

@@ -62,6 +62,8 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 			return 0;	/* the kernel's counts move: look again at the next call */
 		if (!ret && closed && got == w + 1)
 			got = w;	/* the FIN */
+		else if (!ret && closed && got == ntbs_read_once(sk->shm->conn.rx.tcp_bytes) + 1)
+			got--;		/* the same, before the last of them has been read */
 		if (!ret && q && got > w)
 			got = w;	/* of what follows at Q the kernel throws an urgent byte away when the next one comes */
 		if (ret < 0 || w < got)
@@ -95,7 +97,7 @@ bool ntbs_stream_died(struct ntbs_sock *sk, int fd)
 	if (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_RD | NTBS_SK_DIED))	/* our own end, not the peer's */
 		return false;
 	if (ntbs_offer_unnoticed(sk) || ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate) ||
-	    ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_msgq_peer_had_all(&sk->q))
+	    ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w || ntbs_msgq_peer_had_all(&sk->q))
 		return false;
 	if (atomic_fetch_or(&sk->shm->flags, NTBS_SK_DIED) & NTBS_SK_DIED)
 		return false;

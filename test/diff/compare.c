@@ -12,7 +12,8 @@
  *                                                                          "uneven" until all has been read, and then each
  *                                                                          world's bytes are compared with what was sent there
  *   room in an uneven stream,   the same                                   POLLOUT is left out while one is uneven; right after
- *   and an end behind it                                                   a flood it is not: both are full; and POLLRDHUP
+ *   and an end behind it                                                   a flood it is not: both are full; and POLLRDHUP;
+                                                                          a reset after or before that end: EPIPE, ECONNRESET
  *   amounts in an uneven        the same                                   something there or nothing there, as the bytes of
  *   stream (FIONREAD)                                                      the world say
  *   SIOCOUTQ                    momentary                                  result and errno
@@ -109,6 +110,8 @@ static bool room_unknown(const struct desc *d, const struct desc *peer)
 
 static enum verdict recv_uneven(const struct op *op, struct answer a[WORLDS], const struct desc *d, const struct desc *peer, char *why, size_t size)
 {
+	if (op->call == C_recvmmsg && a[TCP].ret < 0 && a[NTBS].ret < 0 && a[TCP].err == a[NTBS].err && a[TCP].err != EAGAIN)
+		return V_SAME;		/* it shows an error before the bytes that came before it */
 	for (int w = 0; w < WORLDS; w++) {
 		bool dry = peer && peer->w[w].tx == d->w[w].rx;	/* a's own bytes are in rx already */
 
@@ -140,6 +143,12 @@ static bool peeks(const struct op *op)
 	return calls[op->call].class == RECV && op->call >= C_recv && op->call <= C_recvmmsg && (op->a & MSG_PEEK);
 }
 
+/* A reset, before or behind a FIN (tcp_reset()). */
+static bool broken(const struct answer *a)
+{
+	return a->ret < 0 && (a->err == EPIPE || a->err == ECONNRESET);
+}
+
 enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *d, struct desc *peer, char *why, size_t size)
 {
 	const struct answer *x = &a[TCP], *y = &a[NTBS];
@@ -160,6 +169,8 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 			return V_SAME;
 		break;
 	case SEND:
+		if (d && (d->uneven || d->full) && broken(x) && broken(y))
+			return V_SAME;
 		if (peer && peer->uneven && (x->ret < 0) == (y->ret < 0) && x->err == y->err && x->sigs == y->sigs)
 			return V_SAME;
 		if (peer && peer->uneven && (x->ret > 0 || x->err == EAGAIN) && (y->ret > 0 || y->err == EAGAIN))

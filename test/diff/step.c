@@ -149,6 +149,12 @@ static void wait_before_end(const struct op *op, int step)
 	}
 }
 
+/* It answers bytes with a reset, as soon as they are there. */
+static bool shuns(const struct desc *d)
+{
+	return d && d->shut_rd && d->shut_wr;
+}
+
 static void exec_step(const struct op *op, int step)
 {
 	struct pending *e = &pending[op->proc][op->thr];
@@ -182,7 +188,7 @@ static void exec_step(const struct op *op, int step)
 	} else if (calm && diff->step < 0) {
 		come_to_rest(1);
 	}
-	if (calm && diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes)
+	if ((calm || shuns(peer_of(desc_of(op->proc, op->s)))) && diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes)
 		wait_until_sent(op, op->s, step);
 }
 
