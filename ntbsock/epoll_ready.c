@@ -21,6 +21,7 @@
 #define ROTATE 4u			/* cold members looked at each turn */
 #define END_EVENTS (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 #define TCP_MARK (1ull << 63)
+#define IN_NEWS (NTBS_EP_IN | EPOLLPRI)	/* what comes is an edge of both, urgent or not */
 
 static __thread uint32_t looks;		/* of this thread: names a look, with the thread's id */
 
@@ -96,7 +97,8 @@ static uint64_t in_mark(const struct ntbs_epm *m)
 			ntbs_shadow_inq(m->fd, &inq);
 			mark += ntbs_read_once(m->sk->shm->rx.tcp_left) - inq;
 		} else if (ntbs_le64_read(&m->sk->q.in->q)) {	/* what comes now comes by TCP, behind the ring's bytes */
-			ntbs_shadow_inq(m->fd, &inq);
+			if (ntbs_shadow_unread(m->fd, &inq))
+				inq = 0;
 			mark += inq;
 		}
 		return mark & ~TCP_MARK;
@@ -147,7 +149,7 @@ uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 	 * Bytes are an edge if they have been read since, too; then only the rest of what holds is told.  Those that have
 	 * come since @ev was found are in the mark, will make no edge again, and so are told now.
 	 */
-	if ((m->events & NTBS_EP_IN) && in_news(m, true)) {
+	if ((m->events & IN_NEWS) && in_news(m, true)) {
 		out |= EPOLLIN;
 		if (!(ev & NTBS_EP_IN))
 			ev |= readable(m) & m->events;
@@ -189,7 +191,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	ev = all & ntbs_epm_wanted(m);
 	if (ev && (m->events & EPOLLET)) {
 		if (!take) {
-			bool in = (m->events & NTBS_EP_IN) && in_news(m, false);
+			bool in = (m->events & IN_NEWS) && in_news(m, false);
 			bool out = (ev & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
 
 			return in || out || ((all & END_EVENTS) && (all & END_EVENTS) != m->end_mark) ? ev : 0;

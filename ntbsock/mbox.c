@@ -58,7 +58,7 @@ int ntbs_mbox_sleep(struct ntbs_sock *sk, uint32_t value, const struct ntbs_wait
 	 * without; with one, never.  So does what it stands for (SO_RCVTIMEO).  Time limits are absolute
 	 * (FUTEX_WAIT_BITSET, CLOCK_MONOTONIC). */
 	ret = ntbs_sleep(&w->mark, w->restarts, SYS_futex, (long)&own(sk)->wake, FUTEX_WAIT_BITSET, value,
-			 w->deadline_ns ? (long)&ts : 0, 0, FUTEX_BITSET_MATCH_ANY);
+			 ntbs_wait_ends(w) ? (long)&ts : 0, 0, FUTEX_BITSET_MATCH_ANY);
 	return ret == -EINTR || ret == -ETIMEDOUT ? ret : 0;
 }
 

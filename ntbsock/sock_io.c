@@ -121,7 +121,7 @@ static int wait_for_more(int fd, const struct ntbs_wait *w)
 	struct ntbs_wait slice = *w;
 	int ret;
 
-	if (w->deadline_ns && w->deadline_ns <= soon)
+	if (ntbs_wait_ends(w) && w->deadline_ns <= soon)
 		return ntbs_wait_shadow(fd, 0, w);
 	slice.deadline_ns = soon;
 	ret = ntbs_wait_shadow(fd, 0, &slice);
@@ -189,9 +189,9 @@ static inline void may_wait_later(struct ntbs_wait *w)
 static void how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags)
 {
 	w->dissolved = atomic_load(&sk->shm->dissolved);
-	if (timeo_ns && !w->deadline_ns)
-		w->deadline_ns = ntbs_now_ns() + timeo_ns;
-	w->restarts = !timeo_ns && !moved && !(flags & NTBS_MSG_LATER);
+	if (!w->deadline_ns)
+		w->deadline_ns = timeo_ns ? ntbs_now_ns() + timeo_ns : NTBS_NO_DEADLINE;
+	w->restarts = !ntbs_wait_ends(w) && !moved && !(flags & NTBS_MSG_LATER);
 	w->peeks = moved && (flags & MSG_PEEK);
 }
 

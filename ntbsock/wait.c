@@ -93,9 +93,9 @@ int ntbs_wait_shadow(int fd, short events, const struct ntbs_wait *w)
 	ntbs_undo_push(&undo, put_waiter, &waiter);
 	pfd[1].fd = waiter = ntbs_waiter_get();
 	ntbs_section_leave();
-	if (w->deadline_ns || waiter < 0) {
+	if (ntbs_wait_ends(w) || waiter < 0) {
 		now = ntbs_now_ns();
-		wait = !w->deadline_ns ? SLICE_NS : w->deadline_ns > now ? w->deadline_ns - now : 0;
+		wait = !ntbs_wait_ends(w) ? SLICE_NS : w->deadline_ns > now ? w->deadline_ns - now : 0;
 		if (waiter < 0 && wait > SLICE_NS)
 			wait = SLICE_NS;
 		ts = (struct timespec){ wait / 1000000000, wait % 1000000000 };
@@ -106,5 +106,5 @@ int ntbs_wait_shadow(int fd, short events, const struct ntbs_wait *w)
 	/* the kernel never restarts ppoll(): it is for us to say what the call that sleeps here does */
 	if (ret == -EINTR)
 		return !w->restarts || ntbs_sig_since(&w->mark, true) ? -EINTR : 0;
-	return !ret && w->deadline_ns && now + wait >= w->deadline_ns ? -ETIMEDOUT : 0;
+	return !ret && ntbs_wait_ends(w) && now + wait >= w->deadline_ns ? -ETIMEDOUT : 0;
 }

@@ -19,13 +19,20 @@ void ntbs_wait_fork_child(void);
 
 /* What ends a wait apart from what is waited for. */
 struct ntbs_wait {
-	uint64_t deadline_ns;		/* CLOCK_MONOTONIC, 0 none */
+	uint64_t deadline_ns;		/* CLOCK_MONOTONIC, 0 or NTBS_NO_DEADLINE: none */
 	struct ntbs_sig_mark mark;	/* a handler that runs after this was taken */
 	bool restarts;			/* if it has SA_RESTART the wait goes on */
 	bool peeks;			/* MSG_PEEK has shown all that lay before @seen: only more is news */
 	uint64_t seen;			/* ntbs_msgq_rx_mark() */
 	uint32_t dissolved;		/* before this wait */
 };
+
+/* For good: what a time limit is set to while a call waits is for later calls. */
+#define NTBS_NO_DEADLINE UINT64_MAX
+static inline bool ntbs_wait_ends(const struct ntbs_wait *w)
+{
+	return w->deadline_ns && w->deadline_ns != NTBS_NO_DEADLINE;
+}
 
 /* Sleep until the kernel shows @events on the shadow or the mbox is rung.  0, -EINTR, -ETIMEDOUT. */
 int ntbs_wait_shadow(int fd, short events, const struct ntbs_wait *w);
