@@ -62,7 +62,7 @@ static inline bool ntbs_epm_is_ours(const struct ntbs_epm *m)
 }
 
 /* ---- epoll_ready.c ---- */
-/* One look at what is ours: how many events, each of a member of its own. */
+/* One look at what is ours: how many events, each of a member of its own; -EFAULT: there are some, and no @out. */
 int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max);
 /* Before a sleep, and before the look that comes before it. */
 void ntbs_epoll_arm_hot(struct ntbs_ep *ep);

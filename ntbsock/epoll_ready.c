@@ -205,13 +205,19 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 
 /* ---------------------------------------------------------------- looks */
 
-static bool report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *out, uint64_t turn)
+/* 1: in @out; -EFAULT: it would be, and stays news. */
+static int report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *out, uint64_t turn)
 {
 	uint32_t ev = ntbs_read_once(m->told) == turn ? 0 : evaluate(m, true);
 	uint64_t data;
 
 	if (!ev)
-		return false;
+		return 0;
+	if (__builtin_expect(ntbs_user_touch(out) || ntbs_user_touch((char *)(out + 1) - 1), 0)) {
+		atomic_store(&m->rx_mark, UINT64_MAX);
+		atomic_store(&m->disabled, 0);
+		return -EFAULT;
+	}
 	/* of one epoll_ctl(), which writes: nothing wanted, data, what is wanted */
 	do {
 		data = m->data;
@@ -219,7 +225,7 @@ static bool report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *o
 	} while (data != m->data);
 	if (!ev) {
 		atomic_store(&m->disabled, 0);	/* it was told what it had wanted before */
-		return false;
+		return 0;
 	}
 	ntbs_write_once(m->told, turn);
 	/* whoever slept before it was rung for is not rung for again: what comes next may be theirs */
@@ -227,7 +233,7 @@ static bool report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *o
 		arm(m);
 	out->events = ev;
 	out->data.u64 = data;
-	return true;
+	return 1;
 }
 
 /* A cold member: was it rung since it was armed? */
@@ -245,14 +251,17 @@ static bool idle(struct ntbs_epm *m)
 
 static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max, uint64_t turn)
 {
-	int n = 0;
+	int n = 0, told;
 
 	for (uint32_t i = 0; i < NTBS_EP_HOT && n < max; i++) {
 		struct ntbs_epm *m = atomic_load_explicit(&ep->hot[i], memory_order_acquire);
 
 		if (!m || !ntbs_epm_in_set(m, ep))
 			continue;
-		if (report(ep, m, &out[n], turn)) {
+		told = report(ep, m, &out[n], turn);
+		if (told) {
+			if (told < 0)
+				return n ? n : told;
 			ntbs_write_once(m->idle_turns, 0);
 			n++;
 		} else if (idle(m) && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE &&
@@ -270,7 +279,7 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint6
 	uint32_t nr = atomic_load_explicit(&ep->nr, memory_order_acquire), span = all || nr < ROTATE ? nr : ROTATE;
 	struct ntbs_epm *_Atomic *member = ep->member;
 	uint32_t rotor = ep->rotor;
-	int n = 0;
+	int n = 0, told;
 
 	for (uint32_t i = 0; i < span && n < max; i++) {
 		struct ntbs_epm *m = member[(rotor + i) % nr];
@@ -279,16 +288,16 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint6
 			continue;
 		if (ntbs_read_once(m->told) == turn)	/* cooled down since: it stays rung, who cooled it asks for a look */
 			continue;
-		if (report(ep, m, &out[n], turn)) {
-			n++;
-			ntbs_epm_warm(ep, m);
-		} else if (m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE) {
+		told = report(ep, m, &out[n], turn);
+		if (!told && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE) {
 			arm(m);		/* rung for something else (credit): armed again, and looked at again */
-			if (report(ep, m, &out[n], turn)) {
-				n++;
-				ntbs_epm_warm(ep, m);
-			}
+			told = report(ep, m, &out[n], turn);
 		}
+		if (told)
+			ntbs_epm_warm(ep, m);
+		if (told < 0)
+			return n ? n : told;
+		n += told;
 	}
 	atomic_store_explicit(&ep->rotor, nr ? (rotor + span) % nr : 0, memory_order_relaxed);
 	return n;
@@ -298,11 +307,13 @@ int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max)
 {
 	bool rung = atomic_exchange(&ep->rung, 0);
 	uint64_t turn = (uint64_t)ntbs_my_tid() << 32 | ++looks;
-	int n = look_hot(ep, out, max, turn);
+	int n = look_hot(ep, out, max, turn), cold;
 
-	if (n < max && (rung || ep->nr > NTBS_EP_HOT / 2))
-		n += look_cold(ep, out + n, max - n, turn, rung);
-	if (n == max && rung)
+	if (n >= 0 && n < max && (rung || ep->nr > NTBS_EP_HOT / 2)) {
+		cold = look_cold(ep, out + n, max - n, turn, rung);
+		n = cold >= 0 ? n + cold : n ? n : cold;
+	}
+	if ((n == max || n < 0) && rung)
 		atomic_store(&ep->rung, 1);	/* there may be more */
 	return n;
 }

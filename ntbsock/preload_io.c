@@ -228,6 +228,14 @@ static bool plain(int fd)
 	return !sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW;
 }
 
+static bool tell_len(struct mmsghdr *m, unsigned int len)
+{
+	if (!ntbs_user_copy(&m->msg_len, &len, sizeof(len)))
+		return true;
+	errno = EFAULT;
+	return false;
+}
+
 NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 {
 	unsigned int i;
@@ -240,9 +248,8 @@ NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 	for (i = 0; i < n; i++) {
 		ssize_t ret = sendmsg(fd, &vec[i].msg_hdr, flags);
 
-		if (ret < 0)
+		if (ret < 0 || !tell_len(&vec[i], ret))
 			return i ? (int)i : -1;
-		vec[i].msg_len = ret;
 	}
 	return i;
 }
@@ -301,12 +308,11 @@ NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags,
 	for (i = 0; i < n; i++) {
 		ssize_t ret = recvmsg(fd, &vec[i].msg_hdr, (flags & ~MSG_WAITFORONE) | later);
 
-		if (ret < 0) {
+		if (ret < 0 || !tell_len(&vec[i], ret)) {
 			if (i && errno != EAGAIN)
 				owe(fd, errno);
 			return i ? (int)i : -1;
 		}
-		vec[i].msg_len = ret;
 		later = NTBS_MSG_LATER;
 		if (vec[i].msg_hdr.msg_flags & MSG_OOB) {	/* as the kernel: urgent data is returned right away */
 			i++;

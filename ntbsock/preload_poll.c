@@ -110,6 +110,8 @@ static int do_select(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct tim
 		if (fds[i].revents & POLLNVAL)
 			return -EBADF;
 	bytes = (nfds + LONG_BITS - 1) / LONG_BITS * sizeof(long);
+	if ((r && !ntbs_user_writable(r, bytes)) || (w && !ntbs_user_writable(w, bytes)) || (e && !ntbs_user_writable(e, bytes)))
+		return -EFAULT;
 	if (r)
 		memset(r, 0, bytes);
 	if (w)

@@ -404,6 +404,21 @@ static ssize_t disconnected(int fd, int flags, const struct ntbs_wait *w)
 	return err ? -err : broken_pipe(flags);
 }
 
+/* An error that the kernel keeps with the socket (sk_err) and tells once; others are of the call that met them. */
+static bool of_the_connection(ssize_t err)
+{
+	switch (-err) {
+	case ECONNRESET:
+	case ETIMEDOUT:
+	case EHOSTUNREACH:
+	case ENETUNREACH:
+	case EHOSTDOWN:
+	case ENETDOWN:
+		return true;
+	}
+	return false;
+}
+
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	struct ntbs_wait w;
@@ -443,7 +458,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			return len;
 		if (n < 0 && n != -EAGAIN) {
 			if (len > it.left) {
-				if (n != -EPIPE)
+				if (of_the_connection(n))
 					atomic_store(&sk->shm->owed, -(int)n);
 				return len - it.left;
 			}
@@ -505,6 +520,9 @@ ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int 
 	if (msg->msg_control && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK)	/* the kernel may have more to say than bytes */
 		ntbs_handover_settle(sk);
 	n = ntbs_sock_recv(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
+	if (n >= 0 && (!ntbs_user_writable(&msg->msg_namelen, sizeof(msg->msg_namelen)) ||
+		       !ntbs_user_writable(&msg->msg_flags, sizeof(msg->msg_flags))))
+		return -EFAULT;
 	if (n >= 0) {
 		msg->msg_namelen = 0;
 		msg->msg_controllen = 0;

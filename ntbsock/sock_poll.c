@@ -366,6 +366,17 @@ static void unmap(void *arg)
 	ntbs_sys2(SYS_munmap, s->kernel, (s->nfds + 1) * sizeof(struct pollfd));
 }
 
+#define A_PAGE (4096 / sizeof(struct pollfd))
+
+/* Each page of the answers. */
+static bool writable(struct pollfd *fds, nfds_t nfds)
+{
+	for (nfds_t i = 0; i < nfds; i += A_PAGE)
+		if (ntbs_user_touch(&fds[i].revents))
+			return false;
+	return !ntbs_user_touch(&fds[nfds - 1].revents);
+}
+
 int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const sigset_t *mask)
 {
 	struct set s = { .user = fds, .nfds = nfds };
@@ -374,7 +385,7 @@ int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const 
 	long mem = 0;
 	int ret;
 
-	if (nfds > 1u << 20 || !ntbs_user_readable(fds, nfds * sizeof(*fds)) || !any_ours(fds, nfds))
+	if (nfds > 1u << 20 || !ntbs_user_readable(fds, nfds * sizeof(*fds)) || !any_ours(fds, nfds) || !writable(fds, nfds))
 		return -ENTBS_PASS;
 	ntbs_cancel_point();
 	if (nfds < ON_STACK) {

@@ -94,7 +94,26 @@ fault:
 	return false;
 }
 
+bool ntbs_user_writable(void *p, size_t n)
+{
+	char *at = p, *last = at + n - 1;
+
+	if (!n)
+		return true;
+	for (; at < last; at = (char *)(((uintptr_t)at | 4095) + 1))
+		NTBS_MOVE1(at, at);
+	NTBS_MOVE1(last, last);
+	return true;
+fault:
+	return false;
+}
+
 #else
+
+bool ntbs_user_writable(void *p, size_t n)
+{
+	return true;
+}
 
 bool ntbs_user_fault(void *context)
 {

@@ -43,6 +43,15 @@ struct ntbs_bytes4 { char b[4]; };
 #define NTBS_MOVE4(dst, src) NTBS_USER_MOVE("movd", "movd", "xmm0", struct ntbs_bytes4, dst, src, fault)
 #define NTBS_MOVE1(dst, src) NTBS_USER_MOVE("movb", "movb", "cl", char, dst, src, fault)
 
+/* Writes a byte over itself. */
+static inline __attribute__((always_inline)) int ntbs_user_touch(void *p)
+{
+	NTBS_MOVE1((char *)p, (char *)p);
+	return 0;
+fault:
+	return -EFAULT;
+}
+
 /* Overlapping moves of the widest fitting power of two. */
 static inline __attribute__((always_inline)) int ntbs_user_copy_small(void *to, const void *from, size_t n)
 {
@@ -78,6 +87,11 @@ static inline int ntbs_user_copy_large(void *dst, const void *src, size_t n)
 
 #else
 
+static inline int ntbs_user_touch(void *p)
+{
+	return 0;
+}
+
 static inline int ntbs_user_copy_small(void *dst, const void *src, size_t n)
 {
 	memcpy(dst, src, n);
@@ -99,6 +113,9 @@ static inline int ntbs_user_copy(void *dst, const void *src, size_t n)
 
 /* Can all of it be read?  For what is then read more than once and has no place to come back to. */
 bool ntbs_user_readable(const void *p, size_t n);
+
+/* Can it be written?  A byte of each page is written over itself: of what the call is going to write, that is. */
+bool ntbs_user_writable(void *p, size_t n);
 
 /* A fault of the CPU has interrupted @context, a ucontext_t: true if it is one of ours, and @context goes on elsewhere. */
 bool ntbs_user_fault(void *context);

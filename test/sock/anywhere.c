@@ -23,7 +23,7 @@
 #define FIRST 100		/* instructions at the beginning and the end that are all tried; between them some */
 #define LAST 40
 #define STRIDE 53
-#define MARK_MAX 200		/* by then the call has begun: most of it is our own way there */
+#define MARK_MAX 250		/* by then the call has begun: most of it is our own way there */
 #define STEPS_MAX 20000
 
 enum call { RECV, POLL, EPOLL, CALLS };

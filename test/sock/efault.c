@@ -7,6 +7,7 @@
  */
 #include <setjmp.h>
 #include <stdatomic.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/select.h>
@@ -86,6 +87,8 @@ static void vectors(struct peer *p, int fd)
 {
 	struct iovec iov[2] = { { area, 10 }, { hole, 10 } };
 	struct msghdr mh = { .msg_iov = iov, .msg_iovlen = 2 };
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	int ep = epoll_create1(0);
 	ssize_t n;
 
 	p_send(p, 1, rx, 20);
@@ -106,6 +109,24 @@ static void vectors(struct peer *p, int fd)
 	t_ok(n == -1 && errno == EFAULT, "%s: select gives %zd", s_case, n);
 	n = select(fd + 1, NULL, NULL, (fd_set *)(void *)hole, NULL);
 	t_ok(n == -1 && errno == EFAULT, "%s: select gives %zd", s_case, n);
+	/* answers into memory that can only be read */
+	mprotect(constant, PAGE, PROT_READ | PROT_WRITE);
+	*(struct pollfd *)(void *)constant = (struct pollfd){ .fd = fd, .events = POLLIN };
+	mprotect(constant, PAGE, PROT_READ);
+	n = poll((struct pollfd *)(void *)constant, 1, 0);
+	t_ok(n == -1 && errno == EFAULT, "%s: poll into constants gives %zd", s_case, n);
+	t_ok(!epoll_ctl(ep, EPOLL_CTL_ADD, fd, &ev), "%s: epoll_ctl", s_case);
+	n = epoll_wait(ep, (struct epoll_event *)(void *)hole, 1, 0);
+	t_ok(n == -1 && errno == EFAULT, "%s: epoll_wait into a hole gives %zd", s_case, n);
+	n = epoll_wait(ep, (struct epoll_event *)(void *)(hole - sizeof(struct epoll_event) + 1), 4, -1);
+	t_ok(n == -1 && errno == EFAULT, "%s: epoll_wait into half a place gives %zd", s_case, n);
+	n = epoll_wait(ep, &ev, 1, 0);
+	t_ok(n == 1 && ev.events == EPOLLIN, "%s: epoll_wait: the edge is still there: %zd, %x", s_case, n, ev.events);
+	close(ep);
+	n = recvmmsg(fd, (struct mmsghdr *)(void *)hole, 1, MSG_DONTWAIT, NULL);
+	t_ok(n == -1 && errno == EFAULT, "%s: recvmmsg gives %zd", s_case, n);
+	n = sendmmsg(fd, (struct mmsghdr *)(void *)hole, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	t_ok(n == -1 && errno == EFAULT, "%s: sendmmsg gives %zd", s_case, n);
 	/* what is not needed need not be there */
 	iov[0].iov_len = 20;
 	t_eq(readv(fd, iov, 2), 20, "%s: the first is enough", s_case);
