@@ -86,8 +86,8 @@ static void answer(struct ntbs_sock *sk, void *arg)
 	if (!asked)
 		goto out;
 	ntbs_lock(&sk->shm->tx.lock);
-	if (sk->file.fds > 0 && sk->shm->tx.state != NTBS_DIR_BACK &&
-	    ntbs_stream_answer(sk, sk->fd, asked - 1) == -EAGAIN)
+	/* answered by a call of the program, too: it may not come back to go on with the replay */
+	if (sk->file.fds > 0 && ntbs_stream_answer(sk, sk->fd, asked - 1) == -EAGAIN)
 		ntbs_service_want_room(sk, sk->fd);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
