@@ -145,6 +145,11 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 	atomic_store(&m->watched_live, sk && ntbs_sock_stage(sk) == NTBS_LIVE);
 	/* a thread in the wait may get its event at once: the lock makes it wait for the entry */
 	ntbs_lock(&ntbs_epoll_pool_lock);
+	if (sk && ntbs_sock_after(sk)) {
+		m->ep = NULL;
+		ntbs_unlock(&ntbs_epoll_pool_lock);
+		return -ENTBS_STALE;
+	}
 	ret = kernel_ctl(ep, EPOLL_CTL_ADD, fd, kernel_events(m), cookie(m->index, m->gen));
 	if (!ret) {
 		ntbs_lock(&ep->lock);
@@ -187,8 +192,11 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		return -ENTBS_PASS;
 	if (op != EPOLL_CTL_DEL && !ev)
 		return -EFAULT;
-	if (op == EPOLL_CTL_ADD)
-		return ctl_add(ep, sk, inner, fd, ev);
+	if (op == EPOLL_CTL_ADD) {
+		while ((ret = ctl_add(ep, sk, inner, fd, ev)) == -ENTBS_STALE)
+			sk = ntbs_sock_after(sk);
+		return ret;
+	}
 	ntbs_lock(&ntbs_epoll_pool_lock);
 	m = sk ? find(ep, sk, fd) : find_inner(ep, fd);
 	if (!m) {

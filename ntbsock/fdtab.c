@@ -60,12 +60,16 @@ static struct ntbs_file **page_of(int fd)
 bool ntbs_fdtab_set(int fd, struct ntbs_file *f, struct ntbs_file **old, bool *last)
 {
 	struct ntbs_file **page;
+	struct ntbs_sock *after;
 
 	*old = NULL;
 	*last = false;
 	if ((unsigned)fd >= NTBS_FD_L1 * NTBS_FD_L2)
 		return !f;
 	ntbs_lock(&table_lock);
+	/* a duplicate, made while the connection left the object that the caller has seen */
+	while (f && f->kind == NTBS_FILE_SOCK && (after = atomic_load(&((struct ntbs_sock *)f)->after)) != NULL)
+		f = &after->file;
 	page = f ? page_of(fd) : ntbs_fdtab_l1[(unsigned)fd / NTBS_FD_L2];
 	if (!page) {
 		ntbs_unlock(&table_lock);
@@ -81,6 +85,27 @@ bool ntbs_fdtab_set(int fd, struct ntbs_file *f, struct ntbs_file **old, bool *l
 		__atomic_store_n(&ntbs_fdtab_top, fd + 1, __ATOMIC_RELAXED);
 	ntbs_unlock(&table_lock);
 	return true;
+}
+
+bool ntbs_fdtab_go_on(struct ntbs_sock *old, struct ntbs_sock *next)
+{
+	bool any;
+
+	ntbs_lock(&table_lock);
+	any = old->file.fds > 0;
+	for (int fd = 0; any && fd < ntbs_fdtab_top; fd++) {
+		struct ntbs_file **page = ntbs_fdtab_l1[(unsigned)fd / NTBS_FD_L2];
+
+		if (page && page[(unsigned)fd % NTBS_FD_L2] == &old->file)
+			__atomic_store_n(&page[(unsigned)fd % NTBS_FD_L2], &next->file, __ATOMIC_RELEASE);
+	}
+	if (any) {
+		atomic_store(&next->file.fds, old->file.fds);
+		atomic_store(&old->file.fds, 0);
+		atomic_store(&old->after, next);
+	}
+	ntbs_unlock(&table_lock);
+	return any;
 }
 
 int ntbs_fdtab_find(const struct ntbs_file *f)

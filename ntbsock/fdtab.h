@@ -38,6 +38,8 @@ static inline struct ntbs_sock *ntbs_fdtab_sock(int fd)
 /* Changes; all take the table's lock.  set: one more descriptor for @f (NULL: take it out); returns what was there,
  * whose count is one less.  The caller then decides if that was the last (@last). */
 bool ntbs_fdtab_set(int fd, struct ntbs_file *f, struct ntbs_file **old, bool *last);
+/* All descriptors of @old are @next's from now on, at once.  False: it has none. */
+bool ntbs_fdtab_go_on(struct ntbs_sock *old, struct ntbs_sock *next);
 /* A descriptor that still refers to @f, or -1. */
 int ntbs_fdtab_find(const struct ntbs_file *f);
 bool ntbs_fdtab_foreign(void);			/* this is a vfork child, or a clone that we know nothing of */

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "again.h"
 #include "epoll.h"
 #include "fdtab.h"
 #include "log.h"
@@ -20,7 +21,7 @@
 
 #define ANSWER_WAIT_NS 2000000000ull	/* a peer that is stopped must not stop us for ever */
 
-void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);	/* an offer may stand: the other direction is not concerned */
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
@@ -29,6 +30,13 @@ void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	ntbs_stream_leave_tx(sk, fd, why);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
+}
+
+/* The flag first: a connection that leaves its object meanwhile takes it along, or the next object gets it from us. */
+void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	for (; sk; sk = ntbs_sock_after(sk))
+		leave_tx(sk, fd, why);
 }
 
 /* Position up to which we have taken what the peer sent. */
@@ -119,14 +127,14 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 	return done;
 }
 
-bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	enum ntbs_reason was;
 	bool done = true;
 
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_withdraw(sk, why);
-	ntbs_handover_tx(sk, fd, why);
+	leave_tx(sk, fd, why);
 	if (ntbs_sock_stage(sk) == NTBS_NEW)
 		ntbs_sock_plain(sk, why);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
@@ -142,13 +150,44 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	return done;
 }
 
+bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	bool done = true;
+
+	for (; sk; sk = ntbs_sock_after(sk))
+		done &= leave_both(sk, fd, why);
+	return done;
+}
+
+bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
+{
+	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_le32_write_release(&sk->q.out->again, 1);
+	/* stated also by who has sent nothing yet: the peer shall know that all of it comes by TCP */
+	ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);
+	ntbs_unlock(&sk->shm->tx.lock);
+	return ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
+}
+
+void ntbs_handover_look(struct ntbs_sock *sk)
+{
+	ntbs_lock(&sk->shm->rx.lock);
+	if (sk->file.fds > 0)
+		ntbs_stream_rx_look(sk, sk->fd);
+	ntbs_unlock(&sk->shm->rx.lock);
+	if (ntbs_sock_tx_state(sk) == NTBS_DIR_BACK && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK)
+		ntbs_handover_settle(sk);
+}
+
 void ntbs_handover_settle(struct ntbs_sock *sk)
 {
+	if (ntbs_again(sk))
+		return;
 	ntbs_lock(&sk->shm->ctl);
 	ntbs_lock(&sk->shm->tx.lock);
 	/* only for a sole holder: epoll sets of another process would go on watching for ends alone */
-	if (ntbs_sock_stage(sk) == NTBS_LIVE && atomic_load(&sk->shm->holders) == 1 && sk->shm->tx.state == NTBS_DIR_BACK &&
-	    !sk->shm->tx.replay && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK &&
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && !ntbs_sock_after(sk) && atomic_load(&sk->shm->holders) == 1 &&
+	    sk->shm->tx.state == NTBS_DIR_BACK && !sk->shm->tx.replay && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK &&
 	    !(ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_WANT_TCP))) {
 		ntbs_sock_set_flag(sk, NTBS_SK_SETTLED);
 		ntbs_sock_set_stage(sk, NTBS_PLAIN, ntbs_read_once(sk->shm->conn.reason));

@@ -25,6 +25,10 @@ void ntbs_handover_drain(const struct ntbs_tuple *tuple);
  * never been ours.  For who has seen NTBS_DIR_BACK on both sides; takes ctl, tx and the epoll pool's lock.
  */
 void ntbs_handover_settle(struct ntbs_sock *sk);
+/* Both directions, for an image that will claim the connection anew if it can.  False: the other side did not let go. */
+bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd);
+/* See where the peer's direction is, and settle.  No lock held. */
+void ntbs_handover_look(struct ntbs_sock *sk);
 /* Every socket that an image started now would inherit. */
 void ntbs_handover_before_exec(void);
 /*

@@ -138,7 +138,10 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
 				if (++sk->shm->offer_forked == FORKED_LOOKS)
 					ntbs_sock_plain(sk, NTBS_WHY_FORKED);
 			} else if (--sk->shm->offer_calls == 0) {
-				ntbs_sock_plain(sk, NTBS_WHY_NO_OFFER);
+				if (sk->shm->offered_ns && ntbs_now_ns() - sk->shm->offered_ns < UNCLAIMED_NS)
+					sk->shm->offer_calls = 1;	/* of a connection that was on the ring: it will come */
+				else
+					ntbs_sock_plain(sk, NTBS_WHY_NO_OFFER);
 			}
 		}
 		ntbs_unlock(&sk->shm->ctl);

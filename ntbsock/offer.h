@@ -12,14 +12,26 @@
 
 /* connect() has succeeded, or a connecting socket is seen to be connected: offer. */
 void ntbs_offer_connected(struct ntbs_sock *sk, int fd);
+/*
+ * A connection of ours that has come back to TCP, in an object that no descriptor means yet (again.c).  prepare: may it be
+ * offered?  again: an entry is taken, the stage is OFFER, and nobody can claim; then either seen, or not_again.  The last
+ * three under the object's ctl lock.
+ */
+bool ntbs_offer_again_prepare(struct ntbs_sock *sk, int fd);
+bool ntbs_offer_again(struct ntbs_sock *sk);
+void ntbs_offer_again_seen(struct ntbs_sock *sk);
+void ntbs_offer_not_again(struct ntbs_sock *sk);
 /* Is a CONNECTING socket connected by now?  Then offer. */
 void ntbs_offer_look_connected(struct ntbs_sock *sk, int fd);
 /* accept() has returned it: claim if the offer is there. */
 void ntbs_offer_accepted(struct ntbs_sock *sk, int fd);
 /* Stage OFFER: has the other side moved?  May make it LIVE or PLAIN.  Cheap: a line or a few. */
 void ntbs_offer_step(struct ntbs_sock *sk, int fd);
-/* An accepted socket that has come to us by exec: as accepted now, and not claimed before it is used. */
-void ntbs_offer_inherited(struct ntbs_sock *sk, int fd);
+/*
+ * An accepted socket that has come to us by exec: as accepted now, and not claimed before it is used.  @again: it was on the
+ * ring before, and its offer comes when the connector's reader has come to the end of that.
+ */
+void ntbs_offer_inherited(struct ntbs_sock *sk, int fd, bool again);
 /* Stage OFFER: bytes of the peer have come by TCP (its offer, if it makes one, is older than they are). */
 void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd);
 /*

@@ -14,12 +14,14 @@
 #include <urcu-bp.h>
 
 #include "service.h"
+#include "shadow.h"
 #include "stats.h"
 #include "sys.h"
 #include "wait.h"
 
 #define CONFIRM_WAIT_NS 1000000000ull
 #define REMOTE_LOOKS 64		/* an offer from another host may come later than its first bytes */
+#define AGAIN_LOOKS 64		/* and one of a connection that was on the ring comes when its reader has read that */
 
 /* The lease begins a generation: nobody else uses it now. */
 static void prepare_lease(struct ntbs_sock *sk, struct ntbs_chan *c, int lease)
@@ -199,12 +201,20 @@ void ntbs_offer_acceptor_step(struct ntbs_sock *sk, int fd, bool ask_broker)
 	}
 }
 
-void ntbs_offer_inherited(struct ntbs_sock *sk, int fd)
+void ntbs_offer_inherited(struct ntbs_sock *sk, int fd, bool again)
 {
-	bool forks = ntbs_offer_forks_with_connection;
+	bool forks = ntbs_offer_forks_with_connection, closed;
+	uint64_t got;
 
 	ntbs_offer_forks_with_connection = true;
 	ntbs_offer_accepted(sk, fd);
+	/* what other images have read: the FIN is told from bytes by that */
+	if (!ntbs_shadow_read(fd, &got, &closed) && !closed)
+		ntbs_write_once(sk->shm->conn.rx.tcp_bytes, got);
+	if (again) {
+		sk->shm->offer_calls = AGAIN_LOOKS;
+		sk->shm->offered_ns = ntbs_now_ns();
+	}
 	ntbs_offer_forks_with_connection = forks;	/* what this image accepts itself it claims at once */
 }
 

@@ -21,12 +21,13 @@
 #include "sys.h"
 #include "wait.h"
 
-static void post(struct ntbs_sock *sk)
+/* An entry for it, which nobody can see yet. */
+static bool take_entry(struct ntbs_sock *sk)
 {
 	struct ntbs_board *b = ntbs_rt.board;
 	uint32_t hash = ntbs_offer_hash(&sk->shm->conn.tuple, sk->shm->netns);
 
-	for (uint32_t i = 0; i < NTBS_BOARD_PROBE; i++) {
+	for (uint32_t i = 0; b && i < NTBS_BOARD_PROBE; i++) {
 		struct ntbs_offer_shm *o = &b->shm->offer[(hash + i) % NTBS_BOARD_OFFERS];
 		uint64_t word = ntbs_le64_read(&o->word), taken;
 
@@ -45,10 +46,17 @@ static void post(struct ntbs_sock *sk)
 		sk->shm->offered_ns = ntbs_now_ns();
 		sk->board = b;
 		ntbs_sock_set_stage(sk, NTBS_OFFER, NTBS_WHY_OFFERED);
-		ntbs_le64_write_release(&o->word, sk->shm->offer_word);
-		return;
+		return true;
 	}
-	ntbs_sock_plain(sk, NTBS_WHY_BOARD_FULL);
+	return false;
+}
+
+static void post(struct ntbs_sock *sk)
+{
+	if (take_entry(sk))
+		ntbs_le64_write_release(&ntbs_offer_entry(sk)->word, sk->shm->offer_word);
+	else
+		ntbs_sock_plain(sk, NTBS_WHY_BOARD_FULL);
 }
 
 /*
@@ -226,4 +234,34 @@ void ntbs_offer_connector_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 	    (NTBS_OFFER_STATE(word) == NTBS_OFFER_WITHDRAWN || NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED))
 		free_entry(o, word);
 	ntbs_sock_plain(sk, why);
+}
+
+bool ntbs_offer_again_prepare(struct ntbs_sock *sk, int fd)
+{
+	uint32_t remote_node = 0;
+
+	vouch(fd);
+	return ntbs_offer_learn(sk, fd) && !ntbs_offer_same_end(&sk->shm->conn.tuple) && ntbs_runtime_ready() &&
+	       ntbs_service_start() && ntbs_rules_check(&sk->shm->conn.tuple, false, &remote_node) == NTBS_WHY_NONE &&
+	       !remote_node;
+}
+
+bool ntbs_offer_again(struct ntbs_sock *sk)
+{
+	return take_entry(sk);
+}
+
+void ntbs_offer_again_seen(struct ntbs_sock *sk)
+{
+	struct ntbs_offer_shm *o = ntbs_offer_entry(sk);
+
+	/* who sleeps since before this offer has not said so in its entry */
+	__atomic_store_n(&o->hint, 1, __ATOMIC_RELAXED);
+	ntbs_le64_write_release(&o->word, sk->shm->offer_word);
+}
+
+void ntbs_offer_not_again(struct ntbs_sock *sk)
+{
+	free_entry(ntbs_offer_entry(sk), sk->shm->offer_word);
+	ntbs_sock_plain(sk, NTBS_WHY_NOT_USED);
 }

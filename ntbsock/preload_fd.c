@@ -252,12 +252,8 @@ static int do_fcntl(int fd, int cmd, long arg, int (*next)(int, int, ...))
 	ret = next(fd, cmd, arg);
 	if (ret >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !foreign_dup(fd))
 		ntbs_fd_dupped(fd, ret);
-	if (ret >= 0 && cmd == F_SETFL && f->kind == NTBS_FILE_SOCK) {
-		if (arg & O_NONBLOCK)
-			ntbs_sock_set_flag((struct ntbs_sock *)f, NTBS_SK_NONBLOCK);
-		else
-			ntbs_sock_clear_flag((struct ntbs_sock *)f, NTBS_SK_NONBLOCK);
-	}
+	if (ret >= 0 && cmd == F_SETFL && f->kind == NTBS_FILE_SOCK)
+		ntbs_sock_note_flag((struct ntbs_sock *)f, NTBS_SK_NONBLOCK, arg & O_NONBLOCK);
 	return ret;
 }
 
@@ -343,12 +339,8 @@ NTBS_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 	if (cmd == FIOASYNC && ntbs_user_readable((int *)arg, sizeof(int)) && *(int *)arg)
 		wants_sigio(&sk->file, fd);
 	ret = LIBC(ioctl)(fd, cmd, arg);
-	if (!ret && cmd == FIONBIO && arg) {
-		if (*(int *)arg)
-			ntbs_sock_set_flag(sk, NTBS_SK_NONBLOCK);
-		else
-			ntbs_sock_clear_flag(sk, NTBS_SK_NONBLOCK);
-	}
+	if (!ret && cmd == FIONBIO && arg)
+		ntbs_sock_note_flag(sk, NTBS_SK_NONBLOCK, *(int *)arg);
 	return ret;
 }
 

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * preload_inherit.c - an accepted connection that nobody has claimed yet goes on in the program that is exec'd
+ * preload_inherit.c - an accepted connection goes on in the program that is exec'd
  *
- * A server of servers (inetd, socat) accepts, forks and gives the connection to another program.  All of its bytes are
- * on TCP, the other side's offer stands, and the new program may claim it as this one could have, if it has the library
- * and nobody else holds the connection: otherwise two images would use it, one by the ring and one by TCP.  That is
- * known here (holders), and told to the new image in its environment: process id, descriptors and SO_COOKIE.  The image
- * takes the variable away, and a child of one that does not is another process.  An image without the library never
- * claims, which is as if there were none.
+ * A server of servers (inetd, socat) accepts, forks and gives the connection to another program; or a server execs itself.
+ * The new program may claim the connection as this one could have, if it has the library and nobody else holds it:
+ * otherwise two images would use it, one by the ring and one by TCP.  That is known here (holders), and told to the new
+ * image in its environment: process id, descriptors and SO_COOKIE.  The image takes the variable away, and a child of one
+ * that does not is another process.  An image without the library never claims, which is as if there were none.
  *
- * This image lets go of it first: if exec fails the connection stays on TCP.
+ * Nobody has claimed it yet: all bytes are on TCP, the other side's offer stands.  This image lets go of it first.
+ * It is on the ring: both directions go to TCP first, and the other side offers anew when it has seen that (again.c).
+ * If exec fails the connection stays on TCP.
  */
 #include "preload.h"
 
@@ -17,10 +18,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "handover.h"
 #include "offer.h"
+#include "stats.h"
 #include "sys.h"
+#include "wait.h"
 
 #define SOCKS 8				/* adopted by one image, at most */
+#define ANSWER_WAIT_NS 200000000ull
 
 static uint64_t cookie_of(int fd)
 {
@@ -37,21 +42,41 @@ static bool inheritable(int fd)
 	return flags >= 0 && !(flags & FD_CLOEXEC);
 }
 
-/* What the kernel does not tell the new image must be as it is at first. */
+/* Ours alone; and what the kernel does not tell the new image must be as it is at first. */
+static bool can_go(struct ntbs_sock *sk)
+{
+	const struct ntbs_sock_shm *shm = sk->shm;
+
+	return ntbs_read_once(shm->conn.accepted) && atomic_load(&shm->holders) == 1 &&
+	       !(ntbs_sock_flags(sk) & ~NTBS_SK_NONBLOCK) && !shm->rcvtimeo_ns && !shm->sndtimeo_ns && shm->rcvlowat == 1 &&
+	       !atomic_load(&shm->owed);
+}
+
 static bool let_go(struct ntbs_sock *sk)
 {
 	struct ntbs_sock_shm *shm = sk->shm;
 	bool ours = false;
 
 	ntbs_lock(&shm->ctl);
-	if (ntbs_sock_stage(sk) == NTBS_OFFER && ntbs_read_once(shm->conn.accepted) && !shm->claim_asked &&
-	    atomic_load(&shm->holders) == 1 && !(ntbs_sock_flags(sk) & ~NTBS_SK_NONBLOCK) && !shm->rcvtimeo_ns &&
-	    !shm->sndtimeo_ns && shm->rcvlowat == 1) {
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && !shm->claim_asked && can_go(sk)) {
 		ntbs_sock_plain(sk, NTBS_WHY_EXEC);
 		ours = true;
 	}
 	ntbs_unlock(&shm->ctl);
 	return ours;
+}
+
+/* We have asked for it: the answer is a matter of the other side's service thread, and with it we can come back. */
+static void await_answer(struct ntbs_sock *sk, int fd)
+{
+	uint64_t until = ntbs_now_ns() + ANSWER_WAIT_NS;
+
+	while (ntbs_sock_stage(sk) == NTBS_OFFER && sk->shm->claim_asked && ntbs_now_ns() < until) {
+		ntbs_sys0(SYS_sched_yield);
+		ntbs_offer_step(sk, fd);
+	}
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->shm->claim_asked)
+		ntbs_stats_timer_ran_out();
 }
 
 static char *put_number(char *at, uint64_t n, char end)
@@ -71,20 +96,27 @@ static char *put_number(char *at, uint64_t n, char end)
 void ntbs_inherit_leave(char *list, size_t size)
 {
 	char *at = list + sizeof(NTBS_INHERITED "=") - 1;
+	bool live, again;
 
 	*list = 0;
 	at = put_number(at, ntbs_sys0(SYS_getpid), ';');
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 
-		if (!sk || ntbs_sock_stage(sk) != NTBS_OFFER || !inheritable(fd) || !let_go(sk))
+		if (!sk || !inheritable(fd))
 			continue;
+		if (can_go(sk))
+			await_answer(sk, fd);
+		live = ntbs_sock_stage(sk) == NTBS_LIVE;
+		if (live ? !can_go(sk) || !ntbs_sock_attach(sk) || !ntbs_handover_for_exec(sk, fd) : !let_go(sk))
+			continue;
+		again = live || sk->shm->offered_ns;	/* or has come to us so, and the offer is still to come */
 		for (int other = fd; other < ntbs_fdtab_highest() && at + 64 < list + size; other++) {
 			if (ntbs_fdtab_sock(other) != sk || !inheritable(other))
 				continue;
 			memcpy(list, NTBS_INHERITED "=", sizeof(NTBS_INHERITED "=") - 1);
 			at = put_number(at, other, ':');
-			at = put_number(at, cookie_of(other), ',');
+			at = put_number(at, cookie_of(other), again ? '+' : ',');
 			*at = 0;
 		}
 	}
@@ -106,8 +138,10 @@ void ntbs_inherit_take(const char *list)
 		long fd = strtol(list, &end, 10);
 		uint64_t cookie = *end == ':' ? strtoull(end + 1, &end, 10) : 0;
 		struct ntbs_sock *sk;
+		bool again;
 
-		if (*end != ',')
+		again = *end == '+';
+		if (!again && *end != ',')
 			return;
 		list = end + 1;
 		if (fd < 0 || fd > INT32_MAX || !cookie || cookie_of(fd) != cookie || ntbs_fdtab_peek(fd))
@@ -126,6 +160,6 @@ void ntbs_inherit_take(const char *list)
 		seen[nr].cookie = cookie;
 		seen[nr++].fd = fd;
 		ntbs_fd_install(fd, sk);
-		ntbs_offer_inherited(sk, fd);
+		ntbs_offer_inherited(sk, fd, again);
 	}
 }

@@ -466,13 +466,21 @@ static ssize_t splice_out(int in, int out, size_t len, unsigned int flags)
 	return put;
 }
 
+/* For good: a connection that may come back to the ring must not have a reader asleep in the kernel (again.c). */
+static bool kernel_reads(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	return ntbs_sock_rx_state(sk) == NTBS_DIR_BACK && !(ntbs_sock_attach(sk) && ntbs_le32_read_acquire(&sk->q.in->again));
+}
+
 NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t len, unsigned int flags)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(out);
 
 	if (sk && !plain(out))		/* pages of a pipe into a ring cannot be taken back: TCP does it */
 		ntbs_handover_tx(sk, out, NTBS_WHY_OPTION);
-	if (!plain(in) && ntbs_sock_rx_state(ntbs_fdtab_sock(in)) != NTBS_DIR_BACK && !off_in && !off_out && len)
+	if (!plain(in) && !kernel_reads(in) && !off_in && !off_out && len)
 		return splice_out(in, out, len, flags);
 	return LIBC(splice)(in, off_in, out, off_out, len, flags);
 }

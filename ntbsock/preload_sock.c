@@ -88,7 +88,8 @@ NTBS_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 
 	saved = errno;
 	if (sk && addr && len >= sizeof(addr->sa_family) && addr->sa_family == AF_UNSPEC) {
-		ntbs_sock_dissolve(sk);	/* the kernel resets the connection; the socket may connect anew, on TCP */
+		for (struct ntbs_sock *s = sk; s; s = ntbs_sock_after(s))
+			ntbs_sock_dissolve(s);	/* the kernel resets the connection; the socket may connect anew, on TCP */
 		errno = saved;
 	}
 	if (!sk || ntbs_sock_stage(sk) != NTBS_NEW)
@@ -166,9 +167,13 @@ NTBS_EXPORT int shutdown(int fd, int how)
 		return LIBC(shutdown)(fd, how);
 	had = ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD;
 	if (how == SHUT_RD || how == SHUT_RDWR)		/* before the kernel's wakes readers: it is no FIN that they see */
-		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_RD);
+		ntbs_sock_note_flag(sk, NTBS_SK_SHUT_RD, true);
 	if (how == SHUT_WR || how == SHUT_RDWR) {
 		ntbs_lock(&sk->shm->tx.lock);
+		if (__builtin_expect(ntbs_sock_after(sk) != NULL, 0)) {	/* the connection has just left this object */
+			ntbs_unlock(&sk->shm->tx.lock);
+			return shutdown(fd, how);
+		}
 		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_WR);
 		if (ntbs_sock_stage(sk) == NTBS_LIVE)
 			ntbs_stream_state_final(sk);	/* before the FIN */
@@ -178,7 +183,7 @@ NTBS_EXPORT int shutdown(int fd, int how)
 		ret = LIBC(shutdown)(fd, how);
 	}
 	if (ret && !had)
-		ntbs_sock_clear_flag(sk, NTBS_SK_SHUT_RD);
+		ntbs_sock_note_flag(sk, NTBS_SK_SHUT_RD, false);
 	if (!ret && ntbs_sock_stage(sk) == NTBS_OFFER && (ntbs_sock_flags(sk) & both) == both)
 		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);	/* nothing left for a ring to do */
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
@@ -226,10 +231,7 @@ static void learn_option(struct ntbs_sock *sk, int fd, int name, const void *val
 			struct linger l;
 
 			memcpy(&l, val, sizeof(l));
-			if (l.l_onoff && !l.l_linger)
-				ntbs_sock_set_flag(sk, NTBS_SK_LINGER0);
-			else
-				ntbs_sock_clear_flag(sk, NTBS_SK_LINGER0);
+			ntbs_sock_note_flag(sk, NTBS_SK_LINGER0, l.l_onoff && !l.l_linger);
 		}
 		break;
 	case SO_RCVLOWAT:
@@ -277,7 +279,7 @@ NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 		}
 	}
 	ret = LIBC(setsockopt)(fd, level, name, val, len);
-	if (!ret && level == SOL_SOCKET)
+	for (; !ret && level == SOL_SOCKET && sk; sk = ntbs_sock_after(sk))
 		learn_option(sk, fd, name, val, len);
 	return ret;
 }

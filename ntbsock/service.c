@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 
 #include "fdtab.h"
+#include "handover.h"
 #include "log.h"
 #include "mbox.h"
 #include "offer.h"
@@ -92,6 +93,8 @@ static void answer(struct ntbs_sock *sk, void *arg)
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
 	ntbs_mbox_wake_own(sk);
+	if (ntbs_le32_read_acquire(&sk->q.in->again))
+		ntbs_handover_look(sk);
 out:
 	ntbs_sock_put(sk);
 }
@@ -221,6 +224,8 @@ void ntbs_service_new_broker(void)
 
 bool ntbs_service_watch(struct ntbs_sock *sk, int fd)
 {
+	struct ntbs_sock *after;
+
 	if (atomic_load_explicit(&sk->watched, memory_order_acquire))
 		return true;
 	if (!ntbs_service_start())
@@ -229,6 +234,10 @@ bool ntbs_service_watch(struct ntbs_sock *sk, int fd)
 	if (ctl(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(sk)) == -EEXIST)
 		ctl(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(sk));
 	atomic_store_explicit(&sk->watched, 1, memory_order_release);
+	while ((after = ntbs_sock_after(sk)) != NULL) {	/* too late: it is its next object that is watched */
+		sk = after;
+		ctl(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(sk));
+	}
 	return true;
 }
 
@@ -237,6 +246,12 @@ void ntbs_service_unwatch(struct ntbs_sock *sk, int fd)
 	if (epfd >= 0)
 		ctl(EPOLL_CTL_DEL, fd, 0, 0);
 	atomic_store(&sk->watched, 0);
+}
+
+void ntbs_service_let_go(struct ntbs_sock *sk)
+{
+	/* counts as watched: who is about to ask for it does not, any more.  A registration stays and becomes the next's. */
+	atomic_store(&sk->watched, 1);
 }
 
 void ntbs_service_fork_child(void)

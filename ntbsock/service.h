@@ -28,6 +28,8 @@ bool ntbs_service_watch(struct ntbs_sock *sk, int fd);
  * reference is the look's, and goes only when the thread leaves the kernel, whenever that is: no FIN until then.
  */
 void ntbs_service_unwatch(struct ntbs_sock *sk, int fd);
+/* The connection is another object's from now on, which has the shadow watched when it needs it. */
+void ntbs_service_let_go(struct ntbs_sock *sk);
 /* A replay waits for room in the shadow. */
 void ntbs_service_want_room(struct ntbs_sock *sk, int fd);
 void ntbs_service_fork_child(void);

@@ -153,6 +153,9 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 	sk->chan = NULL;
 	sk->board = NULL;
 	sk->last = false;
+	sk->moves = 0;
+	sk->before = NULL;
+	atomic_store(&sk->after, NULL);
 	sk->fd = fd;
 	clock_gettime(CLOCK_REALTIME_COARSE, &now);
 	sk->shm->conn.since_s = now.tv_sec;
@@ -276,7 +279,7 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 	sk->last = last;
 	ntbs_write_once(sk->shm->conn.holders, atomic_load(&sk->shm->holders));
 	ntbs_epoll_sock_closed(sk, fd, !last);
-	if (atomic_load(&sk->watched))
+	if (atomic_load(&sk->watched) || sk->before)
 		ntbs_service_unwatch(sk, fd);
 	if (!last)
 		return;
@@ -312,6 +315,7 @@ void ntbs_sock_put(struct ntbs_sock *sk)
 /* No descriptor and no sleeper left in this process. */
 void ntbs_sock_free(struct ntbs_sock *sk)
 {
+	struct ntbs_sock *before = sk->before;
 	struct ntbs_sock_shm *shm = sk->shm;
 
 	/* whoever looked it up without a reference is let out first: he finds another serial under the lock */
@@ -330,6 +334,8 @@ void ntbs_sock_free(struct ntbs_sock *sk)
 	} else {
 		sk->chan = NULL;	/* another process lets go of the lease */
 	}
+	if (before)
+		ntbs_sock_put(before);
 }
 
 static void before_fork(struct ntbs_sock *sk, void *arg)
@@ -340,6 +346,16 @@ static void before_fork(struct ntbs_sock *sk, void *arg)
 	/* Counted before the child exists, so that it cannot end first.  If fork fails the count stays too high: the end
 	 * is then told by the kernel's FIN alone, as after a kill. */
 	ntbs_write_once(sk->shm->conn.holders, atomic_fetch_add(&sk->shm->holders, 1) + 1);
+}
+
+void ntbs_sock_pool_lock(void)
+{
+	ntbs_lock(&pool_lock);
+}
+
+void ntbs_sock_pool_unlock(void)
+{
+	ntbs_unlock(&pool_lock);
 }
 
 void ntbs_sock_fork_prepare(void)
@@ -356,10 +372,14 @@ void ntbs_sock_fork_parent(void)
 static void in_child(struct ntbs_sock *sk, void *arg)
 {
 	/* sleepers were other threads: they do not exist here */
-	if (sk->file.fds > 0)
+	if (sk->file.fds > 0) {
 		atomic_store(&sk->file.refs, 1);
-	else
+	} else {
 		atomic_store(&sk->file.refs, 0);
+		if (atomic_load(&sk->after))	/* our parent's alone: nobody here looks at its memory */
+			sk->chan = NULL;
+	}
+	sk->before = NULL;
 	atomic_store(&sk->watched, 0);
 	memset(&sk->tx, 0, sizeof(sk->tx));
 	memset(&sk->rx, 0, sizeof(sk->rx));

@@ -16,6 +16,9 @@
  *   LIVE    both ends hold the lease; each direction is where its state says
  *   (LIVE, both directions BACK: as PLAIN, but for what is left to read)
  *
+ * A connection that comes back to TCP and moves to the ring once more does so in another object, again.c: whoever still
+ * holds the one that it has left finds under any of its locks that it is not the descriptor's any more.
+ *
  * Locks, in the order in which they nest: ctl (stage, offer, addresses), tx, rx, arm.  All are in shared memory, held
  * for the length of a copy at most, never over a wait.
  */
@@ -50,6 +53,7 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_SETTLED (1u << 10)	/* PLAIN, after both directions were on the ring and went back */
 #define NTBS_SK_OWED (1u << 11)		/* @owed is a send's as well, though the connection lives */
 #define NTBS_SK_DIED (1u << 12)		/* the peer was killed and left bytes of ours unread: seen, told as @owed */
+#define NTBS_SK_AGAIN (1u << 13)	/* the connection has been on the ring before, in an object that it has left */
 
 struct ntbs_dir_tx_shm {
 	struct ntbs_lock lock;
@@ -89,7 +93,7 @@ struct ntbs_sock_shm {
 	/* OFFER: where it lies (connecting), what we have asked for (accepting) */
 	uint32_t entry;
 	uint64_t offer_word;
-	uint64_t offered_ns;
+	uint64_t offered_ns;			/* accepting side: since when an offer that is to come is waited for, 0 none is */
 	_Atomic uint32_t offer_calls;		/* calls that moved bytes while nobody claimed */
 	uint32_t held;				/* where a bulk send stands back next: ntbs_offer_hold(); under the tx lock */
 	_Atomic uint32_t offer_forked;		/* accepting side: the same, while other processes held it too */
@@ -124,6 +128,9 @@ struct ntbs_sock {
 	_Atomic int fd;			/* one of the descriptors, for the service thread */
 	_Atomic uint32_t serial;	/* differs for each use of the object */
 	_Atomic bool last;		/* no other process held it when our last descriptor went: we count it */
+	uint8_t moves;			/* how many objects the connection has left */
+	struct ntbs_sock *_Atomic after;	/* the object that its descriptors mean now, if the connection has left it */
+	struct ntbs_sock *before;	/* the one that it was in: goes with us, since others may still look at its memory */
 	_Atomic uint32_t watched;	/* the service thread watches the shadow */
 	struct ntbs_epm *_Atomic members;	/* memberships of epoll sets; changed under the epoll lock */
 	struct ntbs_counters tx, rx;	/* of this process */
@@ -145,8 +152,21 @@ void ntbs_sock_put(struct ntbs_sock *sk);
 void ntbs_sock_fork_prepare(void);
 void ntbs_sock_fork_parent(void);
 void ntbs_sock_fork_child(void);
+/* The pool's lock, which fork holds: no socket comes, and no process gets another's. */
+void ntbs_sock_pool_lock(void);
+void ntbs_sock_pool_unlock(void);
 /* Every socket of this process, for exit and the like.  @fn has no reference, only the knowledge that there was one. */
 void ntbs_sock_for_each(void (*fn)(struct ntbs_sock *sk, void *arg), void *arg);
+
+/*
+ * Where the connection of @sk is now, if it has left it.  Who changes something of a socket changes it first and asks
+ * then, and goes on with the answer: what comes too late for the object that the connection leaves is in the next.
+ */
+static inline struct ntbs_sock *ntbs_sock_after(struct ntbs_sock *sk)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	return atomic_load(&sk->after);
+}
 
 /* Messages of one kind up to @now: what is new goes into the socket's counter and the process's. */
 static inline void ntbs_count(uint64_t *shared, uint64_t *own, uint64_t now)
@@ -192,6 +212,16 @@ static inline void ntbs_sock_set_flag(struct ntbs_sock *sk, uint32_t flag)
 static inline void ntbs_sock_clear_flag(struct ntbs_sock *sk, uint32_t flag)
 {
 	atomic_fetch_and_explicit(&sk->shm->flags, ~flag, memory_order_relaxed);
+}
+
+/* What the program has set or cleared. */
+static inline void ntbs_sock_note_flag(struct ntbs_sock *sk, uint32_t flag, bool on)
+{
+	for (; sk; sk = ntbs_sock_after(sk))
+		if (on)
+			ntbs_sock_set_flag(sk, flag);
+		else
+			ntbs_sock_clear_flag(sk, flag);
 }
 
 /* OFFER or NEW -> PLAIN, with the reason; a LIVE one is not touched. */

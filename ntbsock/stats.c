@@ -44,7 +44,7 @@ static void account(const struct ntbs_sock *sk, struct totals *t)
 	add(&t->rx, &sk->rx);
 	if (!sk->last)
 		return;			/* the bytes are ours; the connection is counted once, by who holds it to its end */
-	if (ntbs_sock_stage(sk) == NTBS_LIVE || (ntbs_sock_flags(sk) & NTBS_SK_SETTLED)) {
+	if (ntbs_sock_stage(sk) == NTBS_LIVE || (ntbs_sock_flags(sk) & (NTBS_SK_SETTLED | NTBS_SK_AGAIN))) {
 		t->accelerated++;	/* wherever its directions have gone since */
 	} else if (ntbs_read_once(sk->shm->conn.tuple.rport)) {	/* a connection, not a listener or an unused socket */
 		t->fallback++;

@@ -13,6 +13,7 @@
 #include <poll.h>
 
 #include "mbox.h"
+#include "runtime.h"
 #include "service.h"
 #include "shadow.h"
 
@@ -64,7 +65,6 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
 
 	if (tx->state == NTBS_DIR_TCP) {	/* never left; and now it never will */
-		ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);
 		state_q(sk, 0, NTBS_WHY_PEER_ASKED);
 		return 0;
 	}
@@ -91,6 +91,7 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 int ntbs_stream_replay(struct ntbs_sock *sk, int fd)
 {
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+	bool done = tx->replay;
 	char copy[16384];
 
 	while (tx->replay) {
@@ -115,6 +116,8 @@ int ntbs_stream_replay(struct ntbs_sock *sk, int fd)
 		ntbs_bump(sk->shm->conn.tx.tcp_bytes, sent);
 		ntbs_bump(sk->tx.tcp_bytes, sent);
 	}
+	if (done && ntbs_le32_read(&sk->q.in->again) && ntbs_rt.service_bell >= 0)
+		ntbs_bell_ring(ntbs_rt.service_bell);	/* the connection may be offered again now, not under our lock */
 	return 0;
 }
 

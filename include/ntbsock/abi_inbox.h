@@ -141,6 +141,8 @@ struct ntbs_inbox_shm {
 	ntbs_le32 confirm;		/* its writer is LIVE (the connector: claims bind): the generation */
 	ntbs_le32 cpu;			/* CPU the peer last slept or sent on, + 1 */
 	ntbs_le32 wake;			/* futex word: counted up by the peer's bell and by our own service thread */
+	ntbs_le32 again;		/* 1: the peer leaves for an exec, and its next image looks for a new offer */
+	ntbs_le32 rsvd1;
 
 	alignas(128) struct ntbs_slot_shm slot[];
 };

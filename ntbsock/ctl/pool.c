@@ -163,7 +163,7 @@ static int read_pool(const struct ntbs_msg_pool *pool, int fd, void *arg)
 		if (err == -EAGAIN) {
 			list->torn++;
 			err = 0;
-		} else if (err > 0 && copy.stage == STAGE_NEW) {
+		} else if (err > 0 && (copy.stage == STAGE_NEW || !copy.holders)) {	/* or left for another entry (again.c) */
 			err = 0;
 		} else if (err > 0) {
 			err = add(list, pool, &copy);
