@@ -79,6 +79,10 @@ for mistake in SWITCH_BEFORE_CLAIM SWITCH_WHEN_ASKED BLIND_WITHDRAW BEYOND_W WIT
 	start switch fails $mistake
 done
 start switch fails LOOK_FIRST K0=3 K1=1
+start again holds
+for mistake in OFFER_UNREAD OFFER_REPLAY W_OF_STREAM SAME_RING PLAIN_SLEEP; do
+	start again fails $mistake K0=2 K1=2
+done
 wait
 
 i=1
