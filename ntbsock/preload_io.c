@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "handover.h"
+#include "offer.h"
 #include "shadow.h"
 #include "sys.h"
 
@@ -416,9 +417,10 @@ NTBS_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t count) __at
 static bool urgent_is_next(int fd)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-
 	enum ntbs_dir_state state = NTBS_DIR_TCP;
 
+	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER)	/* the peer may know already that it is LIVE, and its ring hold older bytes */
+		ntbs_offer_step(sk, fd);
 	if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
 		ntbs_lock(&sk->shm->rx.lock);
 		ntbs_stream_rx_look(sk, fd);

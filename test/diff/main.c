@@ -19,6 +19,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -133,6 +134,18 @@ static void summary(void)
 	printf("%d sequences, %d differ, %d differed once and never again\n", ran, failed, unsteady);
 }
 
+/*
+ * The kernel begins to stamp what arrives some time after the first socket has asked for it (net/core/dev.c,
+ * net_enable_timestamp() leaves it to a worker); from then on, as long as one does.
+ */
+static void stamps_on(void)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_TIMESTAMP, &(int){ 1 }, sizeof(int)))
+		die("SO_TIMESTAMP: %s", strerror(errno));
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option opts[] = { { "worker", 1, NULL, 'w' }, { "build", 1, NULL, 'b' }, { "seeds", 1, NULL, 's' },
@@ -176,6 +189,7 @@ int main(int argc, char **argv)
 	self[n] = 0;
 	signal(SIGPIPE, SIG_IGN);
 	world_prepare(self, build);
+	stamps_on();
 	for (int i = optind; replay && i < argc; i++) {
 		if (!seq_read(argv[i], &s))
 			die("%s: %s", argv[i], strerror(errno));
