@@ -119,15 +119,6 @@ static struct ntbs_epm *find_inner(struct ntbs_ep *ep, int fd)
 	return NULL;
 }
 
-static void forget_marks(struct ntbs_epm *m)
-{
-	atomic_store(&m->watched_out, 0);
-	m->rx_mark = UINT64_MAX;
-	m->tx_mark = UINT64_MAX;
-	m->end_mark = UINT32_MAX;
-	m->disabled = 0;
-}
-
 static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inner, int fd, struct epoll_event *ev)
 {
 	struct ntbs_epm *m = ntbs_epm_new();
@@ -141,7 +132,8 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 	m->fd = fd;
 	m->events = ev->events;
 	m->data = ev->data.u64;
-	forget_marks(m);
+	atomic_store(&m->watched_out, 0);
+	ntbs_epm_untold(m);
 	atomic_store(&m->watched_live, sk && ntbs_sock_stage(sk) == NTBS_LIVE);
 	/* a thread in the wait may get its event at once: the lock makes it wait for the entry */
 	ntbs_lock(&ntbs_epoll_pool_lock);
@@ -213,7 +205,8 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		/* first ours: a thread in the wait may get the kernel's event at once, and sets marks of its own */
 		m->events = 0;
 		m->data = ev->data.u64;
-		forget_marks(m);
+		atomic_store(&m->watched_out, 0);
+		ntbs_epm_untold(m);
 		m->events = ev->events;
 		ret = kernel_knows(m, before) ? 0 : kernel_ctl(ep, op, fd, kernel_events(m), cookie(m->index, m->gen));
 		if (ret) {

@@ -77,6 +77,15 @@ void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m);
 void ntbs_epm_warm(struct ntbs_ep *ep, struct ntbs_epm *m);
 /* What of @ev is news for an edge-triggered member; one thread gets it. */
 uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all);
+/* All that holds is news again, also for a ONESHOT that has been told. */
+static inline void ntbs_epm_untold(struct ntbs_epm *m)
+{
+	atomic_store(&m->rx_mark, UINT64_MAX);
+	atomic_store(&m->tx_mark, UINT64_MAX);
+	atomic_store(&m->end_mark, UINT32_MAX);
+	atomic_store(&m->disabled, 0);
+}
+
 /* What the program wants to hear, and what it hears unasked. */
 static inline uint32_t ntbs_epm_wanted(const struct ntbs_epm *m)
 {

@@ -214,8 +214,7 @@ static int report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *ou
 	if (!ev)
 		return 0;
 	if (__builtin_expect(ntbs_user_touch(out) || ntbs_user_touch((char *)(out + 1) - 1), 0)) {
-		atomic_store(&m->rx_mark, UINT64_MAX);
-		atomic_store(&m->disabled, 0);
+		ntbs_epm_untold(m);
 		return -EFAULT;
 	}
 	/* of one epoll_ctl(), which writes: nothing wanted, data, what is wanted */

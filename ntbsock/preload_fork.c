@@ -22,6 +22,7 @@
 #include "spin.h"
 #include "stats.h"
 #include "sys.h"
+#include "user.h"
 #include "wait.h"
 
 static void before_fork(void)
@@ -144,7 +145,8 @@ long ntbs_fork_by_number(long nr, long a, long b, long c, long d, long e)
 	long pid;
 
 #ifdef SYS_clone3
-	if (nr == SYS_clone3 && a) {		/* struct clone_args (linux/sched.h): flags first, the stack sixth */
+	/* struct clone_args (linux/sched.h): flags first, the stack sixth */
+	if (nr == SYS_clone3 && ntbs_user_readable((void *)a, 6 * sizeof(uint64_t))) {
 		flags = *(const uint64_t *)a;
 		stack = ((const uint64_t *)a)[5];
 	}

@@ -248,17 +248,26 @@ static bool stamps(int level, int name)
 				       (name >= SO_TIMESTAMP_NEW && name <= SO_TIMESTAMPING_NEW));
 }
 
+/* The int at @val, if there is one: without it the kernel refuses the call. */
+static bool given(const void *val, socklen_t len, int *value)
+{
+	if (!val || len < sizeof(*value) || !ntbs_user_readable(val, sizeof(*value)))
+		return false;
+	memcpy(value, val, sizeof(*value));
+	return true;
+}
+
 static bool for_the_kernel(int level, int name, const void *val, socklen_t len)
 {
-	int on = 0;
+	int value;
 
 	if (level == IPPROTO_TCP)
 		return name == TCP_ULP || name == TCP_REPAIR || name == TCP_FASTOPEN_CONNECT;
-	if (stamps(level, name) && val && len >= sizeof(on) && ntbs_user_readable(val, sizeof(on)))
-		memcpy(&on, val, sizeof(on));
-	if (level == SOL_SOCKET && name == SO_PEEK_OFF && val && len >= sizeof(on) && ntbs_user_readable(val, sizeof(on)))
-		return memcpy(&on, val, sizeof(on)), on >= 0;	/* Linux 6.9 on; before, TCP does not know it */
-	return on || (level == SOL_SOCKET && name == SO_ZEROCOPY);
+	if (stamps(level, name))
+		return given(val, len, &value) && value;
+	if (level == SOL_SOCKET && name == SO_PEEK_OFF)		/* Linux 6.9 on; before, TCP does not know it */
+		return given(val, len, &value) && value >= 0;
+	return level == SOL_SOCKET && name == SO_ZEROCOPY;
 }
 
 NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen_t len)

@@ -16,8 +16,6 @@
 #include <unistd.h>
 #include <utmp.h>
 
-#define LIBC_DOES_NOT_LOOK(call) do { if (call) { } } while (0)
-
 #pragma weak openpty		/* in libc since glibc 2.34 */
 
 NTBS_EXPORT int daemon(int nochdir, int noclose)
@@ -37,8 +35,9 @@ NTBS_EXPORT int daemon(int nochdir, int noclose)
 	}
 	if (setsid() == -1)
 		return -1;
-	if (!nochdir)
-		LIBC_DOES_NOT_LOOK(chdir("/"));
+	if (!nochdir && chdir("/")) {
+		/* libc does not look, either */
+	}
 	if (noclose)
 		return 0;
 	fd = open(_PATH_DEVNULL, O_RDWR);
