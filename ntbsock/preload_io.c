@@ -473,7 +473,8 @@ static bool kernel_reads(int fd)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 
-	return ntbs_sock_rx_state(sk) == NTBS_DIR_BACK && !(ntbs_sock_attach(sk) && ntbs_le32_read_acquire(&sk->q.in->again));
+	return ntbs_sock_rx_state(sk) == NTBS_DIR_BACK && !ntbs_read_once(sk->shm->rx.twice) &&
+	       !(ntbs_sock_attach(sk) && ntbs_le32_read_acquire(&sk->q.in->again));
 }
 
 NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t len, unsigned int flags)

@@ -72,6 +72,7 @@ struct ntbs_dir_rx_shm {
 	uint32_t state;			/* ntbs_sock_rx_state() */
 	uint64_t pos;			/* stream bytes delivered, counted from the switch: W + ring */
 	uint64_t tcp_left;		/* DRAIN: bytes still to come from TCP */
+	uint32_t twice;			/* BACK: the first byte of TCP was the last one of the ring, and is still to be dropped */
 	uint32_t empty_looks;		/* looks at nothing while nobody watches the shadow */
 	struct ntbs_msgq_rx_shm mq;
 };
@@ -257,6 +258,8 @@ void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd);
 void ntbs_stream_state_final(struct ntbs_sock *sk);
 /* Our direction moves to TCP at the tail: tx lock held, state RING. */
 void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
+/* The same before an urgent byte goes by TCP, with one byte of the ring going before it if the peer has not read all. */
+void ntbs_stream_leave_urgent(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /* The peer has asked for TCP from position @from on: tx lock held.  Return 0, or -EAGAIN: bytes are left to replay. */
 int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from);
 int ntbs_stream_replay(struct ntbs_sock *sk, int fd);

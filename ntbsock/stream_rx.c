@@ -40,6 +40,17 @@ static int corrupt(struct ntbs_sock *sk, const char *what)
 	return -ECONNRESET;
 }
 
+/* The byte that has come twice; -EAGAIN: it is on its way. */
+static int drop_twice(struct ntbs_sock *sk, int fd)
+{
+	char c;
+
+	if (ntbs_sys6(SYS_recvfrom, fd, (long)&c, 1, MSG_DONTWAIT, 0, 0) == -EAGAIN)
+		return -EAGAIN;
+	ntbs_write_once(sk->shm->rx.twice, 0);
+	return 0;
+}
+
 int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
@@ -75,11 +86,14 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 	}
 	if (rx->state == NTBS_DIR_RING) {
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
-		if (q && rx->pos == q - 1)
+		if (q && (rx->pos == q - 1 || rx->pos == q)) {	/* see ntbs_stream_leave_urgent() */
+			ntbs_write_once(rx->twice, rx->pos == q);
 			rx_state(sk, NTBS_DIR_BACK);
-		else if (q && rx->pos > q - 1)
+		} else if (q && rx->pos > q - 1)
 			return corrupt(sk, "TCP is said to go on before what the ring has delivered");
 	}
+	if (__builtin_expect(rx->twice, 0))
+		drop_twice(sk, fd);
 	return 0;
 }
 
@@ -218,6 +232,8 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		return -ECONNRESET;
 	if (rx->state == NTBS_DIR_BACK)
 		limit = it->left;
+	if (__builtin_expect(rx->twice, 0) && drop_twice(sk, fd))
+		return -EAGAIN;
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx->state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q))) {
 		ret = ntbs_stream_rx_look(sk, fd);
 		if (ret)
@@ -258,6 +274,8 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			return ret;
 		if (rx->state == NTBS_DIR_RING)
 			return stream_end(sk, fd);
+		if (rx->twice)
+			return -EAGAIN;
 		limit = it->left;	/* BACK: TCP from here on */
 	}
 	if (!limit) {			/* nothing was there when the look for a switch began, or an urgent mark is next */

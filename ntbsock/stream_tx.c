@@ -54,6 +54,25 @@ void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		state_q(sk, sk->shm->tx.pos, why);
 }
 
+/*
+ * A kernel that has an urgent byte as its next throws it away when another one comes (tcp_check_urg()): behind bytes that
+ * are unread it would stay.  Those that lie in the ring count for that: the last of them goes by TCP as well.
+ */
+void ntbs_stream_leave_urgent(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+
+	if (tx->state != NTBS_DIR_RING)
+		return;
+	if (tx->pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) || !(ntbs_shadow_poll(fd, POLLOUT) & POLLOUT)) {
+		state_q(sk, tx->pos, why);
+		return;
+	}
+	tx->replay = 1;
+	state_q(sk, tx->pos - 1, why);
+	ntbs_stream_replay(sk, fd);	/* there is room for it */
+}
+
 void ntbs_stream_state_final(struct ntbs_sock *sk)
 {
 	ntbs_window_store64(sk->q.port, &sk->q.out->final,
