@@ -21,6 +21,9 @@
 #include "sys.h"
 #include "wait.h"
 
+/* What EPOLLEXCLUSIVE may be asked for together with (fs/eventpoll.c, EPOLLEXCLUSIVE_OK_BITS) */
+#define EXCLUSIVE_WITH (EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE)
+
 #define SHADOW_EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET)
 
 uint64_t ntbs_epoll_secret;
@@ -184,6 +187,9 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		return -ENTBS_PASS;
 	if (op != EPOLL_CTL_DEL && !ev)
 		return -EFAULT;
+	if (op != EPOLL_CTL_DEL && ev->events & EPOLLEXCLUSIVE &&
+	    (op == EPOLL_CTL_MOD || inner || ev->events & ~EXCLUSIVE_WITH))
+		return -EINVAL;		/* the kernel's rule, which the shadow's registration would not break */
 	if (op == EPOLL_CTL_ADD) {
 		while ((ret = ctl_add(ep, sk, inner, fd, ev)) == -ENTBS_STALE)
 			sk = ntbs_sock_after(sk);
@@ -195,7 +201,9 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		ntbs_unlock(&ntbs_epoll_pool_lock);
 		return -ENTBS_PASS;
 	}
-	if (op == EPOLL_CTL_DEL) {
+	if (op == EPOLL_CTL_MOD && m->events & EPOLLEXCLUSIVE) {
+		ret = -EINVAL;
+	} else if (op == EPOLL_CTL_DEL) {
 		ret = kernel_ctl(ep, op, fd, 0, 0);
 		ntbs_epm_drop(m);
 	} else {

@@ -134,6 +134,8 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_withdraw(sk, why);
+	if (why == NTBS_WHY_EXEC || why == NTBS_WHY_PASSED)
+		ntbs_sock_set_flag(sk, NTBS_SK_PASSED);
 	leave_tx(sk, fd, why);
 	if (ntbs_sock_stage(sk) == NTBS_NEW)
 		ntbs_sock_plain(sk, why);
@@ -254,16 +256,34 @@ void ntbs_handover_before_sandbox(void)
 	ntbs_broker_leave();
 }
 
+/* One that the new image gets. */
+static struct ntbs_sock *goes_along(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	long flags;
+
+	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN)
+		return NULL;
+	flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
+	return flags >= 0 && !(flags & FD_CLOEXEC) ? sk : NULL;
+}
+
+/*
+ * Where both ends are ours: bytes that are in the ring can be brought back as long as their sender is there, so all ask before
+ * any leaves.
+ */
 void ntbs_handover_before_exec(void)
 {
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
-		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-		long flags;
+		struct ntbs_sock *sk = goes_along(fd);
 
-		if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN)
-			continue;
-		flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
-		if (flags >= 0 && !(flags & FD_CLOEXEC))
+		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
+			ask_for_tcp(sk, fd);
+	}
+	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
+		struct ntbs_sock *sk = goes_along(fd);
+
+		if (sk)
 			ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
 	}
 }

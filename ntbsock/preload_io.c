@@ -154,10 +154,21 @@ NTBS_EXPORT ssize_t writev(int fd, const struct iovec *iov, int cnt)
 	return LIBC(writev)(fd, iov, cnt);
 }
 
-/* On a socket: offset -1 and RWF_NOWAIT alone make sense; the rest gets the kernel's refusal. */
-static bool stream_rw(off_t off, int flags)
+/* Flags that a socket may be given; all but RWF_NOWAIT mean nothing there. */
+#define RWF_OURS (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)
+
+/* Another offset than -1 the kernel refuses; with other flags the call is its own, and so are the bytes then. */
+static bool stream_rw(int fd, off_t off, int flags)
 {
-	return off == -1 && !(flags & ~RWF_NOWAIT);
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	if (off != -1)
+		return false;
+	if (!(flags & ~RWF_OURS))
+		return true;
+	if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN && ntbs_sock_stage(sk) != NTBS_NEW)
+		ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
+	return false;
 }
 
 static int rwf(int flags)
@@ -167,7 +178,7 @@ static int rwf(int flags)
 
 NTBS_EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
 {
-	if (stream_rw(off, flags))
+	if (stream_rw(fd, off, flags))
 		OURS(fd, iov_ok(iov, cnt) && any_room(iov, cnt) ? ntbs_sock_recv(sk, fd, iov, cnt, rwf(flags)) : -ENTBS_PASS);
 	return LIBC(preadv2)(fd, iov, cnt, off, flags);
 }
@@ -176,7 +187,7 @@ NTBS_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int cnt, off64_t
 
 NTBS_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
 {
-	if (stream_rw(off, flags))
+	if (stream_rw(fd, off, flags))
 		OURS(fd, iov_ok(iov, cnt) ? ntbs_sock_send(sk, fd, iov, cnt, rwf(flags)) : -ENTBS_PASS);
 	return LIBC(pwritev2)(fd, iov, cnt, off, flags);
 }
@@ -272,6 +283,43 @@ static bool pending_error(int fd)
 	return true;
 }
 
+/* When recvmmsg() is to end; false: a time that the kernel refuses. */
+static bool until(const struct timespec *timeout, struct timespec *end)
+{
+	struct timespec t;
+
+	if (!ntbs_user_readable(timeout, sizeof(*timeout)))
+		return false;
+	t = *timeout;
+	if (t.tv_sec < 0 || t.tv_nsec < 0 || t.tv_nsec >= 1000000000)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC, end);
+	end->tv_sec += t.tv_sec < LONG_MAX / 2 ? t.tv_sec : LONG_MAX / 2;
+	end->tv_nsec += t.tv_nsec;
+	if (end->tv_nsec >= 1000000000) {
+		end->tv_nsec -= 1000000000;
+		end->tv_sec++;
+	}
+	return true;
+}
+
+/* The program is told what is left. */
+static bool time_left(struct timespec *timeout, const struct timespec *end)
+{
+	struct timespec now, left;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	left = (struct timespec){ end->tv_sec - now.tv_sec, end->tv_nsec - now.tv_nsec };
+	if (left.tv_nsec < 0) {
+		left.tv_nsec += 1000000000;
+		left.tv_sec--;
+	}
+	if (left.tv_sec < 0)
+		left = (struct timespec){ 0, 0 };
+	ntbs_user_copy(timeout, &left, sizeof(left));
+	return left.tv_sec || left.tv_nsec;
+}
+
 /*
  * What ends recvmmsg() behind its first message is the next call's error, whichever that is; a signal that would have begun
  * it again leaves the kernel's inner word for that, 512, which comes out as it is (the same function).
@@ -293,19 +341,14 @@ static void owe(int fd, int err)
 
 NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, struct timespec *timeout)
 {
-	struct timespec now, end;
+	struct timespec end;
 	int later = 0;
 	unsigned int i;
 
-	if (plain(fd))
+	if (plain(fd) || (timeout && !until(timeout, &end)))
 		return LIBC(recvmmsg)(fd, vec, n, flags, timeout);
 	if (!(flags & MSG_ERRQUEUE) && pending_error(fd))
 		return -1;
-	if (timeout) {
-		clock_gettime(CLOCK_MONOTONIC, &end);
-		end.tv_sec += timeout->tv_sec;
-		end.tv_nsec += timeout->tv_nsec;
-	}
 	for (i = 0; i < n; i++) {
 		ssize_t ret = recvmsg(fd, &vec[i].msg_hdr, (flags & ~MSG_WAITFORONE) | later);
 
@@ -321,12 +364,9 @@ NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags,
 		}
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
-		if (timeout) {		/* as in the kernel: looked at after each message */
-			clock_gettime(CLOCK_MONOTONIC, &now);
-			if (now.tv_sec > end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec >= end.tv_nsec)) {
-				i++;
-				break;
-			}
+		if (timeout && !time_left(timeout, &end)) {	/* as in the kernel: looked at after each message */
+			i++;
+			break;
 		}
 	}
 	return i;
@@ -398,6 +438,8 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 	ssize_t ret;
 	bool pass;
 
+	if (!plain(in))		/* into a pipe, as splice() */
+		ntbs_handover_both(ntbs_fdtab_sock(in), in, NTBS_WHY_OPTION);
 	if (plain(out))
 		return LIBC(sendfile)(out, in, off, count);
 	if (nobody_reads(out)) {

@@ -54,6 +54,7 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_OWED (1u << 11)		/* @owed is a send's as well, though the connection lives */
 #define NTBS_SK_DIED (1u << 12)		/* the peer was killed and left bytes of ours unread: seen, told as @owed */
 #define NTBS_SK_AGAIN (1u << 13)	/* the connection has been on the ring before, in an object that it has left */
+#define NTBS_SK_PASSED (1u << 14)	/* others that we do not know may hold it: its end is what the kernel says */
 
 struct ntbs_dir_tx_shm {
 	struct ntbs_lock lock;

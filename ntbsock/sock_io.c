@@ -143,7 +143,7 @@ static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wai
 	}
 	if (w->peeks)
 		return wait_for_more(fd, w);
-	return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLOUT, w);
+	return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP | (w->urgent ? POLLPRI : 0) : POLLOUT, w);
 }
 
 /* Where the ring decides; of what lies on TCP behind it, as a look may see it, it tells nothing. */
@@ -183,6 +183,7 @@ static inline void may_wait_later(struct ntbs_wait *w)
 {
 	w->mark = ntbs_sig_mark();
 	w->deadline_ns = 0;
+	w->urgent = false;
 }
 
 /* A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes or messages. */
@@ -360,6 +361,11 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		if (n > 0 && !(flags & MSG_PEEK))
 			continue;
 		moved = sum;
+		/* it ends at an urgent byte also when that comes later; one that has been passed is shown for ever, and not waited for */
+		w.urgent = sum && !(flags & MSG_PEEK) && ntbs_sock_rx_state(sk) != NTBS_DIR_RING &&
+			   !(ntbs_shadow_poll(fd, POLLPRI) & POLLPRI);
+		if (w.urgent && urgent_next(sk, fd, flags, sum))
+			return sum;
 		if (flags & MSG_PEEK) {
 			if (sum && ended)
 				return sum;
@@ -378,6 +384,8 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		}
 		if (n)
 			return moved ? (ssize_t)moved : n == -ETIMEDOUT ? -EAGAIN : n;
+		if (w.urgent && urgent_next(sk, fd, flags, moved))	/* before a look passes it */
+			return moved;
 	}
 }
 

@@ -23,6 +23,7 @@ struct ntbs_wait {
 	struct ntbs_sig_mark mark;	/* a handler that runs after this was taken */
 	bool restarts;			/* if it has SA_RESTART the wait goes on */
 	bool peeks;			/* MSG_PEEK has shown all that lay before @seen: only more is news */
+	bool urgent;			/* an urgent byte that comes ends it, too */
 	uint64_t seen;			/* ntbs_msgq_rx_mark() */
 	uint32_t dissolved;		/* before this wait */
 };
