@@ -42,7 +42,7 @@ void give(int w, const struct op *op, int step, struct pending *e)
 	struct order o = { .op = *op, .step = step, .ask = e->ask };
 
 	o.port = op->t >= 0 && op->t < SLOTS ? world[w].port[op->t] : 0;
-	o.family = op->t >= 0 && op->t < SLOTS && world[w].family[op->t] == 6 ? 6 : 4;
+	o.family = op->t >= 0 && op->t < SLOTS && world[w].family[op->t] ? world[w].family[op->t] : 4;
 	e->done[w] = false;
 	world_send(&world[w], &o);
 }
@@ -93,7 +93,7 @@ enum wait await(struct pending *e)
 		if (now() - begin > STUCK)
 			return RESTLESS;
 		for (int w = 0; w < WORLDS; w++)
-			if (!e->done[w] && world_died(&world[w], e->op.proc))
+			if (!e->done[w] && e->op.call != C_exec && world_died(&world[w], e->op.proc))
 				return DEAD;
 	}
 }

@@ -3,30 +3,9 @@
  * compare.c - two answers to one step: the same, or not
  *
  * Everything is compared: return value, errno, bytes (their hash), revents and events, the values that a call fills in,
- * signals.  What may differ between two runs of kernel TCP itself may differ here, and nothing else:
- *
- *   what                        why                                        instead
- *   split of a stream           how much has come when a read looks        the read that got less is topped up, then the bytes of
- *                                                                          the stream so far are compared (streams.c)
- *   bytes taken before EAGAIN   sizes of buffers                           of sends beyond BIG: both take some; the direction is
- *                                                                          "uneven" until all has been read, and then each
- *                                                                          world's bytes are compared with what was sent there
- *   room in an uneven stream,   the same                                   POLLOUT is left out while one is uneven; right after
- *   and an end behind it                                                   a flood it is not: both are full; and POLLRDHUP;
-                                                                          a reset after or before that end: EPIPE, ECONNRESET
- *   amounts in an uneven        the same                                   something there or nothing there, as the bytes of
- *   stream (FIONREAD)                                                      the world say
- *   SIOCOUTQ                    momentary                                  result and errno
- *   TCP_INFO                    measured                                   state, options, backlog of a listener: TCP_INFO_SAME
- *   SO_RCVBUF, SO_SNDBUF,       the kernel tunes them by the traffic that  result and size, until the program has set them
- *   TCP_WINDOW_CLAMP            it measures
- *   SO_INCOMING_CPU,            which CPU, which pace of segments, the     result and size
- *   TCP_QUICKACK, TCP_MAXSEG    largest window that was seen
- *   numbers of descriptors      the library has some of its own, and for       both succeed; dup2() and dup3() give what was asked for
- *                               an instant a low one
- *   when a held back segment    MSG_MORE and TCP_CORK hold it back for     questions that change nothing are asked again, for
- *   comes                       200 ms at most                             a second at most; it is waited for before a close
-                                                                          or exit, whose reset would take it along
+ * signals.  What differs between two runs of kernel TCP itself may differ here, and nothing else: the table below.  Each use of
+ * a line of it is counted and shown at the end; `diff --reference`, where both worlds are kernel TCP, shows that it is the
+ * kernel's.
  */
 #include "diff.h"
 
@@ -39,6 +18,45 @@
 #include <sys/socket.h>
 
 #define BIG 60000
+
+const char *const rule_text[RULES] = {
+	/* How much has come when a read looks: the read that got less is topped up, then the bytes of the stream so far are
+	 * compared (streams.c). */
+	[R_SPLIT] = "split of a stream",
+	/* Sizes of buffers decide.  Of sends beyond BIG both take some; the direction is "uneven" until all has been read, and
+	 * then each world's bytes are compared with what was sent there. */
+	[R_TAKEN] = "bytes taken before EAGAIN",
+	/* The same: POLLOUT is left out while a stream is uneven; right after a flood it is not, both are full. */
+	[R_ROOM] = "room in an uneven stream",
+	/* The same: an end behind bytes that one world still has to send. */
+	[R_RDHUP] = "POLLRDHUP of an uneven stream",
+	/* The same: a reset after or before that end, EPIPE or ECONNRESET. */
+	[R_BROKEN] = "reset around the end of an uneven stream",
+	/* The same, and of a full one how much of it has arrived: something there or nothing there, as the bytes of the world say. */
+	[R_AMOUNT] = "FIONREAD of an uneven or full stream",
+	/* Momentary: result and errno are compared. */
+	[R_OUTQ] = "SIOCOUTQ",
+	/* Measured.  Compared are state, options, window scales, backlog of a listener: info_same(). */
+	[R_INFO] = "TCP_INFO",
+	[R_RCVBUF] = "SO_RCVBUF",
+	[R_SNDBUF] = "SO_SNDBUF",
+	[R_CLAMP] = "TCP_WINDOW_CLAMP",
+	[R_MAXSEG] = "TCP_MAXSEG",
+	[R_QUICKACK] = "TCP_QUICKACK",
+	[R_CPU] = "SO_INCOMING_CPU",
+	/* The library has some of its own, and for an instant a low one: both succeed; dup2() and dup3() give what was asked for. */
+	[R_NUMBER] = "number of a descriptor",
+	/* MSG_MORE and TCP_CORK hold a segment back for 200 ms at most: questions that change nothing are asked again, for a second
+	 * at most.  It is waited for before a close or exit, whose reset would take it along. */
+	[R_LATER] = "what comes a moment later",
+};
+unsigned long accepted[RULES];
+
+bool accept_as(enum rule rule)
+{
+	accepted[rule]++;
+	return true;
+}
 
 static const char *error_name(int err)
 {
@@ -63,6 +81,11 @@ void answer_text(const struct op *op, const struct answer *a, char *buf, size_t 
 #undef MORE
 }
 
+static bool rest_same(const struct answer *a, const struct answer *b, int from)
+{
+	return !memcmp(&a->v[from], &b->v[from], (a->nr - from) * sizeof(a->v[0]));
+}
+
 /* What a program may rely on in TCP_INFO. */
 static bool info_same(const struct answer *a, const struct answer *b)
 {
@@ -81,10 +104,11 @@ static bool values_same(const struct op *op, const struct answer *a, const struc
 
 	if (a->nr != b->nr)
 		return false;
-	if (a->nr && (how == TUNED || how == MEASURED))
-		return a->v[0] == b->v[0];
-	if (a->nr && how == INFO_FIELDS)
-		return info_same(a, b);
+	if (a->nr && how != SAME) {
+		if (how == R_INFO ? !info_same(a, b) : a->v[0] != b->v[0])
+			return false;
+		return rest_same(a, b, 1) || accept_as(how);
+	}
 	for (int i = 0; i < a->nr; i++)
 		if ((a->v[i] & mask) != (b->v[i] & mask))
 			return false;
@@ -135,7 +159,7 @@ static enum verdict differ(const struct op *op, struct answer a[WORLDS], char *w
 
 static bool makes_descriptor(const struct op *op)
 {
-	return op->call == C_socket || op->call == C_accept || op->call == C_dup || op->call == C_dupfd || op->call == C_epoll_create;
+	return op->call == C_socket || op->call == C_take || op->call == C_accept_any || op->call == C_accept || op->call == C_dup || op->call == C_dupfd || op->call == C_epoll_create;
 }
 
 static bool peeks(const struct op *op)
@@ -154,34 +178,33 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 	const struct answer *x = &a[TCP], *y = &a[NTBS];
 	enum class class = calls[op->call].class;
 	bool plain = x->ret == y->ret && x->err == y->err && x->sigs == y->sigs && x->bytes == y->bytes;
-	int64_t mask = -1;
 
 	switch (class) {
 	case EXACT:
 	case DRIVER:
-		if (makes_descriptor(op) && x->ret >= 0 && y->ret >= 0 && values_same(op, x, y, -1))
-			return V_SAME;
 		if (plain && values_same(op, x, y, -1))
+			return V_SAME;
+		if (makes_descriptor(op) && x->ret >= 0 && y->ret >= 0 && values_same(op, x, y, -1) && accept_as(R_NUMBER))
 			return V_SAME;
 		break;
 	case OUTQ:
-		if (x->ret == y->ret && x->err == y->err)
+		if (x->ret == y->ret && x->err == y->err && (rest_same(x, y, 0) || accept_as(R_OUTQ)))
 			return V_SAME;
 		break;
 	case SEND:
-		if (d && (d->uneven || d->full) && broken(x) && broken(y))
+		if (plain && x->hash == y->hash && values_same(op, x, y, -1))
 			return V_SAME;
-		if (peer && peer->uneven && (x->ret < 0) == (y->ret < 0) && x->err == y->err && x->sigs == y->sigs)
+		if (d && (d->uneven || d->full) && broken(x) && broken(y) && accept_as(R_BROKEN))
 			return V_SAME;
-		if (peer && peer->uneven && (x->ret > 0 || x->err == EAGAIN) && (y->ret > 0 || y->err == EAGAIN))
+		if (peer && peer->uneven && (x->ret < 0) == (y->ret < 0) && x->err == y->err && x->sigs == y->sigs && accept_as(R_TAKEN))
+			return V_SAME;
+		if (peer && peer->uneven && (x->ret > 0 || x->err == EAGAIN) && (y->ret > 0 || y->err == EAGAIN) && accept_as(R_TAKEN))
 			return V_SAME;
 		if (op->b > BIG && x->ret > 0 && y->ret > 0 && x->sigs == y->sigs) {
 			if (peer && x->bytes != y->bytes)
-				peer->uneven = true;
+				peer->uneven = accept_as(R_TAKEN);
 			return V_SAME;
 		}
-		if (plain && x->hash == y->hash && values_same(op, x, y, -1))
-			return V_SAME;
 		break;
 	case RECV:
 		if (d && d->uneven && !(op->call >= C_recv && op->call <= C_recvmmsg && op->a & (MSG_OOB | MSG_ERRQUEUE)))
@@ -200,18 +223,24 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		return V_AGAIN;
 	case QUERY:
 	case EPOLL:
-		if (op->call == C_fionread && d && d->uneven && peer) {
-			if ((plain && x->v[0] == y->v[0]) || (amount_right(x, d, peer, TCP) && amount_right(y, d, peer, NTBS)))
+		if (op->call == C_fionread && d && (d->uneven || d->full) && peer) {
+			if (plain && x->v[0] == y->v[0])
+				return V_SAME;
+			if (amount_right(x, d, peer, TCP) && amount_right(y, d, peer, NTBS) && accept_as(R_AMOUNT))
 				return V_SAME;
 			differ(op, a, why, size);
 			return V_AGAIN;
 		}
-		if (room_unknown(d, peer))
-			mask = ~(int64_t)(op->call == C_select || op->call == C_pselect ? 2 : EPOLLOUT | EPOLLWRNORM | EPOLLRDHUP);
-		if (plain && values_same(op, x, y, mask))
+		if (plain && values_same(op, x, y, -1))
 			return V_SAME;
-		if (mask != -1 && x->ret >= 0 && y->ret >= 0 && values_same(op, x, y, mask))
-			return V_SAME;
+		if (room_unknown(d, peer) && x->ret >= 0 && y->ret >= 0) {
+			const int64_t room = op->call == C_select || op->call == C_pselect ? 2 : EPOLLOUT | EPOLLWRNORM;
+
+			if (values_same(op, x, y, ~room) && accept_as(R_ROOM))
+				return V_SAME;
+			if (room != 2 && values_same(op, x, y, ~(room | EPOLLRDHUP)) && accept_as(R_RDHUP))
+				return V_SAME;
+		}
 		differ(op, a, why, size);
 		return V_AGAIN;
 	}

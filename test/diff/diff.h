@@ -25,7 +25,7 @@
 #define STEPS 96
 #define VALUES 16
 #define CHANNEL_FD 800		/* of process 0, thread 0, in every worker */
-#define REPORT_FD (CHANNEL_FD + PROCS * THREADS)
+#define MAIL_FD (CHANNEL_FD + PROCS * THREADS)	/* two a process: it takes descriptors from the first, others give them to the second */
 
 enum call {
 #define CALL(name, class, text) C_##name,
@@ -36,7 +36,10 @@ enum call {
 
 enum class { EXACT, RECV, SEND, DRAIN, QUERY, OUTQ, EPOLL, DRIVER };
 enum shape { INT, LINGER, TIMEVAL, INFO, STR };
-enum how { SAME, TUNED, MEASURED, INFO_FIELDS };
+
+/* How two answers may differ: the table is in compare.c. */
+enum rule { SAME, R_SPLIT, R_TAKEN, R_ROOM, R_RDHUP, R_BROKEN, R_AMOUNT, R_OUTQ, R_INFO, R_RCVBUF, R_SNDBUF, R_CLAMP, R_MAXSEG, R_QUICKACK, R_CPU,
+	    R_NUMBER, R_LATER, RULES };
 
 struct call_info {
 	const char *name;
@@ -50,7 +53,7 @@ struct option_info {
 	const char *name, *level_name;	
 	enum shape shape;
 	bool set;
-	int how;
+	enum rule how;
 };
 extern const struct option_info options[];
 extern const int nr_options;
@@ -112,7 +115,7 @@ static inline uint64_t hash_join(uint64_t h, uint64_t next, uint64_t next_len)
 }
 
 /* worker.c, ops.c */
-int worker_main(int proc);
+int worker_main(int argc, char **argv);
 void worker_after_fork(int proc);
 void op_run(const struct order *o, struct answer *a);
 void op_init(void);
@@ -129,9 +132,11 @@ struct world {
 	bool alive[PROCS];
 	int tid[PROCS][THREADS];
 	int chan[PROCS][THREADS];
+	uint32_t open[PROCS];		/* slots that had a descriptor when the process said hello */
 	uint16_t port[SLOTS];		/* that the slot was bound to */
 	uint8_t family[SLOTS];
 };
+extern bool reference;		/* both worlds are kernel TCP */
 void world_prepare(const char *self, const char *build);
 void world_finish(void);
 bool world_start(struct world *w, int which);
@@ -168,6 +173,9 @@ extern double late_s;
 enum outcome run_sequence(const struct seq *s, struct difference *d, bool verbose);
 
 /* compare.c */
+extern const char *const rule_text[RULES];
+extern unsigned long accepted[RULES];
+bool accept_as(enum rule rule);
 struct stream {			/* an open file description of a connection, in one world */
 	uint64_t rx, tx, rx_hash, tx_hash;
 	uint16_t lport, rport;
@@ -179,6 +187,7 @@ struct desc {
 	bool unhashed, oob;	/* bytes were thrown away unseen; urgent ones were sent or came */
 	bool rcvtimeo, sndtimeo;	/* a wait for bytes, for room ends by itself */
 	bool shut_wr, shut_rd, connected, listening;
+	bool left;		/* something has been done that may take its sending away from the ring */
 	int refs;		/* slots that name it */
 	int peer;		/* desc, or -1 */
 	struct stream w[WORLDS];

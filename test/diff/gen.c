@@ -14,10 +14,12 @@
 #include "diff.h"
 
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #define ROOM 50000		/* under way in one direction, unless all rooms are to be filled */
 #define HUGE_SEND (24 << 20)
@@ -34,8 +36,9 @@ static struct gen {
 	uint64_t r;
 	struct seq *s;
 	struct end end[8];
-	int nr_ends, next_slot, set[PROCS];
-	bool forked[PROCS], pressure, shy;
+	int nr_ends, next_slot, set[PROCS], outer[PROCS];
+	bool forked[PROCS], pressure, shy, zerocopy;
+	int on_its_way[PROCS];		/* descriptors given to a process */
 } g;
 
 static uint32_t rnd(uint32_t n)
@@ -70,7 +73,7 @@ static int events(bool epoll)
 	int ev = PICK(polls);
 
 	if (epoll)
-		ev |= chance(30) ? (int)EPOLLET : chance(20) ? EPOLLONESHOT : 0;
+		ev |= chance(30) ? (int)EPOLLET : chance(20) ? EPOLLONESHOT : chance(10) ? (int)EPOLLEXCLUSIVE : 0;
 	return ev;
 }
 
@@ -159,8 +162,9 @@ static void connection(void)
 
 static void draw_send(struct end *e, int thr)
 {
-	static const enum call how[] = { C_write, C_writev, C_send, C_send, C_send, C_sendto, C_sendmsg, C_sendmmsg, C_sendfile, C_splice_to };
+	static const enum call how[] = { C_write, C_writev, C_send, C_send, C_send, C_sendto, C_sendmsg, C_sendmmsg, C_sendfile, C_splice_to, C_pwritev2 };
 	static const int flags[] = { 0, 0, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_MORE, MSG_OOB, MSG_DONTWAIT | MSG_NOSIGNAL, MSG_EOR, MSG_DONTROUTE };
+	static const int rwf[] = { 0, 0, RWF_NOWAIT, RWF_HIPRI, RWF_APPEND, 0x4000 };
 	enum call c = PICK(how);
 	int len = size_of_io(), a = 0;
 
@@ -173,8 +177,12 @@ static void draw_send(struct end *e, int thr)
 	g.end[e->peer].under_way += c == C_sendmmsg ? 2 * len : len;
 	if (c == C_writev)
 		a = 1 + rnd(6);
-	else if (c >= C_send && c <= C_sendmmsg)
-		a = PICK(flags);
+	else if (c >= C_send && c <= C_sendmmsg) {
+		a = g.zerocopy && chance(40) ? (int)MSG_ZEROCOPY : PICK(flags);
+		if (c == C_sendmmsg)		/* which of two marks a waiting reader finds is chance */
+			a &= ~MSG_OOB;
+	} else if (c == C_pwritev2)
+		a = PICK(rwf);
 	else if (c == C_sendfile)
 		a = chance(50) ? 0 : 1000;
 	else if (c == C_splice_to)
@@ -184,21 +192,47 @@ static void draw_send(struct end *e, int thr)
 
 static void draw_recv(struct end *e, int thr)
 {
-	static const enum call how[] = { C_read, C_readv, C_recv, C_recv, C_recv, C_recvfrom, C_recvmsg, C_recvmmsg, C_splice_from };
+	static const enum call how[] = { C_read, C_readv, C_recv, C_recv, C_recv, C_recvfrom, C_recvmsg, C_recvmmsg, C_recvmmsg, C_splice_from, C_preadv2 };
 	static const int flags[] = { 0, 0, MSG_DONTWAIT, MSG_PEEK, MSG_PEEK | MSG_DONTWAIT, MSG_WAITALL, MSG_TRUNC | MSG_DONTWAIT, MSG_OOB,
 				     MSG_WAITALL | MSG_DONTWAIT, MSG_PEEK | MSG_WAITALL, MSG_ERRQUEUE, MSG_OOB | MSG_DONTWAIT };
+	static const int rwf[] = { 0, 0, RWF_NOWAIT, RWF_NOWAIT, RWF_HIPRI, RWF_DSYNC };
 	enum call c = PICK(how);
-	int len = size_of_io(), a = 0;
+	int len = size_of_io(), a = 0, t = -1;
 
 	if (c == C_readv)
 		a = 1 + rnd(6);
 	else if (c >= C_recv && c <= C_recvmmsg)
 		a = PICK(flags);
+	else if (c == C_preadv2)
+		a = PICK(rwf);
 	else if (c == C_splice_from)
 		a = rnd(2), len = len > 4096 ? 4096 : len;
-	if (!(a & MSG_PEEK) || c == C_readv)
+	if (c == C_recvmmsg && chance(40)) {
+		t = chance(45) ? 0 : chance(80) ? 1 : 2;
+		a |= chance(30) ? MSG_WAITFORONE : 0;
+	}
+	if (!(a & MSG_PEEK) || c == C_readv || c == C_preadv2)
 		e->under_way = len < e->under_way ? e->under_way - len : 0;
-	put(e->proc, thr, c, e->slot, -1, a, len);
+	put(e->proc, thr, c, e->slot, t, a, len);
+}
+
+/* A set in another set, or asked of by poll(). */
+static void draw_nested(struct end *e, int thr, int set)
+{
+	int *outer = &g.outer[e->proc];
+
+	if (chance(40)) {
+		put(e->proc, thr, chance(60) ? C_poll : C_select, set, -1, 1, timeout());
+		return;
+	}
+	if (*outer < 0) {
+		if (g.next_slot >= SLOTS)
+			return;
+		*outer = g.next_slot++;
+		put(e->proc, thr, C_epoll_create, *outer, -1, 0, 0);
+		put(e->proc, thr, C_epoll_add, *outer, set, POLLIN | (chance(30) ? (int)EPOLLET : 0), 0);
+	}
+	put(e->proc, thr, C_epoll_wait, *outer, -1, 8, timeout());
 }
 
 static void draw_epoll(struct end *e, int thr)
@@ -211,7 +245,8 @@ static void draw_epoll(struct end *e, int thr)
 		*set = g.next_slot++;
 		put(e->proc, thr, C_epoll_create, *set, -1, 0, 0);
 	}
-	switch (rnd(8)) {
+	switch (rnd(9)) {
+	case 8: draw_nested(e, thr, *set); break;
 	case 0: put(e->proc, thr, C_epoll_del, *set, e->slot, 0, 0); break;
 	case 1:
 	case 2: put(e->proc, thr, C_epoll_mod, *set, e->slot, events(true), 0); break;
@@ -234,11 +269,40 @@ static void draw_poll(struct end *e, int thr)
 	}
 }
 
+/* To the other process, this one or a child; he who takes it may be early. */
+static void draw_travel(struct end *e, int thr, int to)
+{
+	int proc = rnd(2);
+
+	if (chance(50) || g.on_its_way[proc]) {
+		g.on_its_way[proc] = 0;
+		put(proc, thr, C_take, -1, to, 0, 0);
+		return;
+	}
+	put(e->proc, thr, C_give, e->slot, -1, proc, 0);
+	if (chance(30))
+		put(e->proc, thr, C_close, e->slot, -1, 0, 0);
+	if (chance(70)) {
+		put(proc, 0, C_take, -1, to, 0, 0);
+		if (chance(60))
+			e->proc = proc, e->slot = to;
+	} else {
+		g.on_its_way[proc]++;
+	}
+}
+
 static void draw_fd(struct end *e, int thr)
 {
+	int which;
 	int to = g.next_slot < SLOTS && chance(70) ? g.next_slot++ : g.end[rnd(g.nr_ends)].slot;
 
-	switch (rnd(9)) {
+	switch (rnd(12)) {
+	case 9:			/* sendfile() from a socket fits and waits, beside other readers by chance: regress/sendfile_from.seq */
+		which = rnd(19);
+		put(e->proc, thr, C_misfit, e->slot, -1, which == 12 ? 13 : which, 0);
+		break;
+	case 10: put(e->proc, thr, C_close_range, e->slot, -1, g.shy || chance(50) ? CLOSE_RANGE_CLOEXEC : 0, chance(10)); break;
+	case 11: draw_travel(e, thr, to); break;
 	case 0: put(e->proc, thr, C_dup, e->slot, to == e->slot ? -1 : to, 0, 0); break;
 	case 1: put(e->proc, thr, C_dup2, e->slot, to, 0, 0); break;
 	case 2: put(e->proc, thr, C_dup3, e->slot, to, rnd(2), 0); break;
@@ -253,7 +317,7 @@ static void draw_fd(struct end *e, int thr)
 
 static void draw_question(struct end *e, int thr)
 {
-	static const enum call how[] = { C_fionread, C_fionread, C_fionread, C_atmark, C_outq, C_sockname, C_peername, C_signals };
+	static const enum call how[] = { C_fionread, C_fionread, C_fionread, C_atmark, C_outq, C_sockname, C_peername, C_signals, C_zerocopied };
 
 	put(e->proc, thr, PICK(how), e->slot, -1, 0, 0);
 }
@@ -282,15 +346,17 @@ static void draw_end(struct end *e, int thr)
 		put(e->proc, thr, C_connect, e->slot, e->listener, 1, 0);
 }
 
-static void draw_process(struct end *e)
+static void draw_process(struct end *e, int thr)
 {
 	int child = 2 + rnd(2);
 
-	switch (rnd(3)) {
+	switch (rnd(5)) {
+	case 3: put(e->proc, thr, C_exec, -1, -1, 0, chance(50)); break;
+	case 4:
 	case 0:
 		if (!g.forked[child]) {
 			g.forked[child] = true;
-			put(e->proc, 0, C_fork, -1, -1, child, 0);
+			put(e->proc, thr, chance(50) ? C_fork : C_spawn, -1, -1, child, rnd(3));
 			e->proc = chance(50) ? child : e->proc;
 		}
 		break;
@@ -349,7 +415,7 @@ static void draw(void)
 	else if (r < 95)
 		draw_end(e, thr);
 	else if (r < 98)
-		draw_process(e);
+		draw_process(e, thr);
 	else
 		draw_odd();
 }
@@ -363,10 +429,11 @@ void gen_sequence(uint64_t seed, struct seq *s)
 	g.r = seed * 0x2545f4914f6cdd1dull + 99;
 	g.s = s;
 	for (int p = 0; p < PROCS; p++)
-		g.set[p] = -1;
+		g.set[p] = g.outer[p] = -1;
 	s->calm = chance(80);
 	g.pressure = chance(15);
 	g.shy = chance(60);
+	g.zerocopy = chance(8);
 	connection();
 	if (chance(20))
 		connection();

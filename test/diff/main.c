@@ -5,10 +5,11 @@
  *	diff --build build --seeds 1-500	these sequences
  *	diff --build build --soak 3600		new ones, for so many seconds
  *	diff --build build --replay FILE...	sequences from files
- *	diff --seed 77 --show			what seed 77 draws
+ *	diff --seeds 77 --show			what seed 77 draws
  *
- * --verbose shows each step; --program prints a replayed sequence as a C program; --seconds N ends a run of seeds after so long.  Exit status 0: no difference, 1: there was
- * one; the first --reports N are shown as the shortest sequence and as a C program.
+ * --verbose shows each step; --program prints a replayed sequence as a C program; --seconds N ends a run of seeds after
+ * so long; --reference runs kernel TCP in both worlds, which shows what differs by itself.  Exit status 0: no difference,
+ * 1: there was one; the first --reports N are shown as the shortest sequence and as a C program.
  */
 #include "diff.h"
 
@@ -129,6 +130,11 @@ static void summary(void)
 		if (again_count[i] + topped_up[i])
 			printf(" %s %lu", calls[i].name, again_count[i] + topped_up[i]);
 	printf("\n");
+	printf("differences that are allowed (compare.c):");
+	for (int i = 1; i < RULES; i++)
+		if (accepted[i])
+			printf("%s %s %lu", i > 1 ? ";" : "", rule_text[i], accepted[i]);
+	printf("\n");
 	for (int i = 0; i < failed && i < 20; i++)
 		printf("%s\n", first_line[i]);
 	printf("%d sequences, %d differ, %d differed once and never again\n", ran, failed, unsteady);
@@ -150,7 +156,8 @@ int main(int argc, char **argv)
 {
 	static const struct option opts[] = { { "worker", 1, NULL, 'w' }, { "build", 1, NULL, 'b' }, { "seeds", 1, NULL, 's' },
 					      { "seconds", 1, NULL, 't' }, { "soak", 1, NULL, 'k' }, { "replay", 0, NULL, 'r' },
-					      { "show", 0, NULL, 'o' }, { "verbose", 0, NULL, 'v' }, { "program", 0, NULL, 'p' }, { "reports", 1, NULL, 'n' }, { 0 } };
+					      { "show", 0, NULL, 'o' }, { "verbose", 0, NULL, 'v' }, { "program", 0, NULL, 'p' }, { "reports", 1, NULL, 'n' },
+					      { "reference", 0, NULL, 'R' }, { 0 } };
 	unsigned long long from = 0, to = 0;
 	bool replay = false, verbose = false, show = false, program = false;
 	double seconds = 1e9, soak = 0;
@@ -162,7 +169,7 @@ int main(int argc, char **argv)
 
 	while ((c = getopt_long(argc, argv, "", opts, NULL)) != -1) {
 		switch (c) {
-		case 'w': return worker_main(atoi(optarg));
+		case 'w': return worker_main(argc, argv);
 		case 'b': build = optarg; break;
 		case 's':
 			if (sscanf(optarg, "%llu-%llu", &from, &to) == 1)
@@ -171,6 +178,7 @@ int main(int argc, char **argv)
 		case 't': seconds = atof(optarg); break;
 		case 'k': soak = atof(optarg); break;
 		case 'r': replay = true; break;
+		case 'R': reference = true; break;
 		case 'v': verbose = true; break;
 		case 'o': show = true; break;
 		case 'p': program = true; break;

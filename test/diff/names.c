@@ -14,6 +14,10 @@ struct world world[WORLDS];
 struct pending pending[PROCS][THREADS];
 struct desc desc[DESCS];
 int nr_desc, slot_desc[PROCS][SLOTS];
+static struct letter {
+	int desc, slot;
+} mail[PROCS][SLOTS];
+static int nr_mail[PROCS];
 
 struct desc *desc_of(int proc, int slot)
 {
@@ -74,12 +78,100 @@ static void find_peer(int me)
 	}
 }
 
+/* On its way: the descriptor is held, whoever closes his. */
+static void mail_put(int to, int proc, int slot)
+{
+	if (nr_mail[to] == SLOTS)
+		return;
+	mail[to][nr_mail[to]++] = (struct letter){ slot_desc[proc][slot], slot };
+	if (slot_desc[proc][slot] >= 0)
+		desc[slot_desc[proc][slot]].refs++;
+}
+
+static void mail_take(int proc, int slot)
+{
+	struct letter l = mail[proc][0];
+
+	if (!nr_mail[proc])
+		return;
+	memmove(mail[proc], mail[proc] + 1, --nr_mail[proc] * sizeof(l));
+	set_slot(proc, slot, l.desc);
+	if (l.desc >= 0)
+		desc[l.desc].refs--;
+	for (int w = 0; w < WORLDS; w++) {
+		world[w].port[slot] = world[w].port[l.slot];
+		world[w].family[slot] = world[w].family[l.slot];
+	}
+}
+
+/* Nothing is known yet. */
+void forget_names(void)
+{
+	memset(pending, 0, sizeof(pending));
+	memset(slot_desc, 0xff, sizeof(slot_desc));
+	memset(nr_mail, 0, sizeof(nr_mail));
+	nr_desc = 0;
+}
+
+/* A new image has what its process had, but for what was to be closed. */
+void only_open(int proc, uint32_t mask)
+{
+	for (int s = 0; s < SLOTS; s++)
+		if (!(mask & 1u << s))
+			set_slot(proc, s, -1);
+}
+
+/* A step after which a sender may have left the ring, with bytes of its behind it. */
+static bool leaves(const struct op *op)
+{
+	enum call c = op->call;
+
+	if (c >= C_send && c <= C_sendmmsg)
+		return op->a & (MSG_OOB | MSG_ZEROCOPY);
+	return c == C_splice_to || c == C_misfit || c == C_setopt || c == C_pwritev2 || c == C_preadv2 || c == C_give ||
+	       (c == C_async && op->a);
+}
+
+static bool holds(int proc, const struct desc *d)
+{
+	for (int s = 0; s < SLOTS; s++)
+		if (desc_of(proc, s) == d)
+			return true;
+	return false;
+}
+
+/*
+ * Would a new image, or another process, get a connection on which bytes are under way that their sender cannot bring back to TCP?
+ * It has ended, or left the ring before.  ntbsock(7), LIMITATIONS: those bytes are lost; so this is not drawn.
+ */
+bool loses_bytes(const struct op *op)
+{
+	for (int s = 0; s < SLOTS; s++) {
+		const struct desc *d = desc_of(op->proc, s), *p = peer_of(d);
+
+		if (!d || (op->call == C_give && s != op->s) || !p)
+			continue;
+		/* nor, yet, between two ends of the process that execs: the one leaves before the other has asked */
+		if (op->call == C_exec && holds(op->proc, p) && (unread(d, TCP) || unread(d, NTBS)))
+			return true;
+		if (p->oob || ((p->left || p->shut_wr || !p->refs) && (unread(d, TCP) || unread(d, NTBS))))
+			return true;
+	}
+	return false;
+}
+
 /* A step has returned the same in both worlds: what the driver knows of descriptors follows. */
 void learn(const struct op *op, struct answer a[WORLDS])
 {
 	struct desc *d = desc_of(op->proc, op->s);
 	bool ok = a[TCP].ret >= 0;
 	int i;
+
+	if (d && leaves(op))
+		d->left = true;
+	for (int s = 0; s < SLOTS && ok && (op->call == C_exec || op->call == C_spawn); s++)
+		if (desc_of(op->proc, s))
+			desc_of(op->proc, s)->left = true;
 
 	switch (op->call) {
 	case C_socket:
@@ -111,6 +203,14 @@ void learn(const struct op *op, struct answer a[WORLDS])
 			find_peer(slot_desc[op->proc][op->s]);
 		}
 		break;
+	case C_fastopen:
+		if (d && (ok || a[TCP].err == EINPROGRESS)) {
+			learn_ports(d, a);
+			d->connected = ok;
+			find_peer(slot_desc[op->proc][op->s]);
+		}
+		break;
+	case C_accept_any:
 	case C_accept:
 		i = ok ? new_desc() : -1;
 		if (i >= 0) {
@@ -120,7 +220,20 @@ void learn(const struct op *op, struct answer a[WORLDS])
 				desc[i].rcvtimeo = d->rcvtimeo, desc[i].sndtimeo = d->sndtimeo;
 			find_peer(i);
 		}
-		set_slot(op->proc, op->t, i);
+		set_slot(op->proc, op->call == C_accept ? op->t : op->b, i);
+		break;
+	case C_close_range:
+		for (int s = 0; s < SLOTS && ok && !op->a; s++)
+			if (op->b || s == op->s)
+				set_slot(op->proc, s, -1);
+		break;
+	case C_give:
+		if (ok)
+			mail_put(op->a, op->proc, op->s);
+		break;
+	case C_take:
+		if (ok)
+			mail_take(op->proc, op->t);
 		break;
 	case C_close: set_slot(op->proc, op->s, -1); break;
 	case C_dup:
@@ -140,6 +253,7 @@ void learn(const struct op *op, struct answer a[WORLDS])
 			d->shut_rd |= op->a != SHUT_WR;
 		}
 		break;
+	case C_spawn:
 	case C_fork:
 		for (int s = 0; s < SLOTS && ok; s++)
 			set_slot(op->a, s, slot_desc[op->proc][s]);

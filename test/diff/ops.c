@@ -5,7 +5,7 @@
  * The same code runs in both worlds and knows nothing of ntbsock.  Bytes that are sent follow from the step, so that they
  * are the same in both; of bytes that come the hash is told.
  */
-#include "diff.h"
+#include "ops.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,17 +19,10 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/select.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#define SEND_MAX (32u << 20)
-#define RECV_MAX (1u << 20)
-#define FLOOD_CHUNK 65536
-#define PARTS 8
 
 const struct option_info options[] = {
 #define OPTION(level, opt, shape, set, how) { level, opt, #opt, #level, shape, set, how },
@@ -38,9 +31,9 @@ const struct option_info options[] = {
 };
 const int nr_options = sizeof(options) / sizeof(options[0]);
 
-static int fds[SLOTS];
-static int file = -1;			/* what sendfile() reads */
-static __thread unsigned char *out, *in;
+int fds[SLOTS];
+int file = -1;
+__thread unsigned char *out, *in;
 
 __thread volatile int sigpipe_here;
 volatile int sigpipe_seen;
@@ -96,47 +89,19 @@ static void buffers(void)
 	}
 }
 
-static int pieces(struct iovec *iov, unsigned char *buf, size_t len, int n)
-{
-	if (n < 1 || n > PARTS)
-		n = 1;
-	for (int i = 0; i < n; i++) {
-		size_t part = i == n - 1 ? len : len / 2;	/* the last may be empty */
+/* ::ffff:127.0.0.1; 46 is the "family" of an IPv6 socket that speaks IPv4 */
+static const struct in6_addr mapped = { .s6_addr = { [10] = 0xff, 0xff, 127, 0, 0, 1 } };
 
-		iov[i] = (struct iovec){ buf, part };
-		buf += part;
-		len -= part;
-	}
-	return n;
-}
-
-/* A number of bytes moved, or not. */
-static void sent(struct answer *a, int64_t n)
-{
-	a->ret = n;
-	if (n > 0) {
-		a->bytes = n;
-		a->hash = hash_bytes(0, out, n);
-	}
-}
-
-static void got(struct answer *a, int64_t n, size_t room)
-{
-	a->ret = n;
-	if (n > 0) {
-		a->bytes = n;
-		a->hash = hash_bytes(0, in, (size_t)n < room ? (size_t)n : room);
-	}
-}
-
-static socklen_t loopback(struct sockaddr_storage *ss, int family, uint16_t port)
+socklen_t loopback(struct sockaddr_storage *ss, int family, uint16_t port)
 {
 	struct sockaddr_in *v4 = (void *)ss;
 	struct sockaddr_in6 *v6 = (void *)ss;
 
 	memset(ss, 0, sizeof(*ss));
-	if (family == 6) {
+	if (family == 6 || family == 46) {
 		*v6 = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback };
+		if (family == 46)
+			v6->sin6_addr = mapped;
 		return sizeof(*v6);
 	}
 	*v4 = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
@@ -144,7 +109,7 @@ static socklen_t loopback(struct sockaddr_storage *ss, int family, uint16_t port
 }
 
 /* What can be compared of an address goes into @v, its port is returned. */
-static uint16_t tell_address(struct answer *a, const struct sockaddr_storage *ss, socklen_t len)
+uint16_t tell_address(struct answer *a, const struct sockaddr_storage *ss, socklen_t len)
 {
 	const struct sockaddr_in *v4 = (const void *)ss;
 	const struct sockaddr_in6 *v6 = (const void *)ss;
@@ -153,7 +118,8 @@ static uint16_t tell_address(struct answer *a, const struct sockaddr_storage *ss
 	a->v[a->nr++] = len;
 	a->v[a->nr++] = len ? ss->ss_family : -1;
 	a->v[a->nr++] = len && ss->ss_family == AF_INET ? ntohl(v4->sin_addr.s_addr) : 0;
-	a->v[a->nr++] = len && ss->ss_family == AF_INET6 ? IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) : 0;
+	a->v[a->nr++] = len && ss->ss_family == AF_INET6 ? 
+		   (IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) ? 1 : !memcmp(&v6->sin6_addr, &mapped, sizeof(mapped)) ? 2 : 0) : 0;
 	a->v[a->nr++] = port != 0;
 	return port;
 }
@@ -165,12 +131,12 @@ static uint16_t port_of(int fd, bool peer, int32_t *family)
 
 	if (peer ? getpeername(fd, (void *)&ss, &len) : getsockname(fd, (void *)&ss, &len))
 		return 0;
-	*family = ss.ss_family == AF_INET6 ? 6 : 4;
+	*family = ss.ss_family != AF_INET6 ? 4 : IN6_IS_ADDR_LOOPBACK(&((struct sockaddr_in6 *)&ss)->sin6_addr) ? 6 : 46;
 	return ntohs(((struct sockaddr_in *)&ss)->sin_port);
 }
 
 /* Nothing of this changes errno for the answer. */
-static void tell_ports(struct answer *a, int fd)
+void tell_ports(struct answer *a, int fd)
 {
 	int saved = errno;
 
@@ -179,21 +145,49 @@ static void tell_ports(struct answer *a, int fd)
 	errno = saved;
 }
 
+/* The address of a listener as a socket of our family says it. */
+socklen_t listener(struct sockaddr_storage *ss, const struct order *o, int fd, uint16_t port)
+{
+	int domain = 0, family = o->family, saved = errno;
+	socklen_t len = sizeof(domain);
+
+	if (o->op.a != 3 && !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len))
+		family = domain == AF_INET6 ? (family == 6 ? 6 : 46) : family == 46 ? 4 : family;
+	errno = saved;
+	return loopback(ss, family, port);
+}
+
+static void do_bind(const struct order *o, struct answer *a, int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	int family = o->family;
+
+	if (fd >= 0 && !getsockname(fd, (void *)&ss, &len))
+		family = ss.ss_family == AF_INET ? 4 : o->op.b == 1 ? 46 : 6;
+	errno = 0;
+	len = loopback(&ss, family, o->op.a ? o->port : 0);
+	if (o->op.b == 2)
+		((struct sockaddr_in6 *)&ss)->sin6_addr = in6addr_any;
+	a->ret = bind(fd, (void *)&ss, len);
+	if (!a->ret)
+		tell_ports(a, fd);
+}
+
 static int64_t do_connect(const struct order *o, int fd)
 {
 	struct sockaddr_storage ss;
-	socklen_t len = loopback(&ss, o->family, o->op.a == 2 ? 1 : o->port);
+	socklen_t len = listener(&ss, o, fd, o->op.a == 2 ? 1 : o->port);
 
 	if (o->op.a == 1)
 		ss.ss_family = AF_UNSPEC;
 	return connect(fd, (void *)&ss, len);
 }
 
-static void do_accept(const struct order *o, struct answer *a, int fd)
+void accept_from(int fd, int flags, struct answer *a)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
-	int flags = o->op.a;
 	int ret;
 
 	if (flags < 0)
@@ -205,199 +199,6 @@ static void do_accept(const struct order *o, struct answer *a, int fd)
 		tell_address(a, &ss, len);
 		tell_ports(a, ret);
 	}
-}
-
-static void do_recvmsg(const struct order *o, struct answer *a, int fd, bool many)
-{
-	const size_t len = o->op.b;
-	struct sockaddr_storage ss[2];
-	char control[2][128];
-	struct mmsghdr m[2];
-	struct iovec iov[2][3];
-	int n;
-
-	memset(ss, 0x55, sizeof(ss));
-	for (int i = 0; i < 2; i++)
-		m[i] = (struct mmsghdr){ .msg_hdr = { .msg_name = &ss[i], .msg_namelen = sizeof(ss[i]), .msg_iov = iov[i],
-						      .msg_iovlen = pieces(iov[i], in + i * len, len, 3), .msg_control = control[i],
-						      .msg_controllen = sizeof(control[i]), .msg_flags = 0x40000000 } };
-	if (!many) {
-		n = recvmsg(fd, &m[0].msg_hdr, o->op.a);
-		got(a, n, len);
-		n = n >= 0;
-	} else {
-		n = recvmmsg(fd, m, 2, o->op.a, NULL);
-		a->ret = n;
-		for (int i = 0; i < n; i++) {
-			a->hash = hash_join(a->hash, hash_bytes(0, in + i * len, m[i].msg_len), m[i].msg_len);
-			a->bytes += m[i].msg_len;
-		}
-	}
-	for (int i = 0; i < n; i++) {
-		a->v[a->nr++] = m[i].msg_hdr.msg_namelen;
-		a->v[a->nr++] = m[i].msg_hdr.msg_controllen;
-		a->v[a->nr++] = m[i].msg_hdr.msg_flags;
-	}
-}
-
-static void do_recvfrom(const struct order *o, struct answer *a, int fd)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-
-	memset(&ss, 0x55, sizeof(ss));
-	got(a, recvfrom(fd, in, o->op.b, o->op.a, (void *)&ss, &len), o->op.b);
-	a->v[a->nr++] = len;
-	a->v[a->nr++] = ss.ss_family;
-}
-
-static void do_sendmsg(const struct order *o, struct answer *a, int fd, bool many)
-{
-	const size_t len = o->op.b;
-	struct iovec iov[2][3];
-	struct mmsghdr m[2];
-	int n;
-
-	for (int i = 0; i < 2; i++)
-		m[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = iov[i], .msg_iovlen = pieces(iov[i], out + i * len, len, 3) } };
-	if (!many) {
-		sent(a, sendmsg(fd, &m[0].msg_hdr, o->op.a));
-		return;
-	}
-	n = sendmmsg(fd, m, 2, o->op.a);
-	a->ret = n;
-	for (int i = 0; i < n; i++) {
-		a->hash = hash_join(a->hash, hash_bytes(0, out + i * len, m[i].msg_len), m[i].msg_len);
-		a->bytes += m[i].msg_len;
-		a->v[a->nr++] = m[i].msg_len;
-	}
-}
-
-static void do_sendfile(const struct order *o, struct answer *a, int fd)
-{
-	off_t off = o->op.a;
-
-	a->ret = sendfile(fd, file, &off, o->op.b);
-	a->v[a->nr++] = off - o->op.a;
-	if (a->ret > 0) {
-		a->bytes = a->ret;
-		pread(file, in, a->bytes, o->op.a);
-		a->hash = hash_bytes(0, in, a->bytes);
-	}
-}
-
-static void do_splice(const struct order *o, struct answer *a, int fd)
-{
-	unsigned int flags = o->op.a ? SPLICE_F_NONBLOCK : 0;
-	int p[2], saved;
-
-	if (pipe2(p, O_CLOEXEC))
-		abort();
-	if (o->op.call == C_splice_to) {
-		if (write(p[1], out, o->op.b) != o->op.b)
-			abort();
-		sent(a, splice(p[0], NULL, fd, NULL, o->op.b, flags));
-	} else {
-		a->ret = splice(fd, NULL, p[1], NULL, o->op.b, flags);
-		saved = errno;
-		if (a->ret > 0)
-			got(a, read(p[0], in, RECV_MAX), RECV_MAX);
-		errno = saved;
-	}
-	saved = errno;
-	close(p[0]);
-	close(p[1]);
-	errno = saved;
-}
-
-/* All that finds room, without waiting; what stops it is no news. */
-static void flood(const struct order *o, struct answer *a, int fd)
-{
-	ssize_t n;
-
-	for (uint64_t i = 0; a->bytes < (uint64_t)o->op.b; i++) {
-		memcpy(out, &i, sizeof(i));
-		n = send(fd, out, FLOOD_CHUNK, MSG_DONTWAIT);
-		if (n <= 0) {
-			a->ret = a->bytes ? 1 : -1;
-			return;
-		}
-		a->hash = hash_join(a->hash, hash_bytes(0, out, n), n);
-		a->bytes += n;
-	}
-	a->ret = 2;		/* no end to it */
-}
-
-static void drain(struct answer *a, int fd)
-{
-	ssize_t n;
-
-	while ((n = recv(fd, in, RECV_MAX, MSG_DONTWAIT)) > 0) {
-		a->hash = hash_join(a->hash, hash_bytes(0, in, n), n);
-		a->bytes += n;
-	}
-	a->ret = n;
-}
-
-static void do_poll(const struct order *o, struct answer *a, int fd, int fd2)
-{
-	const struct op *op = &o->op;
-	struct timespec ts = { op->b / 1000, op->b % 1000 * 1000000l };
-	struct pollfd p[2] = { { fd, op->a, 0x7fff }, { fd2, op->a, 0x7fff } };
-	sigset_t none;
-
-	sigemptyset(&none);
-	if (op->call == C_ppoll)
-		a->ret = ppoll(p, 1, op->b < 0 ? NULL : &ts, &none);
-	else
-		a->ret = poll(p, op->call == C_poll2 ? 2 : 1, op->b);
-	if (a->ret < 0)
-		return;
-	a->v[a->nr++] = p[0].revents;
-	if (op->call == C_poll2)
-		a->v[a->nr++] = p[1].revents;
-}
-
-static void do_select(const struct order *o, struct answer *a, int fd)
-{
-	const struct op *op = &o->op;
-	struct timespec ts = { op->b / 1000, op->b % 1000 * 1000000l };
-	struct timeval tv = { op->b / 1000, op->b % 1000 * 1000l };
-	fd_set set[3];
-
-	if (fd < 0 || fd >= FD_SETSIZE) {
-		a->ret = -1;
-		errno = EBADF;
-		return;
-	}
-	for (int i = 0; i < 3; i++) {
-		FD_ZERO(&set[i]);
-		if (op->a & 1 << i)
-			FD_SET(fd, &set[i]);
-	}
-	if (op->call == C_pselect)
-		a->ret = pselect(fd + 1, &set[0], &set[1], &set[2], op->b < 0 ? NULL : &ts, NULL);
-	else
-		a->ret = select(fd + 1, &set[0], &set[1], &set[2], op->b < 0 ? NULL : &tv);
-	if (a->ret >= 0)
-		a->v[a->nr++] = (FD_ISSET(fd, &set[0]) ? 1 : 0) | (FD_ISSET(fd, &set[1]) ? 2 : 0) | (FD_ISSET(fd, &set[2]) ? 4 : 0);
-}
-
-static int by_value(const void *x, const void *y)
-{
-	int64_t a = *(const int64_t *)x, b = *(const int64_t *)y;
-
-	return a < b ? -1 : a > b;
-}
-
-static void do_epoll_wait(const struct order *o, struct answer *a, int fd)
-{
-	struct epoll_event ev[VALUES];
-
-	a->ret = epoll_wait(fd, ev, o->op.a < VALUES ? o->op.a : VALUES, o->op.b);
-	for (int i = 0; i < a->ret; i++)
-		a->v[a->nr++] = (int64_t)ev[i].data.u64 << 32 | ev[i].events;
-	qsort(a->v, a->nr, sizeof(a->v[0]), by_value);
 }
 
 static void get_option(const struct order *o, struct answer *a, int fd)
@@ -470,6 +271,16 @@ static int dup_target(int slot)
 	return fds[slot] >= 0 ? fds[slot] : 60 + slot;
 }
 
+/* Which of two listeners on one port gets a connection is the kernel's choice. */
+static void accept_any(int fd, int fd2, int flags, struct answer *a)
+{
+	struct pollfd p[2] = { { fd, POLLIN, 0 }, { fd2, POLLIN, 0 } };
+
+	a->ret = poll(p, 2, -1);
+	if (a->ret > 0)
+		accept_from(p[0].revents & POLLIN ? fd : fd2, flags, a);
+}
+
 void op_run(const struct order *o, struct answer *a)
 {
 	const struct op *op = &o->op;
@@ -494,25 +305,19 @@ void op_run(const struct order *o, struct answer *a)
 				SOCK_STREAM | (op->b & 1 ? SOCK_NONBLOCK : 0) | (op->b & 2 ? SOCK_CLOEXEC : 0), 0);
 		fds[op->s] = a->ret;
 		break;
-	case C_bind:
-		a->family = o->family;
-		len = sizeof(ss);
-		if (fd >= 0 && !getsockname(fd, (void *)&ss, &len))
-			a->family = ss.ss_family == AF_INET6 ? 6 : 4;
-		errno = 0;
-		len = loopback(&ss, a->family, op->a ? o->port : 0);
-		a->ret = bind(fd, (void *)&ss, len);
-		if (!a->ret)
-			tell_ports(a, fd);
-		break;
+	case C_bind: do_bind(o, a, fd); break;
 	case C_listen: a->ret = listen(fd, op->b); break;
 	case C_connect:
 		a->ret = do_connect(o, fd);
 		tell_ports(a, fd);
 		break;
 	case C_accept:
-		do_accept(o, a, fd);
+		accept_from(fd, op->a, a);
 		fds[op->t] = a->ret;
+		break;
+	case C_accept_any:
+		accept_any(fd, fd2, op->a, a);
+		fds[op->b] = a->ret;
 		break;
 	case C_read: got(a, read(fd, in, op->b), op->b); break;
 	case C_readv: got(a, readv(fd, iov, pieces(iov, in, op->b, op->a)), op->b); break;
@@ -532,6 +337,10 @@ void op_run(const struct order *o, struct answer *a)
 	case C_sendfile: do_sendfile(o, a, fd); break;
 	case C_splice_to:
 	case C_splice_from: do_splice(o, a, fd); break;
+	case C_preadv2: got(a, preadv2(fd, iov, pieces(iov, in, op->b, 3), -1, op->a), op->b); break;
+	case C_pwritev2: sent(a, pwritev2(fd, iov, pieces(iov, out, op->b, 3), -1, op->a)); break;
+	case C_fastopen: sent(a, do_fastopen(o, a, fd)); break;
+	case C_zerocopied: zerocopied(o, a, fd); break;
 	case C_flood: flood(o, a, fd); break;
 	case C_drain: drain(a, fd); break;
 	case C_shutdown: a->ret = shutdown(fd, op->a); break;
@@ -539,6 +348,15 @@ void op_run(const struct order *o, struct answer *a)
 		fds[op->s] = -1;
 		a->ret = close(fd);
 		break;
+	case C_close_range:
+		a->ret = close_range(op->b ? 3 : fd, op->b ? CHANNEL_FD - 2 : fd, op->a);
+		for (int i = 0; i < SLOTS && !a->ret && !op->a; i++)
+			if (op->b || i == op->s)
+				fds[i] = -1;
+		break;
+	case C_misfit: a->ret = misfit(fd, op->a); break;
+	case C_give: a->ret = do_give(fd, op->a); break;
+	case C_take: a->ret = fds[op->t] = do_take(op->proc); break;
 	case C_dup: a->ret = fds[op->t] = dup(fd); break;
 	case C_dup2:
 	case C_dup3:
@@ -584,6 +402,8 @@ void op_run(const struct order *o, struct answer *a)
 			worker_after_fork(op->a);
 		a->ret = a->pid < 0 ? -1 : 0;
 		break;
+	case C_exec: a->ret = do_exec(o); break;
+	case C_spawn: a->ret = do_spawn(o, a); break;
 	case C_exit: exit(0);
 	case C_interrupt:
 	case C_kill:

@@ -1,5 +1,6 @@
 /* cc -pthread THIS.c; run it as it is, and under ntbsock-ctl run -- */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sockios.h>
@@ -32,6 +33,7 @@ static unsigned char buf[32 << 20];
 static pthread_t thread[3];
 static void *(*first[4])(void *);
 static volatile int seen;
+static int mail[4][2];
 
 static void turn(int n)
 {
@@ -67,6 +69,9 @@ static void on_signal(int sig)
 static void prepare(void *(*procs[])(void *))
 {
 	memcpy(first, procs, sizeof(first));
+	for (int i = 0; i < 4; i++)
+		if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, mail[i]))
+			exit(1);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (int i = 0; i <= SLOTS; i++)
@@ -100,8 +105,10 @@ static inline void *fill(int step)
 static socklen_t loopback(struct sockaddr_storage *ss, int family, int port)
 {
 	memset(ss, 0, sizeof(*ss));
-	if (family == 6) {
+	if (family == 6 || family == 46) {
 		*(struct sockaddr_in6 *)ss = (struct sockaddr_in6){ .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback };
+		if (family == 46)
+			inet_pton(AF_INET6, "::ffff:127.0.0.1", &((struct sockaddr_in6 *)ss)->sin6_addr);
 		return sizeof(struct sockaddr_in6);
 	}
 	*(struct sockaddr_in *)ss = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
@@ -113,15 +120,17 @@ static inline int new_socket(int family, int flags)
 	return socket(family == 6 ? AF_INET6 : AF_INET, SOCK_STREAM | (flags & 1 ? SOCK_NONBLOCK : 0) | (flags & 2 ? SOCK_CLOEXEC : 0), 0);
 }
 
-static inline int do_bind(int s, int slot, int like)
+static inline int do_bind(int s, int slot, int like, int how)
 {
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof(ss);
 	int r;
 
 	getsockname(s, (void *)&ss, &len);
-	sh->family[slot] = ss.ss_family == AF_INET6 ? 6 : 4;
+	sh->family[slot] = ss.ss_family != AF_INET6 ? 4 : how ? 46 : 6;
 	len = loopback(&ss, sh->family[slot], like >= 0 ? sh->port[like] : 0);
+	if (how == 2)
+		((struct sockaddr_in6 *)&ss)->sin6_addr = in6addr_any;
 	r = bind(s, (void *)&ss, len);
 	len = sizeof(ss);
 	if (!r && !getsockname(s, (void *)&ss, &len))
@@ -129,10 +138,20 @@ static inline int do_bind(int s, int slot, int like)
 	return r;
 }
 
+static socklen_t listener(struct sockaddr_storage *ss, int s, int to, int port, int as_it_is)
+{
+	int domain = AF_INET, family = sh->family[to];
+	socklen_t len = sizeof(domain);
+
+	if (!as_it_is && !getsockopt(s, SOL_SOCKET, SO_DOMAIN, &domain, &len))
+		family = domain == AF_INET6 ? (family == 6 ? 6 : 46) : family == 46 ? 4 : family;
+	return loopback(ss, family, port);
+}
+
 static inline int do_connect(int s, int to, int how)
 {
 	struct sockaddr_storage ss;
-	socklen_t len = loopback(&ss, sh->family[to], how == 2 ? 1 : sh->port[to]);
+	socklen_t len = listener(&ss, s, to, how == 2 ? 1 : sh->port[to], how == 3);
 
 	if (how == 1)
 		ss.ss_family = AF_UNSPEC;
@@ -142,6 +161,15 @@ static inline int do_connect(int s, int to, int how)
 static inline int do_accept(int s, int flags)
 {
 	return flags < 0 ? accept(s, NULL, NULL) : accept4(s, NULL, NULL, (flags & 1 ? SOCK_NONBLOCK : 0) | (flags & 2 ? SOCK_CLOEXEC : 0));
+}
+
+static inline int accept_any(int s, int t, int flags)
+{
+	struct pollfd p[2] = { { s, POLLIN, 0 }, { t, POLLIN, 0 } };
+
+	if (poll(p, 2, -1) < 0)
+		return -1;
+	return do_accept(p[0].revents & POLLIN ? s : t, flags);
 }
 
 static inline struct iovec *pieces(size_t len, int n)
@@ -191,12 +219,101 @@ static inline long do_recvmsg(int s, size_t len, int flags)
 	return r;
 }
 
-static inline long do_recvmmsg(int s, size_t len, int flags)
+static inline long do_recvmmsg(int s, size_t len, int flags, int time)
 {
+	struct timespec limit = { .tv_sec = time == 1 ? 10 : 0, .tv_nsec = time == 2 ? 2000000000 : 0 };
 	struct mmsghdr *m = messages(len);
-	long r = recvmmsg(s, m, 2, flags, NULL);
+	long r = recvmmsg(s, m, 2, flags, time > 2 ? NULL : &limit);
 
 	printf("  lengths %u %u\n", m[0].msg_len, m[1].msg_len);
+	return r;
+}
+
+static inline long do_fastopen(int s, const void *p, size_t len, int flags, int to)
+{
+	struct sockaddr_storage ss;
+	socklen_t alen = listener(&ss, s, to, sh->port[to], 0);
+
+	return sendto(s, p, len, flags | MSG_FASTOPEN, (void *)&ss, alen);
+}
+
+static inline int do_give(int s, int to)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { "d", 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+	*c = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int)) };
+	memcpy(CMSG_DATA(c), &s, sizeof(s));
+	return sendmsg(mail[to][1], &m, 0);
+}
+
+static inline int do_take(int proc)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	int s = -1;
+
+	if (recvmsg(mail[proc][0], &m, 0) >= 0 && CMSG_FIRSTHDR(&m))
+		memcpy(&s, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(s));
+	return s;
+}
+
+static inline int do_close_range(int all, int slot, int flags)
+{
+	int r = close_range(all ? 3 : fd[slot], all ? 799 : fd[slot], flags);
+
+	for (int i = 0; !flags && i <= SLOTS; i++)
+		if (all || i == slot)
+			fd[i] = -1;
+	return r;
+}
+
+static inline long misfit(int s, int which)
+{
+	char c[10];
+	struct iovec iov = { c, 1 };
+	off_t off = 0;
+	int p[2], r = pipe(p), file = memfd_create("file", 0);
+
+	if (r || write(p[1], "x", 1) != 1)
+		return -1;
+	switch (which) {
+	case 0: return tee(s, p[1], 10, 0);
+	case 1: return tee(p[0], s, 10, 0);
+	case 2: return vmsplice(s, &iov, 1, 0);
+	case 3: return copy_file_range(file, &off, s, NULL, 10, 0);
+	case 4: return copy_file_range(s, NULL, file, &off, 10, 0);
+	case 5: return pread(s, c, 1, 0);
+	case 6: return pwrite(s, c, 1, 0);
+	case 7: return lseek(s, 0, SEEK_CUR);
+	case 8: return ftruncate(s, 0);
+	case 9: return fsync(s);
+	case 10: return preadv2(s, &iov, 1, 5, 0);
+	case 11: return pwritev2(s, &iov, 1, 5, 0);
+	case 12: return sendfile(p[1], s, NULL, 10);
+	case 16: return splice(s, &off, p[1], NULL, 1, 0);
+	case 17: return preadv(s, &iov, 1, 0);
+	}
+	return 0;
+}
+
+static inline int zerocopied(int s, int slot)
+{
+	char control[256];
+	struct msghdr m = { .msg_control = control, .msg_controllen = sizeof(control) };
+	int r = recvmsg(s, &m, MSG_ERRQUEUE | MSG_DONTWAIT);
+
+	printf("  slot %d: %zu bytes of the error queue\n", slot, r < 0 ? 0 : m.msg_controllen);
 	return r;
 }
 

@@ -3,7 +3,8 @@
  * repro.c - a sequence as a C program that needs nothing of this one
  *
  * Each process and thread of the sequence becomes a function that waits for its turn, makes its calls and passes the turn on;
- * a call that blocks passes it on before.  The text of a call is that of calls.def.
+ * a call that blocks passes it on before.  The text of a call is that of calls.def.  A sequence in which a program starts anew is
+ * for diff --replay alone.
  */
 #include "diff.h"
 
@@ -13,7 +14,7 @@
 __asm__(".section .rodata\nprelude:\n.incbin \"test/diff/prelude.h\"\n.byte 0\n.previous");
 extern const char prelude[];
 
-/* %s %S %t %T %a %b %x %n, see calls.def */
+/* %s %S %t %T %a %b %x %n %p, see calls.def */
 static void put_text(FILE *f, const struct op *op, int step)
 {
 	for (const char *p = calls[op->call].text; *p; p++) {
@@ -30,6 +31,7 @@ static void put_text(FILE *f, const struct op *op, int step)
 		case 'b': fprintf(f, "%d", op->b); break;
 		case 'x': fprintf(f, "0x%x", (unsigned)op->a); break;
 		case 'n': fprintf(f, "%d", step); break;
+		case 'p': fprintf(f, "%d", op->proc); break;
 		default: fputc(*p, f); break;
 		}
 	}
@@ -93,6 +95,11 @@ void repro_print(FILE *f, const struct seq *s, const struct difference *d)
 {
 	if (d->step >= 0)
 		fprintf(f, "/* step %d, %s: %s */\n", d->step, calls[d->call].name, d->what);
+	for (int i = 0; i < nr_traced; i++)
+		if (traced[i].op.call == C_exec || traced[i].op.call == C_spawn) {
+			fprintf(f, "/* its image starts anew: no program, replay the sequence */\n");
+			return;
+		}
 	fputs(prelude, f);
 	for (int p = 0; p < PROCS; p++)
 		for (int t = THREADS - 1; t >= 0; t--) {

@@ -29,6 +29,9 @@ struct desc *peer_of(const struct desc *d);
 /* A step has returned the same in both worlds: what the driver knows of descriptors follows. */
 void learn(const struct op *op, struct answer a[WORLDS]);
 void bury(int proc);
+void forget_names(void);
+bool loses_bytes(const struct op *op);
+void only_open(int proc, uint32_t mask);
 enum life life_of(const struct desc *d);
 
 /* ask.c */
@@ -46,6 +49,8 @@ void come_to_rest(int looks);
 
 /* streams.c */
 extern unsigned long topped_up[CALLS];
+/* Bytes of the world's own stream that the driver knows to be on their way, or more that are still being sent. */
+bool unread(const struct desc *d, int w);
 void account(const struct op *op, struct desc *d, int w, const struct answer *a);
 void top_up(const struct op *op, int step, struct desc *d, struct answer a[WORLDS]);
 void drain_on(const struct op *op, int step, struct desc *d, struct answer a[WORLDS]);

@@ -67,6 +67,8 @@ static enum verdict ask_again(struct op op, int step, struct pending *e, struct 
 		e->a[NTBS] = a[NTBS];
 		v = compare(&op, a, d, p, why, size);
 	}
+	if (v == V_SAME)
+		accept_as(R_LATER);
 	return v == V_AGAIN ? V_DIFFERENT : v;
 }
 
@@ -277,7 +279,7 @@ static void warm(const struct op *op, int step)
 		}
 		ring_look();
 		where = ring_where(d->w[NTBS].lport, d->w[NTBS].rport, &bytes);
-		if (i >= 3 && (where == W_BOTH || (op->b == 1 && where == W_ONE_WAY) || where == W_PLAIN || where == W_BACK))
+		if (i >= 3 && (reference || where == W_BOTH || (op->b == 1 && where == W_ONE_WAY) || where == W_PLAIN || where == W_BACK))
 			return;
 		usleep(i < 3 ? 100 : 1000);
 	}
@@ -315,13 +317,29 @@ static void to_process(const struct op *op, int step)
 	}
 }
 
+/* A process that is new, or whose program is. */
 static void adopt(const struct op *op)
 {
+	const struct pending *e = &pending[op->proc][op->thr];
+	int proc = op->call == C_exec ? op->proc : op->a;
+
 	for (int w = 0; w < WORLDS; w++) {
-		world[w].pid[op->a] = pending[op->proc][op->thr].a[w].pid;
-		if (!world_adopt(&world[w], op->a))
-			found(pending[op->proc][op->thr].step, C_fork, "%s: the child does not come up", world_name[w]);
+		if (op->call != C_exec)
+			world[w].pid[proc] = e->a[w].pid;
+		if (!world_adopt(&world[w], proc))
+			found(e->step, op->call, "%s: the process does not come up", world_name[w]);
 	}
+	if (world[TCP].open[proc] != world[NTBS].open[proc])
+		found(e->step, op->call, "TCP has slots %#x open, ntbsock %#x", world[TCP].open[proc], world[NTBS].open[proc]);
+	only_open(proc, world[TCP].open[proc]);
+}
+
+static bool any_busy(int proc)
+{
+	for (int i = 0; i < THREADS; i++)
+		if (pending[proc][i].busy)
+			return true;
+	return false;
 }
 
 /* The thread that is meant, or one that is free; -1: all are blocked. */
@@ -347,7 +365,11 @@ static void step(const struct op *wanted, int nr)
 	if (thr < 0 || !world[TCP].alive[op->proc] || competes(op))
 		return;
 	op->thr = thr;
-	if (op->call == C_fork && (op->a < FIRST_PROCS || op->a >= PROCS || world[TCP].pid[op->a]))
+	if ((op->call == C_fork || op->call == C_spawn) && (op->a < FIRST_PROCS || op->a >= PROCS || world[TCP].pid[op->a]))
+		return;
+	if (op->call == C_exec && any_busy(op->proc))
+		return;
+	if ((op->call == C_exec || op->call == C_spawn || op->call == C_give) && loses_bytes(op))
 		return;
 	if (verbose) {
 		op_text(op, line, sizeof(line));
@@ -363,7 +385,7 @@ static void step(const struct op *wanted, int nr)
 	else
 		exec_step(op, nr);
 	cover_count(op, e->busy ? NULL : &e->a[TCP], where, life);
-	if (op->call == C_fork && diff->step < 0 && e->a[TCP].ret == 0)
+	if ((op->call == C_fork || op->call == C_spawn || op->call == C_exec) && diff->step < 0 && e->a[TCP].ret == 0)
 		adopt(op);
 }
 
@@ -393,9 +415,8 @@ enum outcome run_sequence(const struct seq *s, struct difference *d, bool say)
 {
 	enum outcome out = RUN_BROKEN;
 
-	memset(pending, 0, sizeof(pending));
-	memset(slot_desc, 0xff, sizeof(slot_desc));
-	nr_desc = nr_traced = 0;
+	forget_names();
+	nr_traced = 0;
 	diff = d;
 	*d = (struct difference){ .step = -1 };
 	calm = s->calm;

@@ -6,7 +6,7 @@
  * and written by system calls, so that nothing of the library under test is between.  The driver's end of a channel is closed
  * when the world is to end; a world does not outlive its driver either.
  */
-#include "diff.h"
+#include "ops.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -27,7 +27,7 @@ static long raw3(long nr, long a, long b, long c)
 static void *serve(void *arg)
 {
 	int thr = (int)(long)arg, chan = CHANNEL_FD + self * THREADS + thr;
-	struct answer a = { .step = ~0u, .tid = (int)syscall(SYS_gettid), .pid = getpid() };
+	struct answer a = { .step = ~0u, .tid = (int)syscall(SYS_gettid), .pid = getpid(), .nr = 1, .v = { slots_open() } };
 	struct order o;
 	long n;
 
@@ -61,10 +61,18 @@ void worker_after_fork(int proc)
 	serve(NULL);
 }
 
-int worker_main(int proc)
+/* --worker PROCESS, and after exec the descriptors of its slots and the order that is answered by it. */
+int worker_main(int argc, char **argv)
 {
-	self = proc;
+	self = atoi(argv[2]);
 	op_init();
+	if (argc > 3)
+		slots_take(argv[3]);
+	if (argc > 6) {
+		struct answer a = { .step = atoi(argv[4]), .ask = strtoul(argv[5], NULL, 10) };
+
+		raw3(SYS_write, CHANNEL_FD + self * THREADS + atoi(argv[6]), (long)&a, sizeof(a));
+	}
 	start_threads();
 	serve(NULL);
 	return 0;

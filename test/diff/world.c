@@ -18,8 +18,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define ENDS (MAIL_FD + 2 * PROCS - CHANNEL_FD)
+
 const char *const world_name[WORLDS] = { "TCP", "ntbsock" };
 const char *broker_dir;
+bool reference;
 
 static const char *self, *build;
 static char dir[200];
@@ -68,19 +71,19 @@ void world_finish(void)
 		fprintf(stderr, "%s stays behind\n", dir);
 }
 
-static void start_worker(struct world *w, int proc, int ends[PROCS * THREADS])
+static void start_worker(struct world *w, int proc, const int *ends)
 {
 	char ctl[300], number[10];
 
 	w->pid[proc] = fork();
 	if (w->pid[proc])
 		return;
-	for (int i = 0; i < PROCS * THREADS; i++)
+	for (int i = 0; i < ENDS; i++)
 		if (dup2(ends[i], CHANNEL_FD + i) < 0)
 			_exit(126);
 	snprintf(number, sizeof(number), "%d", proc);
 	snprintf(ctl, sizeof(ctl), "%s/ntbsock-ctl", build);
-	if (w->which == NTBS)
+	if (w->which == NTBS && !reference)
 		execl(ctl, ctl, "run", "--quiet", "--", self, "--worker", number, NULL);
 	else
 		execl(self, self, "--worker", number, NULL);
@@ -97,6 +100,7 @@ static bool hello(struct world *w, int proc)
 			return false;
 		w->tid[proc][t] = a.tid;
 		w->pid[proc] = a.pid;
+		w->open[proc] = a.v[0];
 	}
 	w->alive[proc] = true;
 	return true;
@@ -104,7 +108,7 @@ static bool hello(struct world *w, int proc)
 
 bool world_start(struct world *w, int which)
 {
-	int ends[PROCS * THREADS];
+	int ends[ENDS];
 
 	*w = (struct world){ .which = which, .up = true };
 	for (int i = 0; i < PROCS * THREADS; i++) {
@@ -115,9 +119,12 @@ bool world_start(struct world *w, int which)
 		w->chan[i / THREADS][i % THREADS] = sv[0];
 		ends[i] = sv[1];
 	}
+	for (int p = 0; p < PROCS; p++)
+		if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, &ends[MAIL_FD - CHANNEL_FD + 2 * p]))
+			die("socketpair: %s", strerror(errno));
 	for (int p = 0; p < FIRST_PROCS; p++)
 		start_worker(w, p, ends);
-	for (int i = 0; i < PROCS * THREADS; i++)
+	for (int i = 0; i < ENDS; i++)
 		close(ends[i]);
 	for (int p = 0; p < FIRST_PROCS; p++)
 		if (!hello(w, p))
