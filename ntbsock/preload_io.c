@@ -273,6 +273,8 @@ static bool pending_error(int fd)
 	int err = 0;
 	socklen_t len = sizeof(err);
 
+	if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP))
+		ntbs_stream_died(sk, fd);
 	if (ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len))
 		return false;
 	if (!err && sk)

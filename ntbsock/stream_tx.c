@@ -61,16 +61,18 @@ void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 void ntbs_stream_leave_urgent(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+	bool ended = (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) || ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN;
 
 	if (tx->state != NTBS_DIR_RING)
 		return;
-	if (tx->pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) || !(ntbs_shadow_poll(fd, POLLOUT) & POLLOUT)) {
+	/* there must be room for it; and where it would be answered with a reset, or cannot go, it is the next call's to say so */
+	if (ended || tx->pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) || ntbs_shadow_poll(fd, POLLOUT | POLLRDHUP) != POLLOUT) {
 		state_q(sk, tx->pos, why);
 		return;
 	}
 	tx->replay = 1;
 	state_q(sk, tx->pos - 1, why);
-	ntbs_stream_replay(sk, fd);	/* there is room for it */
+	ntbs_stream_replay(sk, fd);
 }
 
 void ntbs_stream_state_final(struct ntbs_sock *sk)
