@@ -230,10 +230,11 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 
 	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_RESET, 0))
 		return -ECONNRESET;
-	if (rx->state == NTBS_DIR_BACK)
+	if (rx->state == NTBS_DIR_BACK) {
 		limit = it->left;
-	if (__builtin_expect(rx->twice, 0) && drop_twice(sk, fd))
-		return -EAGAIN;
+		if (rx->twice && drop_twice(sk, fd))
+			return -EAGAIN;
+	}
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx->state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q))) {
 		ret = ntbs_stream_rx_look(sk, fd);
 		if (ret)
