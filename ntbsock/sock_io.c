@@ -427,6 +427,14 @@ static bool of_the_connection(ssize_t err)
 	return false;
 }
 
+/* An end of the connection that TCP has not told anybody yet: for the next call, if this one has sent something. */
+static bool error_waits(const struct ntbs_sock *sk, int fd)
+{
+	const short reset = POLLERR | POLLHUP;		/* the one alone may be news of MSG_ZEROCOPY */
+
+	return (ntbs_sock_stage(sk) != NTBS_LIVE || ntbs_sock_tx_state(sk) != NTBS_DIR_RING) && (ntbs_shadow_poll(fd, 0) & reset) == reset;
+}
+
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	struct ntbs_wait w;
@@ -481,8 +489,11 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		}
 		if (!may_wait)
 			return len > it.left ? (ssize_t)(len - it.left) : -EAGAIN;
-		if (n > 0)
+		if (n > 0) {
+			if (error_waits(sk, fd))
+				return len - it.left;
 			continue;
+		}
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			ntbs_offer_step(sk, fd);
 		if (soft && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
@@ -498,6 +509,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 				return len - it.left;
 			return n == -ETIMEDOUT ? -EAGAIN : n;
 		}
+		if (len > it.left && error_waits(sk, fd))
+			return len - it.left;
 		soft = true;
 	}
 }

@@ -57,14 +57,14 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 	if (ntbs_le64_read_acquire(&in->q))	/* urgent data goes by TCP, and is seen before the ring's bytes are read */
 		ev = ntbs_shadow_poll(fd, POLLPRI) & POLLPRI;
 	final = ntbs_le64_read_acquire(&in->final);
-	if (ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk))
-		return ev;
 	if (ntbs_msgq_readable(&sk->q)) {
+		short more = ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk) ? 0 : RX_EVENTS;
+
 		/* FIN is on its way behind these bytes; TCP would show it once it has arrived, which it has */
-		ev |= RX_EVENTS | (final ? POLLRDHUP : 0);
+		ev |= more | (final ? POLLRDHUP : 0);
 		if (atomic_load(&sk->shm->shadow_ev) || ntbs_le32_read(&in->rstate))	/* a reset shows before its bytes are read */
 			ev |= shadow_end(sk, fd, 0);
-		return ev;
+		return ev & POLLRDHUP ? ev | RX_EVENTS : ev;	/* an end is below no mark */
 	}
 	if (final && ntbs_read_once(sk->shm->rx.pos) >= final - 1 && ntbs_le32_read(&in->rstate) != NTBS_R_RESET)
 		ev |= RX_EVENTS | POLLRDHUP;
@@ -205,8 +205,6 @@ static int look(struct set *s, bool arm)
 			k->events = (fin ? 0 : POLLRDHUP) | (u->events & POLLPRI);
 			if (ntbs_sock_tx_state(sk) != NTBS_DIR_RING)
 				k->events |= u->events & TX_EVENTS;
-			if (fin && !k->events && !(ev & (POLLHUP | POLLERR)))
-				k->fd = -1;
 		} else if (ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
 			k->events &= ~TX_EVENTS;
 		}
@@ -236,7 +234,7 @@ static int merge(struct set *s)
 			if ((k->revents & POLLIN) && !u->revents)
 				u->revents = ntbs_epoll_kernel_any(ntbs_epoll_of(u->fd)) ? POLLIN & u->events : 0;
 		} else {
-			u->revents |= k->revents;
+			u->revents |= k->revents & (u->events | POLLHUP | POLLERR | POLLNVAL);
 			if (k->revents && sk && ntbs_sock_stage(sk) == NTBS_NEW)
 				ntbs_offer_look_connected(sk, u->fd);
 		}

@@ -135,6 +135,25 @@ static void trace(const struct op *op, int step)
 		traced[nr_traced++] = (struct traced){ *op, step, false };
 }
 
+/* What @d is sent, and Nagle holds back until its kernel acknowledges, comes before the step and not behind it. */
+static void wait_until_came(const struct desc *d, int step)
+{
+	for (int i = 0; i < PROCS * SLOTS; i++) {
+		struct op from = { .proc = i / SLOTS, .s = i % SLOTS };
+
+		for (from.thr = 0; from.thr < THREADS - 1 && pending[from.proc][from.thr].busy; from.thr++)
+			;
+		if (world[TCP].alive[from.proc] && !pending[from.proc][from.thr].busy && desc_of(from.proc, from.s) && peer_of(desc_of(from.proc, from.s)) == d)
+			wait_until_sent(&from, from.s, step);
+	}
+}
+
+/* Shut both ways it answers with a reset what comes later. */
+static bool shuts_both(const struct op *op, const struct desc *d)
+{
+	return op->call == C_shutdown && (d->shut_rd || op->a != SHUT_WR) && (d->shut_wr || op->a != SHUT_RD);
+}
+
 /* A reset takes what is still held back with it: whether it came before that is a question of time. */
 static void wait_before_end(const struct op *op, int step)
 {
@@ -146,8 +165,12 @@ static void wait_before_end(const struct op *op, int step)
 	for (int s = 0; s < SLOTS; s++) {
 		const struct desc *d = desc_of(op->proc, s);
 
-		if ((all || s == slot) && d && d->connected)
+		if (!d || !d->connected)
+			continue;
+		if (all || s == slot)
 			wait_until_sent(op, s, step);
+		if (all || s == slot || (s == op->s && shuts_both(op, d)))
+			wait_until_came(d, step);
 	}
 }
 
