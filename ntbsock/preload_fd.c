@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "handover.h"
+#include "offer.h"
 #include "sleep.h"
 #include "sys.h"
 
@@ -295,6 +296,8 @@ static int unread(struct ntbs_sock *sk, int fd, int *out)
 	ssize_t n;
 	int value;
 
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)		/* if it has been confirmed the peer may be on the ring */
+		ntbs_offer_step(sk, fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return -ENTBS_PASS;
 	ntbs_lock(&sk->shm->rx.lock);

@@ -14,6 +14,7 @@
 #include "mbox.h"
 #include "offer.h"
 #include "runtime.h"
+#include "shadow.h"
 #include "sys.h"
 
 #ifndef SO_ZEROCOPY
@@ -296,8 +297,12 @@ NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 NTBS_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-	int ret = LIBC(getsockopt)(fd, level, name, val, len);
+	int ret;
 
+	if (sk && level == SOL_SOCKET && name == SO_ERROR && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) &&
+	    ntbs_shadow_poll(fd, POLLRDHUP))
+		ntbs_stream_died(sk, fd);
+	ret = LIBC(getsockopt)(fd, level, name, val, len);
 	if (sk && !ret && level == SOL_SOCKET && name == SO_ERROR && *len >= sizeof(int) && !*(int *)val)
 		*(int *)val = ntbs_sock_take_owed(sk);
 	if (sk && !ret && level == SOL_SOCKET && name == SO_ERROR && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))

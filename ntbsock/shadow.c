@@ -286,6 +286,13 @@ short ntbs_shadow_poll(int fd, short events)
 	return ntbs_sys5(SYS_ppoll, &pfd, 1, &now, 0, 0) > 0 ? pfd.revents : 0;
 }
 
+bool ntbs_shadow_broken(int fd)
+{
+	const short reset = POLLERR | POLLHUP;		/* POLLERR alone may be news of MSG_ZEROCOPY */
+
+	return (ntbs_shadow_poll(fd, 0) & reset) == reset;
+}
+
 int ntbs_shadow_end(int fd)
 {
 	char c;

@@ -49,6 +49,8 @@ ssize_t ntbs_shadow_peek(int fd, struct ntbs_iter *it, size_t skip, int flags);
 
 /* POLL* bits that hold now. */
 short ntbs_shadow_poll(int fd, short events);
+/* The connection has ended with an error that the kernel still has to tell. */
+bool ntbs_shadow_broken(int fd);
 /* The kernel's view of the end: 0 FIN, -EAGAIN open and nothing there, 1 bytes are there, -errno. */
 int ntbs_shadow_end(int fd);
 

@@ -427,12 +427,10 @@ static bool of_the_connection(ssize_t err)
 	return false;
 }
 
-/* An end of the connection that TCP has not told anybody yet: for the next call, if this one has sent something. */
+/* The connection has ended, and TCP has told nobody yet: it is for the next call, if this one has sent something. */
 static bool error_waits(const struct ntbs_sock *sk, int fd)
 {
-	const short reset = POLLERR | POLLHUP;		/* the one alone may be news of MSG_ZEROCOPY */
-
-	return (ntbs_sock_stage(sk) != NTBS_LIVE || ntbs_sock_tx_state(sk) != NTBS_DIR_RING) && (ntbs_shadow_poll(fd, 0) & reset) == reset;
+	return (ntbs_sock_stage(sk) != NTBS_LIVE || ntbs_sock_tx_state(sk) != NTBS_DIR_RING) && ntbs_shadow_broken(fd);
 }
 
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)

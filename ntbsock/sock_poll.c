@@ -89,7 +89,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 {
 	enum ntbs_dir_state state = ntbs_sock_rx_state(sk);
-	short ev;
+	short ev = 0;
 
 	if (state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q)) {
 		ntbs_lock(&sk->shm->rx.lock);
@@ -99,7 +99,8 @@ static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 	}
 	if (state == NTBS_DIR_RING)
 		return ring_in(sk, fd, ask);
-	ev = ask ? ntbs_shadow_poll(fd, RX_EVENTS | POLLRDHUP | POLLPRI) : 0;
+	if (ask || (atomic_load(&sk->shm->shadow_ev) & NTBS_SHADOW_END))
+		ev = shadow_end(sk, fd, RX_EVENTS | POLLPRI);
 	if (!(ev & RX_EVENTS) && state == NTBS_DIR_DRAIN && ntbs_read_once(sk->shm->rcvlowat) > 1) {
 		ntbs_lock(&sk->shm->rx.lock);		/* the kernel counts its part alone */
 		if (ntbs_stream_avail(sk, fd) >= (ssize_t)ntbs_read_once(sk->shm->rcvlowat))
@@ -163,6 +164,7 @@ static int look(struct set *s, bool arm)
 		struct pollfd *u = &s->user[i], *k = &s->kernel[i];
 		struct ntbs_sock *sk = u->fd >= 0 ? ntbs_fdtab_sock(u->fd) : NULL;
 		struct ntbs_ep *ep = u->fd >= 0 && !sk ? ntbs_epoll_of(u->fd) : NULL;
+		bool fin;
 		short ev;
 
 		*k = (struct pollfd){ u->fd, u->events, 0 };
@@ -199,14 +201,13 @@ static int look(struct set *s, bool arm)
 		if (arm)
 			ntbs_mbox_arm_set(sk);
 		ev = ntbs_sock_ready(sk, u->fd, u->events, false);
+		fin = atomic_load(&sk->shm->shadow_ev) & NTBS_SHADOW_END;
 		if (on_ring(sk)) {
-			bool fin = atomic_load(&sk->shm->shadow_ev) & (POLLRDHUP | POLLHUP | POLLERR);
-
 			k->events = (fin ? 0 : POLLRDHUP) | (u->events & POLLPRI);
 			if (ntbs_sock_tx_state(sk) != NTBS_DIR_RING)
 				k->events |= u->events & TX_EVENTS;
 		} else if (ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
-			k->events &= ~TX_EVENTS;
+			k->events = (k->events & ~TX_EVENTS) | (fin ? 0 : POLLRDHUP);	/* it may be more than an end: shadow_end() */
 		}
 		u->revents = ev & (u->events | POLLHUP | POLLERR);
 		ready += u->revents != 0;
@@ -223,9 +224,12 @@ static int merge(struct set *s)
 		struct pollfd *u = &s->user[i], *k = &s->kernel[i];
 		struct ntbs_sock *sk = u->fd >= 0 ? ntbs_fdtab_sock(u->fd) : NULL;
 
+		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && (k->revents & NTBS_SHADOW_END)) {
+			atomic_fetch_or(&sk->shm->shadow_ev, k->revents & NTBS_SHADOW_END);
+			if (!on_ring(sk))
+				k->revents |= ntbs_sock_ready(sk, u->fd, u->events, false);
+		}
 		if (sk && on_ring(sk)) {
-			if (k->revents & (POLLRDHUP | POLLHUP | POLLERR))
-				atomic_fetch_or(&sk->shm->shadow_ev, k->revents & (POLLRDHUP | POLLHUP | POLLERR));
 			u->revents |= k->revents & u->events & POLLPRI;
 			if (ntbs_sock_tx_state(sk) != NTBS_DIR_RING)
 				u->revents |= k->revents & u->events & TX_EVENTS;

@@ -223,6 +223,12 @@ static bool closes(const struct op *op, const struct op *waits)
 	int slot = -1;
 
 	switch (op->call) {
+	case C_close_range:
+		if (op->a)
+			return false;
+		if (op->b)
+			return true;
+		/* fall through */
 	case C_close:
 	case C_socket:
 	case C_epoll_create: slot = op->s; break;
