@@ -12,6 +12,7 @@
 #include "log.h"
 #include "mbox.h"
 #include "offer.h"
+#include "relay.h"
 #include "runtime.h"
 #include "service.h"
 #include "shadow.h"
@@ -142,10 +143,6 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return true;
 	done = ask_for_tcp(sk, fd);
-	if (!done && why != NTBS_WHY_OPTION)	/* there the reader is still us, and the ring serves it */
-		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: the other side did not take its bytes back "
-			 "to TCP; what it sent last is lost to the new reader", sk->shm->conn.tuple.lport,
-			 sk->shm->conn.tuple.rport);
 	was = ntbs_read_once(sk->shm->conn.reason);
 	if (was == NTBS_WHY_NONE || was == NTBS_WHY_PEER_ASKED)
 		ntbs_write_once(sk->shm->conn.reason, why);
@@ -159,6 +156,30 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	for (; sk; sk = ntbs_sock_after(sk))
 		done &= leave_both(sk, fd, why);
 	return done;
+}
+
+/* The peer has said where its bytes end, or is gone: those in the ring come no other way. */
+static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
+{
+	return ntbs_le64_read_acquire(&sk->q.in->q) || ntbs_le64_read_acquire(&sk->q.in->final) ||
+	       ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_end(fd) == 0;
+}
+
+void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	int ret = -ETIMEDOUT;
+
+	if (ntbs_handover_both(sk, fd, why))
+		return;
+	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
+		;
+	if (no_answer_to_come(sk, fd))
+		ret = ntbs_relay(sk, fd);
+	if (ret)
+		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: what the other side sent last %s: %s",
+			 sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport,
+			 ret == -ETIMEDOUT ? "reaches the new reader late, if at all" : "is lost to the new reader",
+			 ret == -ETIMEDOUT ? "it did not answer in time" : strerror(-ret));
 }
 
 bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
@@ -246,7 +267,9 @@ void ntbs_handover_before_sandbox(void)
 		if (!sk)
 			continue;
 		if (ntbs_sock_stage(sk) != NTBS_PLAIN)
-			ntbs_handover_both(sk, fd, NTBS_WHY_SANDBOX);
+			ntbs_handover_pass(sk, fd, NTBS_WHY_SANDBOX);
+		if (!ntbs_fdtab_sock(fd))
+			continue;
 		/* A set goes on translating what its registrations say.  Otherwise nothing is left to translate; the object
 		 * stays behind, so that nobody takes its going for an end of the connection. */
 		if (!sk->members)
@@ -257,7 +280,7 @@ void ntbs_handover_before_sandbox(void)
 }
 
 /* One that the new image gets. */
-static struct ntbs_sock *goes_along(int fd)
+static struct ntbs_sock *goes_along(int fd, bool (*dupped)(int fd))
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	long flags;
@@ -265,25 +288,25 @@ static struct ntbs_sock *goes_along(int fd)
 	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN)
 		return NULL;
 	flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
-	return flags >= 0 && !(flags & FD_CLOEXEC) ? sk : NULL;
+	return flags >= 0 && (!(flags & FD_CLOEXEC) || (dupped && dupped(fd))) ? sk : NULL;
 }
 
 /*
  * Where both ends are ours: bytes that are in the ring can be brought back as long as their sender is there, so all ask before
  * any leaves.
  */
-void ntbs_handover_before_exec(void)
+void ntbs_handover_before_exec(bool (*dupped)(int fd))
 {
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
-		struct ntbs_sock *sk = goes_along(fd);
+		struct ntbs_sock *sk = goes_along(fd, dupped);
 
 		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
 			ask_for_tcp(sk, fd);
 	}
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
-		struct ntbs_sock *sk = goes_along(fd);
+		struct ntbs_sock *sk = goes_along(fd, dupped);
 
 		if (sk)
-			ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
+			ntbs_handover_pass(sk, fd, NTBS_WHY_EXEC);
 	}
 }

@@ -113,7 +113,7 @@ static bool foreign_dup(int fd)
 		return false;
 	sk = ntbs_fdtab_sock(fd);
 	if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN)
-		ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
+		ntbs_handover_pass(sk, fd, NTBS_WHY_EXEC);
 	return true;
 }
 
@@ -129,9 +129,10 @@ void ntbs_fd_dupped(int old, int new_fd)
 
 NTBS_EXPORT int dup(int fd)
 {
+	bool ours = ntbs_fdtab_peek(fd) && !foreign_dup(fd);
 	int ret = LIBC(dup)(fd);
 
-	if (ret >= 0 && ntbs_fdtab_peek(fd) && !foreign_dup(fd))
+	if (ret >= 0 && ours)
 		ntbs_fd_dupped(fd, ret);
 	return ret;
 }
@@ -240,6 +241,7 @@ static void wants_sigio(struct ntbs_file *f, int fd)
 static int do_fcntl(int fd, int cmd, long arg, int (*next)(int, int, ...))
 {
 	struct ntbs_file *f = ntbs_fdtab_peek(fd);
+	bool ours;
 	int ret;
 
 	if (!f)
@@ -250,8 +252,9 @@ static int do_fcntl(int fd, int cmd, long arg, int (*next)(int, int, ...))
 	}
 	if (cmd == F_SETFL && (arg & O_ASYNC))
 		wants_sigio(f, fd);
+	ours = (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !foreign_dup(fd);
 	ret = next(fd, cmd, arg);
-	if (ret >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !foreign_dup(fd))
+	if (ret >= 0 && ours)
 		ntbs_fd_dupped(fd, ret);
 	if (ret >= 0 && cmd == F_SETFL && f->kind == NTBS_FILE_SOCK)
 		ntbs_sock_note_flag((struct ntbs_sock *)f, NTBS_SK_NONBLOCK, arg & O_NONBLOCK);

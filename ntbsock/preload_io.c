@@ -220,7 +220,7 @@ static void pass_descriptors(const struct msghdr *msg)
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
 			sk = ntbs_fdtab_sock(fd);
 			if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN)
-				ntbs_handover_both(sk, fd, NTBS_WHY_PASSED);
+				ntbs_handover_pass(sk, fd, NTBS_WHY_PASSED);
 		}
 	}
 }
