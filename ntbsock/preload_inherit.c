@@ -8,6 +8,10 @@
  * image in its environment: process id, descriptors and SO_COOKIE.  The image takes the variable away, and a child of one
  * that does not is another process.  An image without the library never claims, which is as if there were none.
  *
+ * Whatever becomes of them there, the image that ends holds its connections no more: who else of the family does is the
+ * last one when he closes.  If exec fails it holds them again, but for those that nobody else held and the new image would
+ * have got: they are plain TCP by then, and go on as if they had never been ours.
+ *
  * Nobody has claimed it yet: all bytes are on TCP, the other side's offer stands.  This image lets go of it first.
  * It is on the ring: both directions go to TCP first, and the other side offers anew when it has seen that (again.c).
  * If exec fails the connection stays on TCP.
@@ -120,6 +124,47 @@ void ntbs_inherit_leave(char *list, size_t size)
 			*at = 0;
 		}
 	}
+}
+
+static void count_out(struct ntbs_sock *sk, void *arg)
+{
+	int32_t n = atomic_load(&sk->shm->holders);
+
+	while (sk->file.fds > 0 && n > 1 && !sk->counted_out)
+		sk->counted_out = atomic_compare_exchange_weak(&sk->shm->holders, &n, n - 1);
+	ntbs_write_once(sk->shm->conn.holders, atomic_load(&sk->shm->holders));
+}
+
+static void count_in(struct ntbs_sock *sk, void *arg)
+{
+	if (sk->counted_out)
+		ntbs_write_once(sk->shm->conn.holders, atomic_fetch_add(&sk->shm->holders, 1) + 1);
+	sk->counted_out = false;
+}
+
+void ntbs_inherit_let_go(void)
+{
+	ntbs_sock_for_each(count_out, NULL);
+	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
+		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+		if (!sk || sk->counted_out)
+			continue;
+		/* one that ends here, and is of a family that does not: what it has there must be given back */
+		if (!inheritable(fd)) {
+			if (ntbs_le32_read(&sk->shm->conn.pid) == (uint32_t)ntbs_sys0(SYS_getpid))
+				continue;
+			ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
+		}
+		for (int other = 0; other < ntbs_fdtab_highest(); other++)
+			if (ntbs_fdtab_sock(other) == sk)
+				ntbs_fd_forget(other);
+	}
+}
+
+void ntbs_inherit_failed(void)
+{
+	ntbs_sock_for_each(count_in, NULL);
 }
 
 void ntbs_inherit_take(const char *list)

@@ -65,6 +65,8 @@ static void before_exec(bool (*gets)(int fd))
 		if (ntbs_on && env_ && !ntbs_fdtab_foreign())                             \
 			ntbs_inherit_leave(list_, NTBS_INHERIT_BYTES);                    \
 		before_exec(NULL);                                                        \
+		if (ntbs_on && !ntbs_fdtab_foreign())                                     \
+			ntbs_inherit_let_go();                                            \
 		if (*list_) {                                                             \
 			while (env_[n_])                                                  \
 				n_++;                                                     \
@@ -86,34 +88,44 @@ static char *const *with_for_exec(char **with, char *const *env, char *list)
 	return with;
 }
 
+static int failed(int ret)
+{
+	int saved = errno;
+
+	if (ntbs_on && !ntbs_fdtab_foreign())
+		ntbs_inherit_failed();
+	errno = saved;
+	return ret;
+}
+
 NTBS_EXPORT int execve(const char *path, char *const *argv, char *const *env)
 {
-	return LIBC(execve)(path, argv, ENV_FOR_EXEC(env));
+	return failed(LIBC(execve)(path, argv, ENV_FOR_EXEC(env)));
 }
 
 NTBS_EXPORT int execv(const char *path, char *const *argv)
 {
-	return LIBC(execve)(path, argv, ENV_FOR_EXEC(environ));
+	return failed(LIBC(execve)(path, argv, ENV_FOR_EXEC(environ)));
 }
 
 NTBS_EXPORT int execvp(const char *file, char *const *argv)
 {
-	return LIBC(execvpe)(file, argv, ENV_FOR_EXEC(environ));
+	return failed(LIBC(execvpe)(file, argv, ENV_FOR_EXEC(environ)));
 }
 
 NTBS_EXPORT int execvpe(const char *file, char *const *argv, char *const *env)
 {
-	return LIBC(execvpe)(file, argv, ENV_FOR_EXEC(env));
+	return failed(LIBC(execvpe)(file, argv, ENV_FOR_EXEC(env)));
 }
 
 NTBS_EXPORT int fexecve(int fd, char *const *argv, char *const *env)
 {
-	return LIBC(fexecve)(fd, argv, ENV_FOR_EXEC(env));
+	return failed(LIBC(fexecve)(fd, argv, ENV_FOR_EXEC(env)));
 }
 
 NTBS_EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *env, int flags)
 {
-	return LIBC(execveat)(dir, path, argv, ENV_FOR_EXEC(env), flags);
+	return failed(LIBC(execveat)(dir, path, argv, ENV_FOR_EXEC(env), flags));
 }
 
 /* Arguments of the l forms as an array on the stack. */
