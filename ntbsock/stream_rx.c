@@ -269,7 +269,7 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		if (n != -EAGAIN)
 			return sum ? sum : n;
 		if (sum)
-			return sum;
+			return sum + peek_beyond(sk, fd, it, flags, sum, 0);
 		ret = ntbs_stream_rx_look(sk, fd);
 		if (ret)
 			return ret;
