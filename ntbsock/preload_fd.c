@@ -313,10 +313,12 @@ static int unread(struct ntbs_sock *sk, int fd, int *out)
 }
 
 /* Urgent data goes by TCP, behind what the ring holds: the kernel's mark is only where we are once that has been read. */
-static int at_mark(struct ntbs_sock *sk, int *out)
+static int at_mark(struct ntbs_sock *sk, int fd, int *out)
 {
 	const int no = 0;
 
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_step(sk, fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk) || ntbs_sock_rx_state(sk) != NTBS_DIR_RING ||
 	    ntbs_le64_read_acquire(&sk->q.in->q) == ntbs_read_once(sk->shm->rx.pos) + 1)
 		return -ENTBS_PASS;
@@ -338,7 +340,7 @@ NTBS_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 			return to_libc(ret);
 	}
 	if (cmd == SIOCATMARK && arg) {
-		ret = at_mark(sk, (int *)arg);
+		ret = at_mark(sk, fd, (int *)arg);
 		if (ret != -ENTBS_PASS)
 			return to_libc(ret);
 	}

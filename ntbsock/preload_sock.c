@@ -262,6 +262,8 @@ static bool for_the_kernel(int level, int name, const void *val, socklen_t len)
 {
 	int value;
 
+	if (level == IPPROTO_TCP && name == TCP_INQ)	/* a message about what is unread */
+		return given(val, len, &value) && value;
 	if (level == IPPROTO_TCP)
 		return name == TCP_ULP || name == TCP_REPAIR || name == TCP_FASTOPEN_CONNECT;
 	if (stamps(level, name))
@@ -299,6 +301,9 @@ NTBS_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *le
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int ret;
 
+	/* pages of what the kernel has received, into a mapping that may outlive the descriptor */
+	if (sk && level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE && ntbs_sock_stage(sk) != NTBS_NEW)
+		ntbs_handover_both(sk, fd, NTBS_WHY_PASSED);
 	if (sk && level == SOL_SOCKET && name == SO_ERROR && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) &&
 	    ntbs_shadow_poll(fd, POLLRDHUP))
 		ntbs_stream_died(sk, fd);
