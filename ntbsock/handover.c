@@ -28,7 +28,10 @@ static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
 	ntbs_lock(&sk->shm->tx.lock);
-	ntbs_stream_leave_tx(sk, fd, why);
+	if (why == NTBS_WHY_EXEC && ntbs_sock_tx_state(sk) == NTBS_DIR_TCP)
+		ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);	/* when the peer asks nobody may be here to say so */
+	else
+		ntbs_stream_leave_tx(sk, fd, why);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
 }
@@ -186,8 +189,6 @@ bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
 {
 	ntbs_lock(&sk->shm->tx.lock);
 	ntbs_le32_write_release(&sk->q.out->again, 1);
-	/* stated also by who has sent nothing yet: the peer shall know that all of it comes by TCP */
-	ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);
 	ntbs_unlock(&sk->shm->tx.lock);
 	return ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
 }
@@ -228,6 +229,35 @@ static bool same_tuple(const struct ntbs_tuple *a, const struct ntbs_tuple *b)
 	       !memcmp(a->raddr, b->raddr, 16);
 }
 
+static void at_tails(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	ntbs_handover_tx(sk, fd, why);		/* an offer: what goes over TCP stays there */
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return;
+	ntbs_lock(&sk->shm->rx.lock);
+	if (!ntbs_le64_read_acquire(&sk->q.in->q) && !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP))
+		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
+	ntbs_unlock(&sk->shm->rx.lock);
+	ntbs_peer_ring_service(sk->chan);
+	ntbs_mbox_wake_own(sk);		/* a sender that waits for credit goes on by TCP */
+}
+
+bool ntbs_handover_to_end(struct ntbs_sock *sk, int fd)
+{
+	ssize_t unread;
+
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_withdraw(sk, NTBS_WHY_EXEC);
+	at_tails(sk, fd, NTBS_WHY_EXEC);
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return false;
+	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_stream_rx_look(sk, fd);
+	unread = sk->shm->rx.state == NTBS_DIR_RING || sk->shm->rx.state == NTBS_DIR_DRAIN ? ntbs_msgq_avail(&sk->q) : 0;
+	ntbs_unlock(&sk->shm->rx.lock);
+	return unread > 0;
+}
+
 static void drain(struct ntbs_sock *sk, void *arg)
 {
 	const struct ntbs_tuple *t = arg;
@@ -239,15 +269,7 @@ static void drain(struct ntbs_sock *sk, void *arg)
 		return;
 	if (sk->file.fds <= 0 || (!same_tuple(&sk->shm->conn.tuple, t) && !same_tuple(&sk->shm->conn.tuple, &back)))
 		goto out;
-	ntbs_handover_tx(sk, sk->fd, NTBS_WHY_DRAINED);	/* an offer: what goes over TCP stays there */
-	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
-		goto out;
-	ntbs_lock(&sk->shm->rx.lock);
-	if (!ntbs_le64_read_acquire(&sk->q.in->q) && !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP))
-		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
-	ntbs_unlock(&sk->shm->rx.lock);
-	ntbs_peer_ring_service(sk->chan);
-	ntbs_mbox_wake_own(sk);		/* a sender that waits for credit goes on by TCP */
+	at_tails(sk, sk->fd, NTBS_WHY_DRAINED);
 out:
 	ntbs_sock_put(sk);
 }

@@ -26,6 +26,11 @@ void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
  */
 void ntbs_handover_drain(const struct ntbs_tuple *tuple);
 /*
+ * The same for one that the kernel closes at exec, if that succeeds: then there is nobody to state its end.  True: bytes of
+ * the ring are unread, and the end is to be a reset.
+ */
+bool ntbs_handover_to_end(struct ntbs_sock *sk, int fd);
+/*
  * Both directions are back on TCP, and nothing that was sent is elsewhere: the socket is the kernel's again, as if it had
  * never been ours.  For who has seen NTBS_DIR_BACK on both sides; takes ctl, tx and the epoll pool's lock.
  */

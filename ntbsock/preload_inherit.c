@@ -135,11 +135,26 @@ static void count_out(struct ntbs_sock *sk, void *arg)
 	ntbs_write_once(sk->shm->conn.holders, atomic_load(&sk->shm->holders));
 }
 
+/* Closed by the kernel, which does not know of the ring.  Another of its descriptors may be inherited: that is seen to. */
+static void end_here(struct ntbs_sock *sk, int fd)
+{
+	const struct linger reset = { 1, 0 };
+	socklen_t len = sizeof(sk->linger);
+
+	if (sk->resets_at_exec || !ntbs_handover_to_end(sk, fd))
+		return;
+	sk->resets_at_exec = !ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, &sk->linger, &len) &&
+			     !ntbs_sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
 static void count_in(struct ntbs_sock *sk, void *arg)
 {
 	if (sk->counted_out)
 		ntbs_write_once(sk->shm->conn.holders, atomic_fetch_add(&sk->shm->holders, 1) + 1);
 	sk->counted_out = false;
+	if (sk->resets_at_exec)
+		ntbs_sys5(SYS_setsockopt, sk->fd, SOL_SOCKET, SO_LINGER, &sk->linger, sizeof(sk->linger));
+	sk->resets_at_exec = false;
 }
 
 void ntbs_inherit_let_go(void)
@@ -150,10 +165,12 @@ void ntbs_inherit_let_go(void)
 
 		if (!sk || sk->counted_out)
 			continue;
-		/* one that ends here, and is of a family that does not: what it has there must be given back */
 		if (!inheritable(fd)) {
-			if (ntbs_le32_read(&sk->shm->conn.pid) == (uint32_t)ntbs_sys0(SYS_getpid))
+			if (ntbs_le32_read(&sk->shm->conn.pid) == (uint32_t)ntbs_sys0(SYS_getpid)) {
+				end_here(sk, fd);
 				continue;
+			}
+			/* of a family that does not end: what it has there must be given back */
 			ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
 		}
 		for (int other = 0; other < ntbs_fdtab_highest(); other++)
