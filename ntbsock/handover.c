@@ -28,10 +28,10 @@ static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
 	ntbs_lock(&sk->shm->tx.lock);
-	if (why == NTBS_WHY_EXEC && ntbs_sock_tx_state(sk) == NTBS_DIR_TCP)
-		ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);	/* when the peer asks nobody may be here to say so */
-	else
-		ntbs_stream_leave_tx(sk, fd, why);
+	ntbs_stream_leave_tx(sk, fd, why);
+	/* stated also by who has sent nothing: the peer may ask when nobody is there any more who answers */
+	if (sk->shm->tx.state == NTBS_DIR_TCP && (why == NTBS_WHY_EXEC || why == NTBS_WHY_PASSED || why == NTBS_WHY_SANDBOX))
+		ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
 }

@@ -442,7 +442,7 @@ static bool nobody_reads(int fd)
 		return false;
 	if (ntbs_sock_stage(sk) != NTBS_LIVE)
 		return ntbs_shadow_poll(fd, POLLRDHUP);
-	return ntbs_sock_attach(sk) && ntbs_inbox_peer_closed(sk->q.in);
+	return ntbs_sock_attach(sk) && ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN;
 }
 
 NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)

@@ -274,14 +274,22 @@ static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t su
 	return !ntbs_shadow_unread(fd, &all) && all > before_mark;
 }
 
-/* recv() of no bytes waits for one, or for the end, as tcp_recvmsg() does (read() does not: see preload_io.c). */
+static bool urgent_is_next(const struct ntbs_sock *sk, int fd)
+{
+	return ntbs_sock_rx_state(sk) != NTBS_DIR_RING && ntbs_shadow_at_mark(fd) && arrived(fd);
+}
+
+/*
+ * recv() of no bytes waits for one, be it urgent, or for the end, as tcp_recvmsg() does (read() does not: see
+ * preload_io.c).
+ */
 static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
 {
 	char c;
 	const struct iovec one = { &c, 1 };
-	ssize_t n = ntbs_sock_recv(sk, fd, &one, 1, (flags & ~MSG_WAITALL) | MSG_PEEK);
+	ssize_t n = ntbs_sock_recv(sk, fd, &one, 1, (flags & ~MSG_WAITALL) | MSG_PEEK | NTBS_MSG_NOTHING);
 
-	return n > 0 ? 0 : n;
+	return n > 0 || (n == -EAGAIN && urgent_is_next(sk, fd)) ? 0 : n;
 }
 
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
@@ -364,7 +372,9 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		/* it ends at an urgent byte also when that comes later, or passes it; one that has been passed is shown for ever, and
 		 * not waited for */
 		w.urgent = false;
-		if (!(flags & MSG_PEEK) && ntbs_sock_rx_state(sk) != NTBS_DIR_RING) {
+		if ((flags & NTBS_MSG_NOTHING) && urgent_is_next(sk, fd))
+			return 0;
+		if ((!(flags & MSG_PEEK) || (flags & NTBS_MSG_NOTHING)) && ntbs_sock_rx_state(sk) != NTBS_DIR_RING) {
 			w.urgent = !(ntbs_shadow_poll(fd, POLLPRI) & POLLPRI);
 			if (sum && w.urgent && urgent_next(sk, fd, flags, sum))
 				return sum;

@@ -17,8 +17,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#define BIG 60000
-
 const char *const rule_text[RULES] = {
 	/* How much has come when a read looks: the read that got less is topped up, then the bytes of the stream so far are
 	 * compared (streams.c). */

@@ -24,6 +24,7 @@
 #define SLOTS 24
 #define STEPS 96
 #define VALUES 16
+#define BIG 60000		/* more than any kernel takes at once, perhaps */
 #define CHANNEL_FD 800		/* of process 0, thread 0, in every worker */
 #define MAIL_FD (CHANNEL_FD + PROCS * THREADS)	/* two a process: it takes descriptors from the first, others give them to the second */
 
@@ -188,6 +189,7 @@ struct desc {
 	bool rcvtimeo, sndtimeo;	/* a wait for bytes, for room ends by itself */
 	bool shut_wr, shut_rd, connected, listening;
 	bool linger0;		/* its close resets */
+	bool user_timeout;	/* it ends when nobody reads what it has sent */
 	bool left;		/* something has been done that may take its sending away from the ring */
 	int refs;		/* slots that name it */
 	int peer;		/* desc, or -1 */

@@ -31,6 +31,7 @@ void learn(const struct op *op, struct answer a[WORLDS]);
 void bury(int proc);
 void forget_names(void);
 bool loses_bytes(const struct op *op);
+bool user_timeout(const struct op *op);
 void only_open(int proc, uint32_t mask);
 enum life life_of(const struct desc *d);
 

@@ -134,6 +134,8 @@ bool settle(const struct op *op, int step)
 			ok = settle_end(desc_of(op->proc, s), op, slot >= 0, step);
 	if (op->call == C_shutdown && op->a != SHUT_WR)		/* the kernel tells nobody of room any more */
 		ok = ok && read_all(d, op, step);
+	if (user_timeout(op))
+		ok = ok && read_all(peer_of(d), op, step);
 	if (class == SEND)
 		ok = ok && settle_send(d, op, step);
 	if (op->call == C_warm)
