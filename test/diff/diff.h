@@ -24,7 +24,7 @@
 #define SLOTS 24
 #define STEPS 96
 #define VALUES 16
-#define BIG 60000		/* more than any kernel takes at once, perhaps */
+#define BIG 60000		/* of a send beyond it sizes of buffers decide how much is taken */
 #define CHANNEL_FD 800		/* of process 0, thread 0, in every worker */
 #define MAIL_FD (CHANNEL_FD + PROCS * THREADS)	/* two a process: it takes descriptors from the first, others give them to the second */
 
