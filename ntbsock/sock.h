@@ -248,8 +248,6 @@ ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg
  * again.  The kernel has it for its own senders (MSG_BATCH); to a receiver of the program's it means nothing.
  */
 #define NTBS_MSG_LATER 0x40000
-/* A flag for ntbs_sock_recv(): it looks on behalf of a call that wants no bytes. */
-#define NTBS_MSG_NOTHING 0x80000
 /* sk is no longer what fd means: look it up again. */
 #define ENTBS_STALE 4001
 

@@ -279,17 +279,28 @@ static bool urgent_is_next(const struct ntbs_sock *sk, int fd)
 	return ntbs_sock_rx_state(sk) != NTBS_DIR_RING && ntbs_shadow_at_mark(fd) && arrived(fd);
 }
 
-/*
- * recv() of no bytes waits for one, be it urgent, or for the end, as tcp_recvmsg() does (read() does not: see
- * preload_io.c).
- */
-static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
+static ssize_t any(struct ntbs_sock *sk, int fd, int flags)
 {
 	char c;
 	const struct iovec one = { &c, 1 };
-	ssize_t n = ntbs_sock_recv(sk, fd, &one, 1, (flags & ~MSG_WAITALL) | MSG_PEEK | NTBS_MSG_NOTHING);
+	ssize_t n = ntbs_sock_recv(sk, fd, &one, 1, (flags & ~MSG_WAITALL) | MSG_PEEK | MSG_DONTWAIT);
 
 	return n > 0 || (n == -EAGAIN && urgent_is_next(sk, fd)) ? 0 : n;
+}
+
+/*
+ * recv() of no bytes ends at once if there is one, be it urgent, and otherwise with whatever wakes it, a shutdown() of our
+ * own as well (tcp_recvmsg_locked(); read() does not wait: see preload_io.c).  So it waits in the kernel.
+ */
+static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
+{
+	ssize_t n = any(sk, fd, flags);
+
+	if (n != -EAGAIN || (flags & MSG_DONTWAIT) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK))
+		return n;
+	ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
+	n = any(sk, fd, flags);
+	return n == -EAGAIN ? -ENTBS_PASS : n;
 }
 
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
@@ -372,9 +383,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		/* it ends at an urgent byte also when that comes later, or passes it; one that has been passed is shown for ever, and
 		 * not waited for */
 		w.urgent = false;
-		if ((flags & NTBS_MSG_NOTHING) && urgent_is_next(sk, fd))
-			return 0;
-		if ((!(flags & MSG_PEEK) || (flags & NTBS_MSG_NOTHING)) && ntbs_sock_rx_state(sk) != NTBS_DIR_RING) {
+		if (!(flags & MSG_PEEK) && ntbs_sock_rx_state(sk) != NTBS_DIR_RING) {
 			w.urgent = !(ntbs_shadow_poll(fd, POLLPRI) & POLLPRI);
 			if (sum && w.urgent && urgent_next(sk, fd, flags, sum))
 				return sum;
