@@ -77,13 +77,13 @@ static long kernel_wait(int epfd, struct epoll_event *ev, int max, const struct 
 {
 	long got, ms;
 
-	got = mark ? ntbs_sleep(mark, false, SYS_epoll_pwait2, epfd, (long)ev, max, (long)ts, (long)mask, 8) :
+	got = mark ? ntbs_sleep(mark, SYS_epoll_pwait2, epfd, (long)ev, max, (long)ts, (long)mask, 8) :
 		     ntbs_sys6(SYS_epoll_pwait2, epfd, (long)ev, max, (long)ts, (long)mask, 8);
 	if (got != -ENOSYS)
 		return got;
 	/* before Linux 5.11: milliseconds, rounded up */
 	ms = !ts ? -1 : ts->tv_sec > 2000000 ? 2000000000 : ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000;
-	return mark ? ntbs_sleep(mark, false, SYS_epoll_pwait, epfd, (long)ev, max, ms, (long)mask, 8) :
+	return mark ? ntbs_sleep(mark, SYS_epoll_pwait, epfd, (long)ev, max, ms, (long)mask, 8) :
 		      ntbs_sys6(SYS_epoll_pwait, epfd, (long)ev, max, ms, (long)mask, 8);
 }
 

@@ -104,9 +104,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		ntbs_lock(&rx->lock);
 		ntbs_stream_rx_look(sk, fd);
 		if (ntbs_le64_read_acquire(&sk->q.in->q)) {
-			/* DRAIN with Q == W is as good: nothing of the ring is left before it */
-			done = rx->state == NTBS_DIR_BACK ||
-			       (rx->state == NTBS_DIR_DRAIN && ntbs_le64_read(&sk->q.in->q) == rx->pos + 1);
+			done = rx->state == NTBS_DIR_BACK;
 			ntbs_unlock(&rx->lock);
 			break;
 		}

@@ -257,7 +257,7 @@ NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 			pass_descriptors(&vec[i].msg_hdr);
 		return LIBC(sendmmsg)(fd, vec, n, flags);
 	}
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < n && i < UIO_MAXIOV; i++) {
 		ssize_t ret = sendmsg(fd, &vec[i].msg_hdr, flags);
 
 		if (ret < 0 || !tell_len(&vec[i], ret))
@@ -305,8 +305,7 @@ static bool until(const struct timespec *timeout, struct timespec *end)
 	return true;
 }
 
-/* The program is told what is left. */
-static bool time_left(struct timespec *timeout, const struct timespec *end)
+static struct timespec time_left(const struct timespec *end)
 {
 	struct timespec now, left;
 
@@ -318,8 +317,7 @@ static bool time_left(struct timespec *timeout, const struct timespec *end)
 	}
 	if (left.tv_sec < 0)
 		left = (struct timespec){ 0, 0 };
-	ntbs_user_copy(timeout, &left, sizeof(left));
-	return left.tv_sec || left.tv_nsec;
+	return left;
 }
 
 /*
@@ -341,37 +339,57 @@ static void owe(int fd, int err)
 	ntbs_sock_set_flag(sk, NTBS_SK_OWED);
 }
 
-NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, struct timespec *timeout)
+/* Up to @n messages, until @end if that is not NULL; *left is then what was left after the last one. */
+static int receive_many(int fd, struct mmsghdr *vec, unsigned int n, int flags, const struct timespec *end, struct timespec *left)
 {
-	struct timespec end;
-	int later = 0;
 	unsigned int i;
 
-	if (plain(fd) || (timeout && !until(timeout, &end)))
-		return LIBC(recvmmsg)(fd, vec, n, flags, timeout);
-	if (!(flags & MSG_ERRQUEUE) && pending_error(fd))
-		return -1;
+	ntbs_sock_first_message();
 	for (i = 0; i < n; i++) {
-		ssize_t ret = recvmsg(fd, &vec[i].msg_hdr, (flags & ~MSG_WAITFORONE) | later);
+		const int place = i ? NTBS_MSG_LATER : NTBS_MSG_FIRST;
+		ssize_t ret = recvmsg(fd, &vec[i].msg_hdr, (flags & ~MSG_WAITFORONE) | place);
 
 		if (ret < 0 || !tell_len(&vec[i], ret)) {
 			if (i && errno != EAGAIN)
 				owe(fd, errno);
 			return i ? (int)i : -1;
 		}
-		later = NTBS_MSG_LATER;
-		if (vec[i].msg_hdr.msg_flags & MSG_OOB) {	/* as the kernel: urgent data is returned right away */
-			i++;
-			break;
-		}
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
-		if (timeout && !time_left(timeout, &end)) {	/* as in the kernel: looked at after each message */
-			i++;
-			break;
+		if (end) {	/* looked at after each message, as in the kernel */
+			*left = time_left(end);
+			if (!left->tv_sec && !left->tv_nsec)
+				return i + 1;
 		}
+		if (vec[i].msg_hdr.msg_flags & MSG_OOB)		/* as in the kernel: urgent data is returned right away */
+			return i + 1;
 	}
 	return i;
+}
+
+/* It has its own word for what a signal between two messages leaves behind. */
+static bool kernel_receives(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	return !sk || (!atomic_load(&sk->shm->owed) && (plain(fd) || ntbs_sock_kernel_alone(sk)));
+}
+
+NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, struct timespec *timeout)
+{
+	struct timespec end, left = { 0 };
+	int ret;
+
+	if (kernel_receives(fd) || (timeout && !until(timeout, &end)))
+		return LIBC(recvmmsg)(fd, vec, n, flags, timeout);
+	if (!(flags & MSG_ERRQUEUE) && pending_error(fd))
+		return -1;
+	ret = receive_many(fd, vec, n, flags, timeout ? &end : NULL, &left);
+	if (ret > 0 && timeout && ntbs_user_copy(timeout, &left, sizeof(left))) {	/* the program is told what is left */
+		errno = EFAULT;
+		return -1;
+	}
+	return ret;
 }
 
 /* An error that is ours to show, before the kernel's call. */

@@ -235,19 +235,25 @@ void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why);
 /* The stage, and the copy that ntbsock-ctl sees. */
 void ntbs_sock_set_stage(struct ntbs_sock *sk, enum ntbs_stage stage, enum ntbs_reason why);
 
-/* ---- data path (sock_io.c); fd is one of sk's descriptors; results: count or -errno ---- */
+/* ---- data path (sock_io.c, sock_msg.c); fd is one of sk's descriptors; results: count or -errno ---- */
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
 bool ntbs_sock_await_credit(struct ntbs_sock *sk);
+/* Nothing comes any more but from TCP, and all that a receiver can be told is the kernel's: it may do the call. */
+bool ntbs_sock_kernel_alone(struct ntbs_sock *sk);
 ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags);
 ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags);
 /* -ENTBS_PASS: nothing of ours, make the kernel's call. */
 #define ENTBS_PASS 4000
 /*
- * A flag for ntbs_sock_recvmsg(): an earlier message of the same call has been received, so no handler lets the call begin
- * again.  The kernel has it for its own senders (MSG_BATCH); to a receiver of the program's it means nothing.
+ * Flags for ntbs_sock_recvmsg(), of recvmmsg(): no handler lets the call begin again once its first message has been received,
+ * and one that has run since the first was waited for ends the wait for a later one.  The kernel has these bits for its own
+ * senders; to a receiver of the program's they mean nothing.
  */
+#define NTBS_MSG_FIRST 0x20000
 #define NTBS_MSG_LATER 0x40000
+/* The first message is about to be received. */
+void ntbs_sock_first_message(void);
 /* sk is no longer what fd means: look it up again. */
 #define ENTBS_STALE 4001
 

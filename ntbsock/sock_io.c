@@ -178,6 +178,14 @@ static bool dissolved(const struct ntbs_sock *sk, const struct ntbs_wait *w)
 	return __builtin_expect(atomic_load(&sk->shm->dissolved) != w->dissolved, 0);
 }
 
+/* Handlers that run after this interrupt the later messages of a call. */
+static __thread struct ntbs_sig_mark first_message;
+
+void ntbs_sock_first_message(void)
+{
+	first_message = ntbs_sig_mark();
+}
+
 /* At the beginning of each call, so no more than must be then. */
 static inline void may_wait_later(struct ntbs_wait *w)
 {
@@ -186,14 +194,26 @@ static inline void may_wait_later(struct ntbs_wait *w)
 	w->urgent = false;
 }
 
-/* A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes or messages. */
+/*
+ * A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes or messages: that one
+ * ends by any handler.  A handler stands for the signal that the kernel would see as long as the call is in it: one that has
+ * run counts until the call waits anew with nothing in its hands, which is where the kernel begins it again.
+ */
 static void how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags)
 {
+	const struct ntbs_sig_mark now = ntbs_sig_mark();
+
 	w->dissolved = atomic_load(&sk->shm->dissolved);
 	if (!w->deadline_ns)
 		w->deadline_ns = timeo_ns ? ntbs_now_ns() + timeo_ns : NTBS_NO_DEADLINE;
 	w->restarts = !ntbs_wait_ends(w) && !moved && !(flags & NTBS_MSG_LATER);
 	w->peeks = moved && (flags & MSG_PEEK);
+	if (flags & NTBS_MSG_LATER)
+		w->mark = first_message;
+	else if (w->restarts && now.hard == w->mark.hard)
+		w->mark = now;
+	if (flags & NTBS_MSG_FIRST)
+		first_message = w->mark;
 }
 
 static inline bool total(const struct iovec *iov, int cnt, size_t *len)
@@ -303,6 +323,19 @@ static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
 	return n == -EAGAIN ? -ENTBS_PASS : n;
 }
 
+/*
+ * In our place; not if O_NONBLOCK or a time limit has been set while we waited, which are for later calls, nor if a handler
+ * has run that ends this one.
+ */
+static bool kernel_may_wait(struct ntbs_sock *sk, const struct ntbs_wait *w)
+{
+	if ((ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || ntbs_sig_since(&w->mark, true))
+		return false;
+	if (w->deadline_ns && (ntbs_wait_ends(w) || ntbs_read_once(sk->shm->rcvtimeo_ns)))
+		return false;
+	return ntbs_sock_kernel_alone(sk);
+}
+
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	struct ntbs_wait w;
@@ -380,12 +413,14 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		if (n > 0 && !(flags & MSG_PEEK))
 			continue;
 		moved = sum;
+		if (!moved && !(flags & (NTBS_MSG_LATER | NTBS_MSG_FIRST)) && kernel_may_wait(sk, &w))
+			return -ENTBS_PASS;	/* it does not tell of what it finds a reader waiting for (SIGIO) */
 		/* it ends at an urgent byte also when that comes later, or passes it; one that has been passed is shown for ever, and
 		 * not waited for */
 		w.urgent = false;
 		if (!(flags & MSG_PEEK) && ntbs_sock_rx_state(sk) != NTBS_DIR_RING) {
 			w.urgent = !(ntbs_shadow_poll(fd, POLLPRI) & POLLPRI);
-			if (sum && w.urgent && urgent_next(sk, fd, flags, sum))
+			if (sum && urgent_next(sk, fd, flags, sum))
 				return sum;
 			if (!sum && !w.urgent && !passed && ntbs_shadow_at_mark(fd)) {
 				passed = true;		/* it has just come */
@@ -556,42 +591,4 @@ bool ntbs_sock_await_credit(struct ntbs_sock *sk)
 		found = ntbs_le64_read(&sk->q.in->head) != head;
 	while (!found && ntbs_spin_more(&spin));
 	return found;
-}
-
-/* What we do not take the kernel refuses. */
-static bool msg_ok(const struct msghdr *msg)
-{
-	return ntbs_user_readable(msg, sizeof(*msg)) && msg->msg_iovlen <= IOV_MAX &&
-	       ntbs_user_readable(msg->msg_iov, msg->msg_iovlen * sizeof(*msg->msg_iov));
-}
-
-ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags)
-{
-	ssize_t n;
-
-	if (!msg_ok(msg))
-		return -ENTBS_PASS;
-	if (msg->msg_control && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK)	/* the kernel may have more to say than bytes */
-		ntbs_handover_settle(sk);
-	n = ntbs_sock_recv(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
-	if (n >= 0 && (!ntbs_user_writable(&msg->msg_namelen, sizeof(msg->msg_namelen)) ||
-		       !ntbs_user_writable(&msg->msg_flags, sizeof(msg->msg_flags))))
-		return -EFAULT;
-	if (n >= 0) {
-		msg->msg_namelen = 0;
-		msg->msg_controllen = 0;
-		msg->msg_flags = 0;
-	}
-	return n;
-}
-
-ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags)
-{
-	if (!msg_ok(msg))
-		return -ENTBS_PASS;
-	if (msg->msg_control && msg->msg_controllen) {	/* time stamps and the like: TCP's */
-		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
-		return -ENTBS_PASS;
-	}
-	return ntbs_sock_send(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
 }

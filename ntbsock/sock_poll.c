@@ -288,7 +288,7 @@ static long arm_and_sleep(struct set *s, uint64_t until, const sigset_t *mask, c
 			ts = &left;
 		}
 		s->kernel[s->nfds] = (struct pollfd){ waiter, POLLIN, 0 };
-		ret = ntbs_sleep(mark, false, SYS_ppoll, (long)s->kernel, s->nfds + 1, (long)ts, (long)mask, 8, 0);
+		ret = ntbs_sleep(mark, SYS_ppoll, (long)s->kernel, s->nfds + 1, (long)ts, (long)mask, 8, 0);
 	}
 	ntbs_undo_pop(&undo);
 	return ret;
