@@ -57,10 +57,13 @@ void top_up(const struct op *op, int step, struct desc *d, struct answer a[WORLD
 void drain_on(const struct op *op, int step, struct desc *d, struct answer a[WORLDS]);
 void check_streams(const struct op *op, int step, struct desc *d);
 void wait_for_bytes(const struct op *op, int step);
+void wait_for_all(const struct op *op, int step);
 void wait_until_sent(const struct op *op, int slot, int step);
 
 /* settle.c */
 bool undecided(const struct desc *d);
+bool in_pieces(const struct op *op);
+bool waits_for_messages(const struct desc *d);
 bool shuns(const struct desc *d);
 /* Both worlds are made to agree on what @op shall meet; false: that cannot be done, and the step is left out. */
 bool settle(const struct op *op, int step);

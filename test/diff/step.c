@@ -140,6 +140,8 @@ void exec_step(const struct op *op, int step)
 	struct pending *e = &pending[op->proc][op->thr];
 	char why[400];
 
+	if (op->call == C_recvmmsg)
+		wait_for_all(op, step);
 	if (calls[op->call].class == RECV && (!op->b || (desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_rd)))
 		wait_for_bytes(op, step);
 	wait_before_end(op, step);
@@ -168,7 +170,7 @@ void exec_step(const struct op *op, int step)
 	} else if (calm && diff->step < 0) {
 		come_to_rest(1);
 	}
-	if ((calm || shuns(peer_of(desc_of(op->proc, op->s)))) && diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes)
+	if ((calm || shuns(peer_of(desc_of(op->proc, op->s))) || waits_for_messages(peer_of(desc_of(op->proc, op->s)))) && diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes)
 		wait_until_sent(op, op->s, step);
 }
 
@@ -210,6 +212,8 @@ bool competes(const struct op *op)
 	if (class == SEND && op->call != C_flood && d >= 0 && peer_of(&desc[d]) && peer_of(&desc[d])->uneven)
 		return true;
 
+	if (class == SEND && d >= 0 && in_pieces(op) && waits_for_messages(peer_of(&desc[d])))
+		return true;
 	for (int i = 0; i < THREADS; i++)
 		if (pending[op->proc][i].busy && closes(op, &pending[op->proc][i].op))
 			return true;
