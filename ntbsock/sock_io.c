@@ -27,6 +27,7 @@
 #include "wait.h"
 
 #define PEEK_AGAIN_NS 1000000
+#define ENDS_LOW (POLLIN | POLLRDHUP | POLLHUP | POLLERR)
 
 static bool bytes_came(const struct ntbs_sock *sk, const struct ntbs_wait *w)
 {
@@ -340,7 +341,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 {
 	struct ntbs_wait w;
 	size_t len, sum = 0, target, moved;
-	bool ended = false, passed = false, may_wait;
+	bool ended = false, passed = false, low = false, may_wait;
 	ssize_t held = 1;
 	struct ntbs_iter it;
 	ssize_t n;
@@ -365,6 +366,11 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		bool acked = false;
 		int on_tcp = INT_MAX;
 
+		if (__builtin_expect(low, 0)) {
+			w.seen = seen_so_far(sk);
+			if (!(ntbs_sock_ready(sk, fd, 0, true) & ENDS_LOW))
+				goto wait;
+		}
 		if (__builtin_expect(ntbs_sock_rx_state(sk) == NTBS_DIR_TCP, 0))
 			on_tcp = arrived(fd);
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
@@ -412,6 +418,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		}
 		if (n > 0 && !(flags & MSG_PEEK))
 			continue;
+wait:
 		moved = sum;
 		if (!moved && !(flags & (NTBS_MSG_LATER | NTBS_MSG_FIRST)) && kernel_may_wait(sk, &w))
 			return -ENTBS_PASS;	/* it does not tell of what it finds a reader waiting for (SIGIO) */
@@ -438,7 +445,9 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 				continue;
 		}
 		how_long(&w, sk, ntbs_read_once(sk->shm->rcvtimeo_ns), moved, flags);
+		w.peeks |= low;
 		n = wait_dir(sk, fd, true, &w);
+		low = ntbs_read_once(sk->shm->rcvlowat) > 1;	/* the kernel wakes nobody for less (tcp_data_ready()), whatever he wants */
 		if (dissolved(sk, &w)) {
 			ntbs_wait_shadow(fd, 0, &w);	/* until the kernel has done it, too */
 			n = -EPIPE;

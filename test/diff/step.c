@@ -102,7 +102,7 @@ static void finish(struct pending *e, bool first)
 		v = ask_again(op, e->step, e, d, p, why, sizeof(why));
 	if (v == V_DIFFERENT)
 		found(e->step, op.call, "%s%s", why, first ? "" : " (the call had blocked)");
-	if (op.call == C_flood && p && (e->a[TCP].bytes || p->uneven))
+	if ((op.call == C_flood || (class == SEND && op.b > BIG && e->a[TCP].bytes < (uint64_t)op.b)) && p && (e->a[TCP].bytes || p->uneven))
 		p->full = true;
 	if (d && (class == RECV || class == DRAIN))
 		check_streams(&op, e->step, d);
