@@ -221,6 +221,28 @@ void ntbs_handover_settle(struct ntbs_sock *sk)
 	ntbs_unlock(&sk->shm->ctl);
 }
 
+void ntbs_handover_ask(struct ntbs_sock *sk)
+{
+	ntbs_lock(&sk->shm->rx.lock);
+	if (!ntbs_le64_read_acquire(&sk->q.in->q) && !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP))
+		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
+	ntbs_unlock(&sk->shm->rx.lock);
+}
+
+void ntbs_handover_before_shut_wr(struct ntbs_sock *sk, int fd)
+{
+	bool unread;
+
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return;
+	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_stream_rx_look(sk, fd);
+	unread = sk->shm->rx.state == NTBS_DIR_RING && ntbs_msgq_avail(&sk->q) > 0;
+	ntbs_unlock(&sk->shm->rx.lock);
+	if (unread)
+		ask_for_tcp(sk, fd);
+}
+
 static bool same_tuple(const struct ntbs_tuple *a, const struct ntbs_tuple *b)
 {
 	return a->lport == b->lport && a->rport == b->rport && !memcmp(a->laddr, b->laddr, 16) &&
@@ -232,10 +254,7 @@ static void at_tails(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	ntbs_handover_tx(sk, fd, why);		/* an offer: what goes over TCP stays there */
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
-	ntbs_lock(&sk->shm->rx.lock);
-	if (!ntbs_le64_read_acquire(&sk->q.in->q) && !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP))
-		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
-	ntbs_unlock(&sk->shm->rx.lock);
+	ntbs_handover_ask(sk);
 	ntbs_peer_ring_service(sk->chan);
 	ntbs_mbox_wake_own(sk);		/* a sender that waits for credit goes on by TCP */
 }

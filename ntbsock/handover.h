@@ -21,6 +21,14 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
  */
 void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /*
+ * Who has sent his FIN sends nothing more when he ends, unless the kernel has bytes for him then: it answers those with a
+ * reset.  So what is unread goes by TCP, and what comes later behind it: the peer's end sends it there.  Not for a socket
+ * that will be shut both ways, whose kernel would answer with a reset at once.
+ */
+void ntbs_handover_before_shut_wr(struct ntbs_sock *sk, int fd);
+/* The peer's direction goes to TCP at its tail, with the next byte or when its service thread is rung. */
+void ntbs_handover_ask(struct ntbs_sock *sk);
+/*
  * Both directions of a connection, at their senders' tails: ours now, the other one when its side has taken note.  Nobody
  * stands still: a reader takes what is left in the ring, then TCP.
  */

@@ -25,7 +25,8 @@ const char *const rule_text[RULES] = {
 	/* Sizes of buffers decide.  Of sends beyond BIG both take some; the direction is "uneven" until all has been read, and
 	 * then each world's bytes are compared with what was sent there. */
 	[R_TAKEN] = "bytes taken before EAGAIN",
-	/* The same: POLLOUT is left out while a stream is uneven; right after a flood it is not, both are full. */
+	/* The same: POLLOUT is left out while a stream is uneven.  Right after a flood it is not, both are full; but TCP may have
+	 * room anew, its buffer grows with each acknowledgement (tcp_new_space(), tcp_sndbuf_expand()), also of a window probe. */
 	[R_ROOM] = "room in an uneven stream",
 	/* The same, and of a full one how much of it has arrived: something there or nothing there, as the bytes of the world say. */
 	[R_AMOUNT] = "FIONREAD of an uneven or full stream",
@@ -137,6 +138,17 @@ static bool amount_right(const struct answer *a, const struct desc *d, const str
 	return a->ret == 0 && a->v[0] >= 0 && (uint64_t)a->v[0] <= unread && (a->v[0] > 0 || !unread);
 }
 
+/* Is that all that differs? */
+static bool only_tcp_has_room(const struct answer *x, const struct answer *y, int64_t room)
+{
+	if (x->nr != y->nr)
+		return false;
+	for (int i = 0; i < x->nr; i++)
+		if ((x->v[i] & ~room) != (y->v[i] & ~room) || (y->v[i] & ~x->v[i]))
+			return false;
+	return true;
+}
+
 bool room_unknown(const struct desc *d)
 {
 	return d && d->uneven && !d->full;
@@ -237,10 +249,10 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		}
 		if (plain && values_same(op, x, y, -1))
 			return V_SAME;
-		if (room_unknown(peer) && x->ret >= 0 && y->ret >= 0) {
+		if (peer && (peer->uneven || peer->full) && x->ret >= 0 && y->ret >= 0) {
 			const int64_t room = op->call == C_select || op->call == C_pselect ? 2 : EPOLLOUT | EPOLLWRNORM;
 
-			if (values_same(op, x, y, ~room) && accept_as(R_ROOM))
+			if ((room_unknown(peer) ? values_same(op, x, y, ~room) : only_tcp_has_room(x, y, room)) && accept_as(R_ROOM))
 				return V_SAME;
 		}
 		differ(op, a, why, size);

@@ -133,14 +133,19 @@ static bool leaves(const struct op *op)
 }
 
 /* Where both directions may have moved there is room for more. */
-static void leave(struct desc *d)
+static void more_room(struct desc *d)
 {
 	struct desc *ends[] = { d, peer_of(d) };
 
-	d->left = true;
 	for (int i = 0; i < 2; i++)
 		if (ends[i] && ends[i]->full)
 			ends[i]->uneven = true, ends[i]->full = false;
+}
+
+static void leave(struct desc *d)
+{
+	d->left = true;
+	more_room(d);
 }
 
 static bool holds(int proc, const struct desc *d)
@@ -277,6 +282,7 @@ void learn(const struct op *op, struct answer a[WORLDS])
 		if (ok && d) {
 			d->shut_wr |= op->a != SHUT_RD;
 			d->shut_rd |= op->a != SHUT_WR;
+			more_room(d);
 		}
 		break;
 	case C_spawn:
