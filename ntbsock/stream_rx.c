@@ -213,12 +213,19 @@ static ssize_t recv_ring(struct ntbs_sock *sk, struct ntbs_iter *it, int flags, 
 	return n;
 }
 
-/* A look moves nothing: if it has come to Q, what TCP has from there on is part of it. */
+/*
+ * A look moves nothing: if it has come to Q, what TCP has from there on is part of it.  Without a byte there the kernel would
+ * tell its error, which is the next call's.
+ */
 static ssize_t peek_beyond(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, ssize_t tcp, ssize_t ring, uint64_t q)
 {
+	int there = 0;
 	ssize_t n;
 
 	if (sk->shm->rx.pos + ring != q - 1 || (!tcp && ntbs_shadow_at_mark(fd)))
+		return 0;
+	ntbs_shadow_inq(fd, &there);
+	if (there <= tcp)
 		return 0;
 	n = ntbs_shadow_peek(fd, it, tcp, flags & MSG_TRUNC);
 	return n > 0 ? n : 0;
