@@ -102,8 +102,10 @@ static void finish(struct pending *e, bool first)
 		v = ask_again(op, e->step, e, d, p, why, sizeof(why));
 	if (v == V_DIFFERENT)
 		found(e->step, op.call, "%s%s", why, first ? "" : " (the call had blocked)");
-	if ((op.call == C_flood || (class == SEND && op.b > BIG && e->a[TCP].bytes < (uint64_t)op.b)) && p && (e->a[TCP].bytes || p->uneven))
+	if (op.call == C_flood && p && (e->a[TCP].bytes || p->uneven))
 		p->full = true;
+	else if (class == SEND && op.b > BIG && p && e->a[TCP].bytes && e->a[TCP].bytes < (uint64_t)op.b)
+		p->uneven = true;	/* what has been taken makes room when it has come */
 	if (d && (class == RECV || class == DRAIN))
 		check_streams(&op, e->step, d);
 	if (verbose) {
@@ -195,6 +197,13 @@ static bool reads_and_watches(const struct op *op, const struct op *blocked)
 	return calls[watches->call].class == EPOLL || desc_of(watches->proc, watches->s) == d || desc_of(watches->proc, watches->t) == d;
 }
 
+static bool waits_for_room(const struct op *op, int slot)
+{
+	const int room = op->call == C_select || op->call == C_pselect ? 2 : POLLOUT | POLLWRNORM;
+
+	return op->a & room && undecided(peer_of(desc_of(op->proc, slot)));
+}
+
 /* Does another blocked call compete for the same bytes, connections or room?  Who wins is chance. */
 bool competes(const struct op *op)
 {
@@ -209,7 +218,9 @@ bool competes(const struct op *op)
 		return true;
 
 	/* is there room in a stream of which each world has taken what it could?  Sizes of buffers, and chance */
-	if (class == SEND && op->call != C_flood && d >= 0 && peer_of(&desc[d]) && peer_of(&desc[d])->uneven)
+	if (class == SEND && op->call != C_flood && d >= 0 && undecided(peer_of(&desc[d])))
+		return true;
+	if (waits_for_events(op) && op->b < 0 && (waits_for_room(op, op->s) || waits_for_room(op, op->t)))
 		return true;
 
 	if (class == SEND && d >= 0 && in_pieces(op) && waits_for_messages(peer_of(&desc[d])))
