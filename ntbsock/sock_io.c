@@ -325,14 +325,12 @@ static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
 }
 
 /*
- * In our place; not if O_NONBLOCK or a time limit has been set while we waited, which are for later calls, nor if a handler
- * has run that ends this one.
+ * In our place, from the beginning of the wait on: what is set while a call waits (O_NONBLOCK, a time limit, O_ASYNC) is for
+ * later calls.  Nor if a handler has run that ends this one.
  */
 static bool kernel_may_wait(struct ntbs_sock *sk, const struct ntbs_wait *w)
 {
-	if ((ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || ntbs_sig_since(&w->mark, true))
-		return false;
-	if (w->deadline_ns && (ntbs_wait_ends(w) || ntbs_read_once(sk->shm->rcvtimeo_ns)))
+	if (w->deadline_ns || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || ntbs_sig_since(&w->mark, true))
 		return false;
 	return ntbs_sock_kernel_alone(sk);
 }
