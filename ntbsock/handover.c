@@ -21,6 +21,7 @@
 #include "wait.h"
 
 #define ANSWER_WAIT_NS 2000000000ull	/* a peer that is stopped must not stop us for ever */
+#define SHUT_WAIT_NS 2000000ull		/* nor hold up a call that never waits in the kernel */
 
 static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
@@ -63,12 +64,12 @@ static bool whole(const struct ntbs_sock *sk, uint64_t final)
 	return final == NTBS_POS_ON_TCP || (sk->shm->rx.state == NTBS_DIR_RING && sk->shm->rx.pos == final - 1);
 }
 
-static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
+static bool ask_for_tcp(struct ntbs_sock *sk, int fd, uint64_t wait_ns)
 {
 	const uint32_t shut = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 	uint64_t final;
-	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + ANSWER_WAIT_NS };
+	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + wait_ns };
 	uint64_t pos = 0;
 	bool done = false;
 
@@ -143,7 +144,7 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		ntbs_sock_plain(sk, why);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return true;
-	done = ask_for_tcp(sk, fd);
+	done = ask_for_tcp(sk, fd, ANSWER_WAIT_NS);
 	was = ntbs_read_once(sk->shm->conn.reason);
 	if (was == NTBS_WHY_NONE || was == NTBS_WHY_PEER_ASKED)
 		ntbs_write_once(sk->shm->conn.reason, why);
@@ -240,7 +241,7 @@ void ntbs_handover_before_shut_wr(struct ntbs_sock *sk, int fd)
 	unread = sk->shm->rx.state == NTBS_DIR_RING && ntbs_msgq_avail(&sk->q) > 0;
 	ntbs_unlock(&sk->shm->rx.lock);
 	if (unread)
-		ask_for_tcp(sk, fd);
+		ask_for_tcp(sk, fd, SHUT_WAIT_NS);
 }
 
 static bool same_tuple(const struct ntbs_tuple *a, const struct ntbs_tuple *b)
@@ -340,7 +341,7 @@ void ntbs_handover_before_exec(bool (*dupped)(int fd))
 		struct ntbs_sock *sk = goes_along(fd, dupped);
 
 		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
-			ask_for_tcp(sk, fd);
+			ask_for_tcp(sk, fd, ANSWER_WAIT_NS);
 	}
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = goes_along(fd, dupped);

@@ -23,7 +23,8 @@ void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /*
  * Who has sent his FIN sends nothing more when he ends, unless the kernel has bytes for him then: it answers those with a
  * reset.  So what is unread goes by TCP, and what comes later behind it: the peer's end sends it there.  Not for a socket
- * that will be shut both ways, whose kernel would answer with a reset at once.
+ * that will be shut both ways, whose kernel would answer with a reset at once.  Waits 2 ms at most: a peer that does not
+ * answer, say since it is stopped, must not hold up an event loop, and what is unread stays in the ring then.
  */
 void ntbs_handover_before_shut_wr(struct ntbs_sock *sk, int fd);
 /* The peer's direction goes to TCP at its tail, with the next byte or when its service thread is rung. */
