@@ -69,7 +69,7 @@ static uint32_t kernel_events(const struct ntbs_epm *m)
 		return m->events;
 	ev = SHADOW_EVENTS;
 	if (ntbs_sock_tx_state(m->sk) != NTBS_DIR_RING)
-		ev |= m->events & NTBS_EP_OUT;
+		ev |= m->events & NTBS_EP_OUT_NEWS;
 	return ev;
 }
 

@@ -45,6 +45,9 @@ static inline bool ntbs_epm_taken(const struct ntbs_epm *m)
 /* A cookie: secret 32, generation 8, index 24. */
 #define NTBS_EP_IN (EPOLLIN | EPOLLRDNORM)
 #define NTBS_EP_OUT (EPOLLOUT | EPOLLWRNORM)
+/* The kernel wakes with all of these, whatever has come or become free (net/core/sock.c, sock_def_readable()) */
+#define NTBS_EP_IN_NEWS (NTBS_EP_IN | EPOLLPRI | EPOLLRDBAND)
+#define NTBS_EP_OUT_NEWS (NTBS_EP_OUT | EPOLLWRBAND)
 #define NTBS_EP_MBOX_INDEX 0xffffffu
 extern uint64_t ntbs_epoll_secret;	/* upper 32 bits of every cookie: a program's data will not look like it */
 

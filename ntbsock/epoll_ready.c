@@ -21,7 +21,6 @@
 #define ROTATE 4u			/* cold members looked at each turn */
 #define END_EVENTS (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 #define TCP_MARK (1ull << 63)
-#define IN_NEWS (NTBS_EP_IN | EPOLLPRI)	/* what comes is an edge of both, urgent or not */
 
 static __thread uint32_t looks;		/* of this thread: names a look, with the thread's id */
 
@@ -126,7 +125,7 @@ static uint32_t ready(const struct ntbs_epm *m)
 {
 	struct ntbs_sock *sk = m->sk;
 
-	return (uint16_t)ntbs_sock_ready(sk, m->fd, m->events,
+	return (uint16_t)ntbs_sock_ready(sk, m->fd, m->events & NTBS_EP_OUT_NEWS ? m->events | EPOLLOUT : m->events,
 					 ntbs_sock_rx_state(sk) != NTBS_DIR_RING || ntbs_sock_tx_state(sk) != NTBS_DIR_RING);
 }
 
@@ -149,12 +148,12 @@ uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 	 * Bytes are an edge if they have been read since, too; then only the rest of what holds is told.  Those that have
 	 * come since @ev was found are in the mark, will make no edge again, and so are told now.
 	 */
-	if ((m->events & IN_NEWS) && in_news(m, true)) {
+	if ((m->events & NTBS_EP_IN_NEWS) && in_news(m, true)) {
 		out |= EPOLLIN;
 		if (!(ev & NTBS_EP_IN))
 			ev |= readable(m) & m->events;
 	}
-	if ((ev & NTBS_EP_OUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
+	if ((m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
 		out |= EPOLLOUT;
 	/* an end is an edge of reading too, asked for by name or not */
 	if (end != seen && atomic_compare_exchange_strong(&m->end_mark, &seen, end) && end)
@@ -172,7 +171,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	if (atomic_load(&m->disabled))
 		return 0;
 	if (m->inner)
-		return ntbs_epoll_any(m->inner, false) ? EPOLLIN & m->events : 0;
+		return ntbs_epoll_any(m->inner, false) ? NTBS_EP_IN & m->events : 0;
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_step(sk, m->fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE)
@@ -184,15 +183,15 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 			ntbs_handover_settle(sk);
 		if (ntbs_sock_stage(sk) != NTBS_LIVE)
 			return 0;
-		if ((m->events & NTBS_EP_OUT) && !atomic_exchange(&m->watched_out, 1))
+		if ((m->events & NTBS_EP_OUT_NEWS) && !atomic_exchange(&m->watched_out, 1))
 			ntbs_epm_watch_shadow(m);	/* room is the kernel's to tell again */
 	}
 	all = ready(m);
 	ev = all & ntbs_epm_wanted(m);
 	if (ev && (m->events & EPOLLET)) {
 		if (!take) {
-			bool in = (m->events & IN_NEWS) && in_news(m, false);
-			bool out = (ev & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
+			bool in = (m->events & NTBS_EP_IN_NEWS) && in_news(m, false);
+			bool out = (m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
 
 			return in || out || ((all & END_EVENTS) && (all & END_EVENTS) != m->end_mark) ? ev : 0;
 		}

@@ -57,11 +57,16 @@ static int consumed(struct ntbs_sock *sk, int fd, uint64_t *pos)
 
 /*
  * The peer has stated the end, and cannot bring back what lies before it: its FIN has gone out.  Is there nothing of the
- * ring to bring?
+ * ring to bring?  Then the end is the kernel's to tell, and what a new holder makes of the socket behind it.
  */
-static bool whole(const struct ntbs_sock *sk, uint64_t final)
+static bool at_end(struct ntbs_sock *sk, uint64_t final)
 {
-	return final == NTBS_POS_ON_TCP || (sk->shm->rx.state == NTBS_DIR_RING && sk->shm->rx.pos == final - 1);
+	if (final == NTBS_POS_ON_TCP)
+		return true;
+	if (sk->shm->rx.state != NTBS_DIR_RING || sk->shm->rx.pos != final - 1)
+		return false;
+	ntbs_stream_rx_back(sk);
+	return true;
 }
 
 static bool ask_for_tcp(struct ntbs_sock *sk, int fd, uint64_t wait_ns)
@@ -78,7 +83,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd, uint64_t wait_ns)
 	done = rx->state == NTBS_DIR_BACK;
 	final = ntbs_le64_read_acquire(&sk->q.in->final);
 	if (done || final || consumed(sk, fd, &pos)) {
-		done |= final && whole(sk, final);
+		done |= final && at_end(sk, final);
 		ntbs_unlock(&rx->lock);
 		return done;
 	}
@@ -110,7 +115,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd, uint64_t wait_ns)
 			break;
 		}
 		final = ntbs_le64_read_acquire(&sk->q.in->final);
-		done = final && whole(sk, final);
+		done = final && at_end(sk, final);
 		ntbs_unlock(&rx->lock);
 		if (final)
 			break;

@@ -275,6 +275,8 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from);
 int ntbs_stream_replay(struct ntbs_sock *sk, int fd);
 /* See what the other side has stated (SWITCH, Q, final): rx lock held. */
 int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd);
+/* Nothing of the ring is left, nor will come: from here on it is the kernel's.  rx lock held. */
+void ntbs_stream_rx_back(struct ntbs_sock *sk);
 ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd);
 /*
  * The shadow shows a FIN: was the peer killed with bytes of ours unread?  TCP would have shown a reset.  Then the shadow is

@@ -171,8 +171,8 @@ static int look(struct set *s, bool arm)
 		u->revents = 0;
 		if (ep) {		/* a set of ours inside: the kernel sees its kernel members and its mbox */
 			s->ours++;
-			ev = ntbs_epoll_any(ep, arm) ? POLLIN : 0;
-			k->events = POLLIN;
+			ev = ntbs_epoll_any(ep, arm) ? RX_EVENTS : 0;
+			k->events = RX_EVENTS;
 			u->revents = ev & u->events;
 			ready += u->revents != 0;
 			continue;
@@ -235,8 +235,8 @@ static int merge(struct set *s)
 				u->revents |= k->revents & u->events & TX_EVENTS;
 			u->revents |= ntbs_sock_ready(sk, u->fd, u->events, false) & (u->events | POLLHUP | POLLERR);
 		} else if (u->fd >= 0 && !sk && ntbs_epoll_of(u->fd)) {
-			if ((k->revents & POLLIN) && !u->revents)
-				u->revents = ntbs_epoll_kernel_any(ntbs_epoll_of(u->fd)) ? POLLIN & u->events : 0;
+			if ((k->revents & RX_EVENTS) && !u->revents)
+				u->revents = ntbs_epoll_kernel_any(ntbs_epoll_of(u->fd)) ? RX_EVENTS & u->events : 0;
 		} else {
 			u->revents |= k->revents & (u->events | POLLHUP | POLLERR | POLLNVAL);
 			if (k->revents && sk && ntbs_sock_stage(sk) == NTBS_NEW)
@@ -301,7 +301,7 @@ static bool any_ours(const struct pollfd *fds, nfds_t nfds)
 
 		if (!f)
 			continue;
-		if (f->kind == NTBS_FILE_EPOLL && ntbs_epoll_ours((struct ntbs_ep *)f))
+		if (f->kind == NTBS_FILE_EPOLL)		/* what is to be hidden in it may come while the caller sleeps */
 			return true;
 		if (f->kind == NTBS_FILE_SOCK) {
 			struct ntbs_sock *sk = (struct ntbs_sock *)f;

@@ -40,6 +40,11 @@ static int corrupt(struct ntbs_sock *sk, const char *what)
 	return -ECONNRESET;
 }
 
+void ntbs_stream_rx_back(struct ntbs_sock *sk)
+{
+	rx_state(sk, NTBS_DIR_BACK);
+}
+
 /* The byte that has come twice; -EAGAIN: it is on its way. */
 static int drop_twice(struct ntbs_sock *sk, int fd)
 {

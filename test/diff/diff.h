@@ -189,6 +189,7 @@ struct desc {
 	bool rcvtimeo, sndtimeo;	/* a wait for bytes, for room ends by itself */
 	bool shut_wr, shut_rd, connected, listening;
 	bool linger0;		/* its close resets */
+	bool async;		/* what comes raises SIGIO */
 	bool user_timeout;	/* it ends when nobody reads what it has sent */
 	bool left;		/* something has been done that may take its sending away from the ring */
 	int refs;		/* slots that name it */

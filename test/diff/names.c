@@ -270,6 +270,10 @@ void learn(const struct op *op, struct answer a[WORLDS])
 		if (ok)
 			set_slot(op->proc, op->t, op->s >= 0 ? slot_desc[op->proc][op->s] : -1);
 		break;
+	case C_async:
+		if (ok && d)
+			d->async = op->a;
+		break;
 	case C_setopt:
 		if (ok && d && options[op->a].shape == TIMEVAL && op->b > 0)
 			*(options[op->a].opt == SO_SNDTIMEO ? &d->sndtimeo : &d->rcvtimeo) = true;

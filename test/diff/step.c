@@ -137,6 +137,12 @@ static void trace(const struct op *op, int step)
 		traced[nr_traced++] = (struct traced){ *op, step, false };
 }
 
+/* Does it show at @d when bytes come, which Nagle may hold back? */
+static bool when_counts(const struct desc *d)
+{
+	return shuns(d) || waits_for_messages(d) || (d && d->async);
+}
+
 void exec_step(const struct op *op, int step)
 {
 	struct pending *e = &pending[op->proc][op->thr];
@@ -172,7 +178,8 @@ void exec_step(const struct op *op, int step)
 	} else if (calm && diff->step < 0) {
 		come_to_rest(1);
 	}
-	if ((calm || shuns(peer_of(desc_of(op->proc, op->s))) || waits_for_messages(peer_of(desc_of(op->proc, op->s)))) && diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes)
+	if (diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes &&
+	    (calm || when_counts(peer_of(desc_of(op->proc, op->s)))))
 		wait_until_sent(op, op->s, step);
 }
 
