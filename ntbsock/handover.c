@@ -21,7 +21,6 @@
 #include "wait.h"
 
 #define ANSWER_WAIT_NS 2000000000ull	/* a peer that is stopped must not stop us for ever */
-#define SHUT_WAIT_NS 2000000ull		/* nor hold up a call that never waits in the kernel */
 
 static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
@@ -69,12 +68,12 @@ static bool at_end(struct ntbs_sock *sk, uint64_t final)
 	return true;
 }
 
-static bool ask_for_tcp(struct ntbs_sock *sk, int fd, uint64_t wait_ns)
+static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 {
 	const uint32_t shut = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 	uint64_t final;
-	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + wait_ns };
+	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + ANSWER_WAIT_NS };
 	uint64_t pos = 0;
 	bool done = false;
 
@@ -149,7 +148,7 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		ntbs_sock_plain(sk, why);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return true;
-	done = ask_for_tcp(sk, fd, ANSWER_WAIT_NS);
+	done = ask_for_tcp(sk, fd);
 	was = ntbs_read_once(sk->shm->conn.reason);
 	if (was == NTBS_WHY_NONE || was == NTBS_WHY_PEER_ASKED)
 		ntbs_write_once(sk->shm->conn.reason, why);
@@ -227,26 +226,21 @@ void ntbs_handover_settle(struct ntbs_sock *sk)
 	ntbs_unlock(&sk->shm->ctl);
 }
 
-void ntbs_handover_ask(struct ntbs_sock *sk)
+static void ended_gone(struct ntbs_sock *sk, void *arg)
 {
-	ntbs_lock(&sk->shm->rx.lock);
-	if (!ntbs_le64_read_acquire(&sk->q.in->q) && !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP))
-		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
-	ntbs_unlock(&sk->shm->rx.lock);
+	const uint32_t proc = *(uint32_t *)arg;
+
+	if (!ntbs_sock_try_get(sk))
+		return;
+	if (sk->file.fds > 0 && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && sk->chan->peer_proc == proc &&
+	    ntbs_le64_read_acquire(&sk->q.in->final))
+		leave_tx(sk, sk->fd, NTBS_WHY_PEER_ASKED);
+	ntbs_sock_put(sk);
 }
 
-void ntbs_handover_before_shut_wr(struct ntbs_sock *sk, int fd)
+void ntbs_handover_peer_gone(uint32_t proc)
 {
-	bool unread;
-
-	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
-		return;
-	ntbs_lock(&sk->shm->rx.lock);
-	ntbs_stream_rx_look(sk, fd);
-	unread = sk->shm->rx.state == NTBS_DIR_RING && ntbs_msgq_avail(&sk->q) > 0;
-	ntbs_unlock(&sk->shm->rx.lock);
-	if (unread)
-		ask_for_tcp(sk, fd, SHUT_WAIT_NS);
+	ntbs_sock_for_each(ended_gone, &proc);
 }
 
 static bool same_tuple(const struct ntbs_tuple *a, const struct ntbs_tuple *b)
@@ -260,7 +254,10 @@ static void at_tails(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	ntbs_handover_tx(sk, fd, why);		/* an offer: what goes over TCP stays there */
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
-	ntbs_handover_ask(sk);
+	ntbs_lock(&sk->shm->rx.lock);
+	if (!ntbs_le64_read_acquire(&sk->q.in->q) && !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP))
+		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
+	ntbs_unlock(&sk->shm->rx.lock);
 	ntbs_peer_ring_service(sk->chan);
 	ntbs_mbox_wake_own(sk);		/* a sender that waits for credit goes on by TCP */
 }
@@ -346,7 +343,7 @@ void ntbs_handover_before_exec(bool (*dupped)(int fd))
 		struct ntbs_sock *sk = goes_along(fd, dupped);
 
 		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
-			ask_for_tcp(sk, fd, ANSWER_WAIT_NS);
+			ask_for_tcp(sk, fd);
 	}
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = goes_along(fd, dupped);

@@ -21,15 +21,6 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
  */
 void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /*
- * Who has sent his FIN sends nothing more when he ends, unless the kernel has bytes for him then: it answers those with a
- * reset.  So what is unread goes by TCP, and what comes later behind it: the peer's end sends it there.  Not for a socket
- * that will be shut both ways, whose kernel would answer with a reset at once.  Waits 2 ms at most: a peer that does not
- * answer, say since it is stopped, must not hold up an event loop, and what is unread stays in the ring then.
- */
-void ntbs_handover_before_shut_wr(struct ntbs_sock *sk, int fd);
-/* The peer's direction goes to TCP at its tail, with the next byte or when its service thread is rung. */
-void ntbs_handover_ask(struct ntbs_sock *sk);
-/*
  * Both directions of a connection, at their senders' tails: ours now, the other one when its side has taken note.  Nobody
  * stands still: a reader takes what is left in the ring, then TCP.
  */
@@ -46,6 +37,11 @@ bool ntbs_handover_to_end(struct ntbs_sock *sk, int fd);
 void ntbs_handover_settle(struct ntbs_sock *sk);
 /* Both directions, for an image that will claim the connection anew if it can.  False: the other side did not let go. */
 bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd);
+/*
+ * The broker says that process @proc has gone.  Who had sent his FIN before says nothing more by that: what we send goes by
+ * TCP from now on, which knows if another process has the socket or nobody.  The service thread, no lock held.
+ */
+void ntbs_handover_peer_gone(uint32_t proc);
 /* See where the peer's direction is, and settle.  No lock held. */
 void ntbs_handover_look(struct ntbs_sock *sk);
 /* Every socket that an image started now would inherit; @dupped says which it gets although they are close-on-exec. */

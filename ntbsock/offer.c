@@ -17,7 +17,6 @@
 
 #include "conf.h"
 #include "epoll.h"
-#include "handover.h"
 #include "shadow.h"
 #include "sys.h"
 #include "wait.h"
@@ -103,7 +102,7 @@ void ntbs_offer_live(struct ntbs_sock *sk)
 	ntbs_sock_set_stage(sk, NTBS_LIVE, NTBS_WHY_NONE);
 	/* shut before it was claimed: shutdown() sets the flag before it looks at the stage, so one of us states it */
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)
-		ntbs_stream_state_final(sk), ntbs_handover_ask(sk);
+		ntbs_stream_state_final(sk);
 	/* after it: the connector has confirmed long ago, and takes a FIN before this for no death */
 	if (sk->shm->conn.accepted)
 		ntbs_le32_write_release(&sk->q.out->confirm, sk->shm->generation);

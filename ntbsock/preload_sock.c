@@ -183,8 +183,6 @@ NTBS_EXPORT int shutdown(int fd, int how)
 	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW)
 		return LIBC(shutdown)(fd, how);
 	look_for_death(sk, fd);
-	if (how == SHUT_WR && !(ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD))
-		ntbs_handover_before_shut_wr(sk, fd);
 	had = ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD;
 	if (how == SHUT_RD || how == SHUT_RDWR)		/* before the kernel's wakes readers: it is no FIN that they see */
 		ntbs_sock_note_flag(sk, NTBS_SK_SHUT_RD, true);
@@ -196,7 +194,7 @@ NTBS_EXPORT int shutdown(int fd, int how)
 		}
 		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_WR);
 		if (ntbs_sock_stage(sk) == NTBS_LIVE)
-			ntbs_stream_state_final(sk), ntbs_handover_ask(sk);	/* before the FIN */
+			ntbs_stream_state_final(sk);	/* before the FIN */
 		ret = LIBC(shutdown)(fd, how);
 		ntbs_unlock(&sk->shm->tx.lock);
 	} else {
