@@ -28,10 +28,14 @@ static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
 	ntbs_lock(&sk->shm->tx.lock);
-	ntbs_stream_leave_tx(sk, fd, why);
-	/* stated also by who has sent nothing: the peer may ask when nobody is there any more who answers */
-	if (sk->shm->tx.state == NTBS_DIR_TCP && (why == NTBS_WHY_EXEC || why == NTBS_WHY_PASSED || why == NTBS_WHY_SANDBOX))
-		ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);
+	/* without holders it has ended, at exit: the lease may be another connection's by now */
+	if (atomic_load(&sk->shm->holders) > 0) {
+		ntbs_stream_leave_tx(sk, fd, why);
+		/* stated also by who has sent nothing: the peer may ask when nobody is there any more who answers */
+		if (sk->shm->tx.state == NTBS_DIR_TCP &&
+		    (why == NTBS_WHY_EXEC || why == NTBS_WHY_PASSED || why == NTBS_WHY_SANDBOX))
+			ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);
+	}
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
 }
@@ -229,10 +233,12 @@ void ntbs_handover_settle(struct ntbs_sock *sk)
 static void ended_gone(struct ntbs_sock *sk, void *arg)
 {
 	const uint32_t proc = *(uint32_t *)arg;
+	struct ntbs_chan *c;
 
 	if (!ntbs_sock_try_get(sk))
 		return;
-	if (sk->file.fds > 0 && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && sk->chan->peer_proc == proc &&
+	c = sk->chan;			/* at exit it goes meanwhile */
+	if (c && c->peer_proc == proc && sk->file.fds > 0 && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) &&
 	    ntbs_le64_read_acquire(&sk->q.in->final))
 		leave_tx(sk, sk->fd, NTBS_WHY_PEER_ASKED);
 	ntbs_sock_put(sk);
