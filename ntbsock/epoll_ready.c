@@ -79,30 +79,43 @@ static bool edge(_Atomic uint64_t *mark, uint64_t now)
 	return seen != now && atomic_compare_exchange_strong(mark, &seen, now);
 }
 
+/* Bytes of the ring that come once more by TCP, behind Q. */
+static uint64_t come_twice(struct ntbs_sock *sk)
+{
+	uint64_t q, end;
+	ssize_t n;
+
+	ntbs_lock(&sk->shm->rx.lock);
+	q = ntbs_le64_read_acquire(&sk->q.in->q);
+	n = q ? ntbs_msgq_avail(&sk->q) : 0;
+	end = sk->shm->rx.pos + (n > 0 ? n : 0);
+	ntbs_unlock(&sk->shm->rx.lock);
+	return q && end > q - 1 ? end - (q - 1) : 0;
+}
+
 /*
- * How far the bytes that can be read reach.  On TCP: how many have come.  From the switch on: the ring's mark, and before
- * the last byte of TCP has come, how many are missing.
+ * How far the bytes that can be read reach.  On TCP: how many have come.  From the switch on: the ring's mark, and what has
+ * come by TCP before the ring (less than the switch said) or behind it.
  */
 static uint64_t in_mark(const struct ntbs_epm *m)
 {
 	struct ntbs_shadow_info info;
 	uint32_t state = ntbs_sock_rx_state(m->sk);
-	uint64_t mark;
-	int inq = 0;
+	uint64_t w, mark, twice;
 
-	if (ntbs_sock_stage(m->sk) == NTBS_LIVE && (state == NTBS_DIR_RING || state == NTBS_DIR_DRAIN)) {
-		mark = ntbs_msgq_rx_mark(&m->sk->q);
-		if (state == NTBS_DIR_DRAIN) {
-			ntbs_shadow_inq(m->fd, &inq);
-			mark += ntbs_read_once(m->sk->shm->rx.tcp_left) - inq;
-		} else if (ntbs_le64_read(&m->sk->q.in->q)) {	/* what comes now comes by TCP, behind the ring's bytes */
-			if (ntbs_shadow_unread(m->fd, &inq))
-				inq = 0;
-			mark += inq;
-		}
-		return mark & ~TCP_MARK;
+	if (ntbs_sock_stage(m->sk) != NTBS_LIVE || !(w = ntbs_read_once(m->sk->shm->rx.w)))
+		return ntbs_shadow_info(m->fd, &info) ? UINT64_MAX : TCP_MARK | info.bytes_received;
+	mark = ntbs_msgq_rx_mark(&m->sk->q);
+	if ((state != NTBS_DIR_RING || ntbs_le64_read(&m->sk->q.in->q)) && !ntbs_shadow_info(m->fd, &info)) {
+		uint64_t tcp = info.bytes_received - (w - 1);
+
+		twice = come_twice(m->sk);
+		if ((int64_t)tcp < 0)
+			mark += tcp;
+		else if (tcp > twice)
+			mark += tcp - twice;
 	}
-	return ntbs_shadow_info(m->fd, &info) ? UINT64_MAX : TCP_MARK | info.bytes_received;
+	return mark & ~TCP_MARK;
 }
 
 /* Something to read that has not been reported.  The switch itself is no byte. */
@@ -137,6 +150,24 @@ static uint32_t readable(const struct ntbs_epm *m)
 		return ready(m) & NTBS_EP_IN;
 	ntbs_shadow_inq(m->fd, &inq);
 	return inq ? NTBS_EP_IN : 0;
+}
+
+/*
+ * If the kernel is told anew what the member wants, does it tell what has been told?  For one whose bytes are TCP's alone.
+ */
+bool ntbs_epm_would_repeat(struct ntbs_epm *m)
+{
+	uint32_t all, end;
+
+	if (!(m->events & EPOLLET) || atomic_load(&m->disabled))
+		return false;
+	all = (uint16_t)ntbs_shadow_poll(m->fd, NTBS_EP_IN | NTBS_EP_OUT | EPOLLRDHUP | EPOLLPRI);
+	end = all & END_EVENTS;
+	if (!(all & ntbs_epm_wanted(m)) || (end && end != m->end_mark))
+		return false;
+	if ((m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(m->sk->shm->conn.tx.stalls))
+		return false;
+	return !(m->events & NTBS_EP_IN_NEWS) || in_mark(m) == m->rx_mark;
 }
 
 uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)

@@ -47,7 +47,11 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 		return false;
 	if (m->inner) {
 		ev->data.u64 = m->data;
-		return ntbs_epoll_kernel_any(m->inner) || ntbs_epoll_any(m->inner, false);
+		if (!ntbs_epoll_kernel_any(m->inner) && !ntbs_epoll_any(m->inner, false))
+			return false;
+		if (m->events & EPOLLONESHOT)
+			atomic_store(&m->disabled, 1);
+		return true;
 	}
 	if (ntbs_sock_stage(m->sk) == NTBS_NEW)
 		ntbs_offer_look_connected(m->sk, m->fd);
@@ -61,9 +65,9 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 	}
 	ev->events &= ntbs_epm_wanted(m);
 	ev->data.u64 = m->data;
-	if (ntbs_sock_stage(m->sk) == NTBS_OFFER && ev->events) {
+	if (ntbs_sock_stage(m->sk) != NTBS_NEW && ev->events) {
 		/* told by the kernel: not news any more once we are the ones who tell */
-		if (m->events & EPOLLET)
+		if (ntbs_sock_stage(m->sk) == NTBS_OFFER && (m->events & EPOLLET))
 			ev->events |= ntbs_epm_edges(m, ev->events, ev->events);
 		if (m->events & EPOLLONESHOT)
 			atomic_store(&m->disabled, 1);

@@ -212,7 +212,7 @@ void ntbs_handover_look(struct ntbs_sock *sk)
 
 void ntbs_handover_settle(struct ntbs_sock *sk)
 {
-	if (ntbs_again(sk))
+	if (ntbs_again(sk) || ntbs_epoll_sock_repeats(sk))	/* with the next edge, then */
 		return;
 	ntbs_lock(&sk->shm->ctl);
 	ntbs_lock(&sk->shm->tx.lock);

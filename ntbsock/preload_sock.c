@@ -204,6 +204,8 @@ NTBS_EXPORT int shutdown(int fd, int how)
 		ntbs_sock_note_flag(sk, NTBS_SK_SHUT_RD, false);
 	if (!ret && ntbs_sock_stage(sk) == NTBS_OFFER && (ntbs_sock_flags(sk) & both) == both)
 		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);	/* nothing left for a ring to do */
+	if (!ret)
+		ntbs_epoll_sock_woken(sk);	/* inet_shutdown(): of whichever way */
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
 		int saved = errno;
 

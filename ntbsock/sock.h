@@ -73,6 +73,7 @@ struct ntbs_dir_rx_shm {
 	uint32_t state;			/* ntbs_sock_rx_state() */
 	uint64_t pos;			/* stream bytes delivered, counted from the switch: W + ring */
 	uint64_t tcp_left;		/* DRAIN: bytes still to come from TCP */
+	uint64_t w;			/* what the switch said, + 1; 0: there was none */
 	uint32_t twice;			/* BACK: the first byte of TCP was the last one of the ring, and is still to be dropped */
 	uint32_t empty_looks;		/* looks at nothing while nobody watches the shadow */
 	struct ntbs_msgq_rx_shm mq;
@@ -275,6 +276,8 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from);
 int ntbs_stream_replay(struct ntbs_sock *sk, int fd);
 /* See what the other side has stated (SWITCH, Q, final): rx lock held. */
 int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd);
+/* Is the next thing to be told an error?  Told to who has bytes in his hands it would be lost to the next holder. */
+bool ntbs_stream_error_next(struct ntbs_sock *sk, int fd);
 /* Nothing of the ring is left, nor will come: from here on it is the kernel's.  rx lock held. */
 void ntbs_stream_rx_back(struct ntbs_sock *sk);
 ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd);

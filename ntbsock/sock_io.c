@@ -364,6 +364,8 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		bool acked = false;
 		int on_tcp = INT_MAX;
 
+		if (__builtin_expect(sum != 0, 0) && ntbs_stream_error_next(sk, fd))
+			return sum;
 		if (__builtin_expect(low, 0)) {
 			w.seen = seen_so_far(sk);
 			if (!(ntbs_sock_ready(sk, fd, 0, true) & ENDS_LOW))

@@ -86,6 +86,7 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 			return corrupt(sk, "the switch lies before bytes that TCP has delivered");
 		ntbs_msgq_pass_switch(&sk->q);
 		ntbs_write_once(rx->pos, w);
+		ntbs_write_once(rx->w, w + 1);
 		ntbs_write_once(rx->tcp_left, w - got);
 		rx_state(sk, rx->tcp_left ? NTBS_DIR_DRAIN : NTBS_DIR_RING);
 	}
@@ -340,6 +341,19 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	if (n == 0 && ntbs_sock_stage(sk) == NTBS_LIVE)
 		ntbs_stream_died(sk, fd);
 	return n;
+}
+
+bool ntbs_stream_error_next(struct ntbs_sock *sk, int fd)
+{
+	bool ring = ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING;
+	int inq = 0;
+
+	if (ring && ntbs_msgq_readable(&sk->q))
+		return false;
+	if (ring && !atomic_load(&sk->shm->shadow_ev) && !ntbs_le32_read(&sk->q.in->rstate))
+		return false;		/* TCP is not asked then */
+	ntbs_shadow_inq(fd, &inq);
+	return !inq && (ntbs_shadow_poll(fd, 0) & POLLERR);
 }
 
 ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd)

@@ -148,6 +148,15 @@ static void leave(struct desc *d)
 	more_room(d);
 }
 
+/* It blocks.  A read of no bytes that has to wait waits in the kernel. */
+void learn_blocked(const struct op *op)
+{
+	struct desc *d = desc_of(op->proc, op->s);
+
+	if (d && (leaves(op) || (calls[op->call].class == RECV && !op->b)))
+		leave(d);
+}
+
 static bool holds(int proc, const struct desc *d)
 {
 	for (int s = 0; s < SLOTS; s++)

@@ -28,6 +28,7 @@ struct desc *desc_of(int proc, int slot);
 struct desc *peer_of(const struct desc *d);
 /* A step has returned the same in both worlds: what the driver knows of descriptors follows. */
 void learn(const struct op *op, struct answer a[WORLDS]);
+void learn_blocked(const struct op *op);
 void bury(int proc);
 void forget_names(void);
 bool loses_bytes(const struct op *op);

@@ -161,6 +161,7 @@ void exec_step(const struct op *op, int step)
 	case BOTH: finish(e, true); break;
 	case BLOCKED:
 		traced[nr_traced - 1].blocked = true;
+		learn_blocked(op);
 		if (calls[op->call].class == SEND && peer_of(desc_of(op->proc, op->s)))
 			peer_of(desc_of(op->proc, op->s))->uneven = peer_of(desc_of(op->proc, op->s))->coming = true;
 		if (verbose)
