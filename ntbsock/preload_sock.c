@@ -180,6 +180,8 @@ NTBS_EXPORT int shutdown(int fd, int how)
 
 	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER)	/* a claim that nobody has noticed: the end is stated, then */
 		ntbs_offer_step(sk, fd);
+	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER && (how == SHUT_WR || how == SHUT_RDWR))
+		ntbs_offer_before_shut_wr(sk);
 	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW)
 		return LIBC(shutdown)(fd, how);
 	look_for_death(sk, fd);

@@ -108,7 +108,7 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 }
 
 /*
- * FIN without a stated end: the peer was killed, or did not know yet that there is a ring.  TCP resets if it left bytes of
+ * FIN without a stated end: the peer was killed, perhaps before it knew that there is a ring.  TCP resets if it left bytes of
  * ours unread: a byte to its kernel, where nobody is any more, brings the reset (as EPIPE, behind a FIN), and with it all that
  * the kernel says of such a socket.
  */
