@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 
 #include "again.h"
@@ -72,6 +73,17 @@ static bool at_end(struct ntbs_sock *sk, uint64_t final)
 	return true;
 }
 
+/* Nobody will answer.  The error of a reset stays with the kernel, which tells it once. */
+static bool gone(struct ntbs_sock *sk, int fd)
+{
+	if (ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_broken(fd))
+		return true;
+	/* a FIN without a stated end is a death; behind our own end it does not show */
+	if (!(ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD))
+		return ntbs_shadow_poll(fd, POLLRDHUP) && !ntbs_le64_read_acquire(&sk->q.in->final);
+	return ntbs_shadow_end(fd) == 0;
+}
+
 static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 {
 	const uint32_t shut = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
@@ -104,8 +116,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		int ret = 0;
 
 		w.mark = ntbs_sig_mark();	/* no handler ends this wait, it only comes back here */
-		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_le64_read_acquire(&sk->q.in->final) &&
-		    !ntbs_inbox_peer_closed(sk->q.in)) {
+		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_le64_read_acquire(&sk->q.in->final) && !gone(sk, fd)) {
 			ntbs_service_watch(sk, fd);
 			ret = ntbs_mbox_sleep(sk, value, &w);
 		}
@@ -122,7 +133,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		ntbs_unlock(&rx->lock);
 		if (final)
 			break;
-		if (ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_end(fd) == 0) {
+		if (gone(sk, fd)) {
 			/* the peer has gone: whole only if nothing of its is left in the ring */
 			ntbs_lock(&rx->lock);
 			done = ntbs_msgq_avail(&sk->q) <= 0;
@@ -172,7 +183,7 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
 {
 	return ntbs_le64_read_acquire(&sk->q.in->q) || ntbs_le64_read_acquire(&sk->q.in->final) ||
-	       ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_end(fd) == 0;
+	       gone(sk, fd);
 }
 
 void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
