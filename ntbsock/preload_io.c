@@ -403,6 +403,18 @@ static bool owed_error(int fd)
 	return err;
 }
 
+/* Of a socket that the kernel reads, behind what has come. */
+static bool in_error(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int n = 0;
+
+	if (!sk || !atomic_load(&sk->shm->owed) || (!plain(fd) && ntbs_sock_rx_state(sk) != NTBS_DIR_BACK))
+		return false;
+	ntbs_shadow_inq(fd, &n);
+	return !n && owed_error(fd);
+}
+
 /* A file into a socket of ours: by way of a buffer that stays in the cache. */
 static ssize_t send_file(int out, int in, off_t *off, size_t count, bool *pass)
 {
@@ -471,7 +483,7 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 
 	if (!plain(in))		/* into a pipe, as splice() */
 		ntbs_handover_both(ntbs_fdtab_sock(in), in, NTBS_WHY_OPTION);
-	if (count && owed_error(out))
+	if (count && (owed_error(out) || in_error(in)))
 		return -1;
 	if (plain(out))
 		return LIBC(sendfile)(out, in, off, count);
@@ -489,20 +501,15 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 }
 NTBS_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t count) __attribute__((alias("sendfile")));
 
-static bool urgent_is_next(int fd)
+/* The first byte, waited for if there is none; -ENTBS_PASS: it comes from the kernel alone. */
+static ssize_t look_first(int fd, char *c)
 {
-	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-	enum ntbs_dir_state state = NTBS_DIR_TCP;
+	struct ntbs_sock *sk;
+	ssize_t n = -ENTBS_STALE;
 
-	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER)	/* the peer may know already that it is LIVE, and its ring hold older bytes */
-		ntbs_offer_step(sk, fd);
-	if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
-		ntbs_lock(&sk->shm->rx.lock);
-		ntbs_stream_rx_look(sk, fd);
-		state = sk->shm->rx.state;
-		ntbs_unlock(&sk->shm->rx.lock);
-	}
-	return state != NTBS_DIR_RING && ntbs_shadow_at_mark(fd);
+	while (n == -ENTBS_STALE && (sk = ntbs_fdtab_sock(fd)) != NULL)
+		n = recv1(sk, fd, c, 1, MSG_PEEK | NTBS_MSG_SPLICE);	/* of one byte: SO_RCVLOWAT is not heeded either */
+	return n == -ENTBS_STALE ? -ENTBS_PASS : n;
 }
 
 /* From a socket of ours into a pipe: what the pipe has taken is consumed, no more. */
@@ -511,16 +518,13 @@ static ssize_t splice_out(int in, int out, size_t len, unsigned int flags)
 	char buf[FILE_CHUNK];
 	ssize_t got, put;
 
-	if (urgent_is_next(in)) {		/* it stops there, and does not wait for what lies behind */
-		if (!(ntbs_sock_flags(ntbs_fdtab_sock(in)) & NTBS_SK_NONBLOCK))
-			return 0;
-		errno = EAGAIN;
-		return -1;
-	}
 	/* SPLICE_F_NONBLOCK is about the pipe: tcp_splice_read() heeds O_NONBLOCK alone */
-	got = recv(in, buf, 1, MSG_PEEK);	/* of one byte: SO_RCVLOWAT is not heeded either */
-	if (got > 0)
-		got = recv(in, buf, len < sizeof(buf) ? len : sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
+	got = look_first(in, buf);
+	if (got == -ENTBS_PASS)
+		return LIBC(splice)(in, NULL, out, NULL, len, flags);
+	if (got <= 0)
+		return to_libc(got);
+	got = recv(in, buf, len < sizeof(buf) ? len : sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
 	if (got <= 0)
 		return got;
 	if (flags & SPLICE_F_NONBLOCK) {
@@ -557,6 +561,8 @@ NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, s
 	struct ntbs_sock *sk = ntbs_fdtab_sock(out);
 
 	if (len && owed_error(out))
+		return -1;
+	if (len && in_error(in))
 		return -1;
 	if (sk && !plain(out))		/* pages of a pipe into a ring cannot be taken back: TCP does it */
 		ntbs_handover_tx(sk, out, NTBS_WHY_OPTION);

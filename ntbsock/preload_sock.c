@@ -308,6 +308,8 @@ NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 			if (stamps(level, name))
 				ntbs_sock_plain(sk, NTBS_WHY_OPTION);
 		} else {
+			if (stamps(level, name))
+				ntbs_sock_note_flag(sk, NTBS_SK_STAMPS, true);
 			ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
 		}
 	}

@@ -55,6 +55,7 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_DIED (1u << 12)		/* the peer was killed and left bytes of ours unread: seen, told as @owed */
 #define NTBS_SK_AGAIN (1u << 13)	/* the connection has been on the ring before, in an object that it has left */
 #define NTBS_SK_PASSED (1u << 14)	/* others that we do not know may hold it: its end is what the kernel says */
+#define NTBS_SK_STAMPS (1u << 15)	/* time stamps were asked for while bytes were in the ring */
 
 struct ntbs_dir_tx_shm {
 	struct ntbs_lock lock;
@@ -236,10 +237,15 @@ void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why);
 /* The stage, and the copy that ntbsock-ctl sees. */
 void ntbs_sock_set_stage(struct ntbs_sock *sk, enum ntbs_stage stage, enum ntbs_reason why);
 
+/* ---- between two tries (sock_wait.c); no lock held ---- */
+struct ntbs_wait;
+/* Until there may be bytes (@rx) or room, on the ring or on TCP; 0, -EINTR, -ETIMEDOUT. */
+int ntbs_sock_wait(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w);
+bool ntbs_sock_await_credit(struct ntbs_sock *sk);
+
 /* ---- data path (sock_io.c, sock_msg.c); fd is one of sk's descriptors; results: count or -errno ---- */
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
-bool ntbs_sock_await_credit(struct ntbs_sock *sk);
 /* Nothing comes any more but from TCP, and all that a receiver can be told is the kernel's: it may do the call. */
 bool ntbs_sock_kernel_alone(struct ntbs_sock *sk);
 ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags);
@@ -253,6 +259,10 @@ ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg
  */
 #define NTBS_MSG_FIRST 0x20000
 #define NTBS_MSG_LATER 0x40000
+/* Of splice(), with MSG_PEEK: ends at an urgent byte, with 0 if it would wait. */
+#define NTBS_MSG_SPLICE 0x80000
+/* A later one is the kernel's to receive, which by itself would begin again after a handler: -ENTBS_PASS, or what ends it. */
+ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, int flags);
 /* The first message is about to be received. */
 void ntbs_sock_first_message(void);
 /* sk is no longer what fd means: look it up again. */
