@@ -46,6 +46,9 @@ struct ntbs_epm {
 	_Atomic uint64_t rx_mark;	/* EPOLLET: what has been reported */
 	_Atomic uint64_t tx_mark;
 	_Atomic uint32_t end_mark;
+	_Atomic uint64_t inner_mark;	/* what an outer set has seen of it; UINT64_MAX: nothing */
+	_Atomic uint64_t room_mark;	/* the same, of room */
+	_Atomic uint32_t kernel_says;	/* a nested set: there may be something of the kernel's in it */
 	struct ntbs_epm *next_of_sock;
 	uint32_t pos;			/* in ep->member */
 	bool quiet;			/* exec: no edge of it is untold; under the pool's lock */
@@ -71,6 +74,8 @@ struct ntbs_ep {
 	_Atomic uint64_t asked_ns;	/* when the kernel was last asked */
 	_Atomic uint32_t sleepers;	/* threads in, or about to enter, the kernel's wait */
 	_Atomic uint32_t slept_on;	/* poll() or an outer set has slept on it: as if somebody always did */
+	_Atomic uint64_t news;		/* edges, for an outer set */
+	_Atomic uint32_t nested;	/* one asks for them */
 	struct ntbs_lock asking;	/* one at a time asks the kernel for an outer set */
 	struct epoll_event pending[NTBS_EP_PENDING];	/* taken from the kernel for an outer set; under @lock */
 	_Atomic uint32_t nr_pending;

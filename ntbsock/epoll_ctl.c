@@ -71,6 +71,8 @@ uint32_t ntbs_epm_kernel_events(const struct ntbs_epm *m)
 {
 	uint32_t ev;
 
+	if (!m->sk && (m->events & EPOLLONESHOT))	/* told once: by us, who know if it is to be told at all */
+		return (m->events & ~EPOLLONESHOT) | EPOLLET;
 	if (!m->sk || ntbs_sock_stage(m->sk) != NTBS_LIVE)
 		return m->events;
 	ev = SHADOW_EVENTS;
@@ -151,6 +153,9 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 	m->events = ev->events;
 	m->data = ev->data.u64;
 	atomic_store(&m->watched_out, 0);
+	atomic_store(&m->inner_mark, UINT64_MAX);
+	atomic_store(&m->room_mark, 0);
+	atomic_store(&m->kernel_says, 0);
 	ntbs_epm_untold(m);
 	atomic_store(&m->watched_live, sk && ntbs_sock_stage(sk) == NTBS_LIVE);
 	/* a thread in the wait may get its event at once: the lock makes it wait for the entry */
@@ -186,7 +191,7 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && !atomic_exchange(&m->watched_live, 1))
 			ntbs_epm_watch_shadow(m);	/* it became LIVE meanwhile */
 		ntbs_epm_warm(ep, m);
-		ntbs_epoll_changed(ep, m);
+		ntbs_epoll_changed(ep, m, false);
 	}
 	return 0;
 }
@@ -196,6 +201,7 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 	struct ntbs_sock *sk = fd >= 0 ? ntbs_fdtab_sock(fd) : NULL;
 	struct ntbs_ep *inner = fd >= 0 ? ntbs_epoll_of(fd) : NULL;
 	struct ntbs_epm *m;
+	bool held = false;
 	int ret;
 
 	if ((!sk && !inner) || (inner == ep)) {
@@ -228,6 +234,7 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		uint32_t before = m->events;
 		uint64_t data = m->data;
 
+		held = atomic_load(&ep->nested) && ntbs_epm_holds(m);
 		/* first ours: a thread in the wait may get the kernel's event at once, and sets marks of its own */
 		m->events = 0;
 		m->data = ev->data.u64;
@@ -243,7 +250,7 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 	if (!ret && op == EPOLL_CTL_MOD && ntbs_epm_is_ours(m)) {
 		ntbs_epm_warm(ep, m);
-		ntbs_epoll_changed(ep, m);
+		ntbs_epoll_changed(ep, m, held);
 	}
 	return ret;
 }
@@ -312,6 +319,7 @@ void ntbs_epoll_sock_woken(struct ntbs_sock *sk)
 		return;
 	ntbs_lock(&ntbs_epoll_pool_lock);
 	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock) {
+		atomic_fetch_add(&m->ep->news, 1);
 		if (!(m->events & EPOLLET))
 			continue;
 		ntbs_epm_news(m);

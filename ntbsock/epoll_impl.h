@@ -81,7 +81,9 @@ bool ntbs_epoll_slept_on(struct ntbs_ep *ep);
  * A member of ours has come or wants something else: who sleeps already has looked at it before, or never.  It is armed,
  * and they are rung for if it is ready now.  No lock held.
  */
-void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m);
+void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m, bool held);
+/* A level that holds: the kernel has it on its list, and a change wakes nobody.  @held above. */
+bool ntbs_epm_holds(struct ntbs_epm *m);
 /* It is active: looked at each turn from now on.  Takes @lock. */
 void ntbs_epm_warm(struct ntbs_ep *ep, struct ntbs_epm *m);
 bool ntbs_epm_would_repeat(struct ntbs_epm *m);

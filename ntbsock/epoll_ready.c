@@ -72,6 +72,8 @@ void ntbs_epm_warm(struct ntbs_ep *ep, struct ntbs_epm *m)
 
 /* ------------------------------------------------------------- readiness */
 
+static uint32_t evaluate(struct ntbs_epm *m, bool take);
+
 static bool edge(_Atomic uint64_t *mark, uint64_t now)
 {
 	uint64_t seen = atomic_load(mark);
@@ -193,6 +195,58 @@ uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 	return out ? ev : 0;
 }
 
+/*
+ * Edges of a set that an edge-triggered member of another one is: what wakes a member of it, told there or not.  The kernel
+ * hands wake-ups of the inner set on to the outer one (ep_poll_callback()), which then looks if anything is ready.
+ */
+static uint64_t inner_news(struct ntbs_ep *ep)
+{
+	uint32_t nr = atomic_load(&ep->nr);
+
+	atomic_store(&ep->nested, 1);
+	for (uint32_t i = 0; i < nr; i++) {
+		struct ntbs_epm *m = ep->member[i];
+		uint64_t now = 0, seen;
+		uint32_t all;
+
+		if (!m || !ntbs_epm_in_set(m, ep))
+			continue;
+		if (m->inner) {
+			now = inner_news(m->inner);
+		} else if (ntbs_sock_stage(m->sk) == NTBS_LIVE) {
+			all = ready(m);
+			if ((m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT))
+				atomic_store(&m->room_mark, ntbs_read_once(m->sk->shm->conn.tx.stalls));
+			now = (m->events & NTBS_EP_IN_NEWS ? in_mark(m) : 0) * 64 + (m->room_mark << 48) + (all & END_EVENTS);
+		}
+		seen = atomic_exchange(&m->inner_mark, now);
+		if (seen != now && (seen != UINT64_MAX || evaluate(m, false)))
+			atomic_fetch_add(&ep->news, 1);
+	}
+	return atomic_load(&ep->news);
+}
+
+/* A set in a set.  What the kernel has to say of it is asked when it has said that there is something. */
+static uint32_t evaluate_inner(struct ntbs_epm *m, bool take)
+{
+	bool said = take ? atomic_exchange(&m->kernel_says, 0) : atomic_load(&m->kernel_says);
+	bool kernel = said && ntbs_epoll_kernel_any(m->inner), ours = ntbs_epoll_any(m->inner, false);
+	uint64_t news;
+
+	if (!ours && !kernel)
+		return 0;
+	if (m->events & EPOLLET) {
+		news = inner_news(m->inner);
+		if (!take && !kernel && m->rx_mark == news)
+			return 0;
+		if (take && !edge(&m->rx_mark, news) && !kernel)
+			return 0;
+	}
+	if (take && (m->events & EPOLLONESHOT) && atomic_exchange(&m->disabled, 1))
+		return 0;
+	return NTBS_EP_IN & m->events;
+}
+
 /* Events to report of one of our members now; @take: they will be reported. */
 static uint32_t evaluate(struct ntbs_epm *m, bool take)
 {
@@ -202,7 +256,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	if (atomic_load(&m->disabled))
 		return 0;
 	if (m->inner)
-		return ntbs_epoll_any(m->inner, false) ? NTBS_EP_IN & m->events : 0;
+		return evaluate_inner(m, take);
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_step(sk, m->fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE)
@@ -388,8 +442,15 @@ bool ntbs_epoll_slept_on(struct ntbs_ep *ep)
 	return atomic_load(&ep->sleepers) || atomic_load(&ep->slept_on);	/* E2: members, then who sleeps on them */
 }
 
-void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m)
+bool ntbs_epm_holds(struct ntbs_epm *m)
 {
+	return !(m->events & EPOLLET) && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE && (ready(m) & ntbs_epm_wanted(m));
+}
+
+void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m, bool held)
+{
+	if (atomic_load(&ep->nested) && !held && evaluate(m, false))
+		atomic_fetch_add(&ep->news, 1);		/* as ep_insert() and ep_modify() */
 	if (!ntbs_epoll_slept_on(ep))
 		return;
 	if (m->sk && ntbs_sock_stage(m->sk) == NTBS_OFFER)

@@ -188,7 +188,8 @@ struct ntbs_ep *ntbs_epoll_new(int epfd)
 		ep->sleepers = 0;
 		ep->slept_on = 0;
 		ep->inherited = ep->shared = ep->bare = false;
-		ep->others = 0;
+		ep->others = ep->nested = 0;
+		ep->news = 0;
 	}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 	return ep;

@@ -45,13 +45,11 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 	}
 	if (!ntbs_epm_in_set(m, ep))
 		return false;
-	if (m->inner) {
-		ev->data.u64 = m->data;
-		if (!ntbs_epoll_kernel_any(m->inner) && !ntbs_epoll_any(m->inner, false))
-			return false;
-		if (m->events & EPOLLONESHOT)
-			atomic_store(&m->disabled, 1);
-		return true;
+	if (m->inner) {			/* of ours or of the kernel's: the next turn tells, once */
+		atomic_store(&m->kernel_says, 1);
+		ntbs_epm_warm(ep, m);
+		atomic_store(&ep->rung, 1);
+		return false;
 	}
 	if (ntbs_sock_stage(m->sk) == NTBS_NEW)
 		ntbs_offer_look_connected(m->sk, m->fd);

@@ -235,8 +235,10 @@ static int merge(struct set *s)
 				u->revents |= k->revents & u->events & TX_EVENTS;
 			u->revents |= ntbs_sock_ready(sk, u->fd, u->events, false) & (u->events | POLLHUP | POLLERR);
 		} else if (u->fd >= 0 && !sk && ntbs_epoll_of(u->fd)) {
-			if ((k->revents & RX_EVENTS) && !u->revents)
-				u->revents = ntbs_epoll_kernel_any(ntbs_epoll_of(u->fd)) ? RX_EVENTS & u->events : 0;
+			struct ntbs_ep *ep = ntbs_epoll_of(u->fd);
+
+			if ((k->revents & RX_EVENTS) && !u->revents && (ntbs_epoll_kernel_any(ep) || ntbs_epoll_any(ep, false)))
+				u->revents = RX_EVENTS & u->events;
 		} else {
 			u->revents |= k->revents & (u->events | POLLHUP | POLLERR | POLLNVAL);
 			if (k->revents && sk && ntbs_sock_stage(sk) == NTBS_NEW)
