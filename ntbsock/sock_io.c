@@ -187,9 +187,9 @@ static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
  * In our place, from the beginning of the wait on: what is set while a call waits (O_NONBLOCK, a time limit, O_ASYNC) is for
  * later calls.  Nor if a handler has run that ends this one.
  */
-static bool kernel_may_wait(struct ntbs_sock *sk, const struct ntbs_wait *w)
+static bool kernel_does(struct ntbs_sock *sk, const struct ntbs_wait *w, int flags)
 {
-	if (w->deadline_ns || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || ntbs_sig_since(&w->mark, true))
+	if ((flags & (NTBS_MSG_LATER | NTBS_MSG_FIRST)) || w->deadline_ns || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || ntbs_sig_since(&w->mark, true))
 		return false;
 	return ntbs_sock_kernel_alone(sk);
 }
@@ -214,6 +214,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	struct ntbs_wait w;
 	size_t len, sum = 0, target, moved;
 	bool ended = false, passed = false, low = false, on_ring = false, may_wait;
+	enum ntbs_dir_state state;
 	ssize_t held = 1;
 	struct ntbs_iter it;
 	ssize_t n;
@@ -248,8 +249,11 @@ begin:
 			if (!(ntbs_sock_ready(sk, fd, 0, true) & (w.urgent || on_ring ? ENDS_LOW | POLLPRI : ENDS_LOW)))
 				goto wait;
 		}
-		if (__builtin_expect(ntbs_sock_rx_state(sk) == NTBS_DIR_TCP, 0))
+		state = ntbs_sock_rx_state(sk);
+		if (__builtin_expect(state == NTBS_DIR_TCP, 0))
 			on_tcp = arrived(fd);
+		else if (__builtin_expect(state == NTBS_DIR_BACK, 0) && !sum && may_wait && kernel_does(sk, &w, flags))
+			return -ENTBS_PASS;	/* also what waits for more than there is */
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			ntbs_offer_step(sk, fd);
 		ntbs_lock(&sk->shm->rx.lock);
@@ -297,7 +301,7 @@ begin:
 			continue;
 wait:
 		moved = sum;
-		if (!moved && !(flags & (NTBS_MSG_LATER | NTBS_MSG_FIRST)) && kernel_may_wait(sk, &w))
+		if (!moved && kernel_does(sk, &w, flags))
 			return -ENTBS_PASS;	/* it does not tell of what it finds a reader waiting for (SIGIO) */
 		/* it ends at an urgent byte also when that comes later, or passes it; one that has been passed is shown for ever, and
 		 * not waited for */
