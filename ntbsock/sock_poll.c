@@ -23,13 +23,20 @@
 #define RX_EVENTS (POLLIN | POLLRDNORM)
 #define TX_EVENTS (POLLOUT | POLLWRNORM)
 
-/* SO_RCVLOWAT: not readable yet, though something is there. */
-static bool below_mark(struct ntbs_sock *sk)
+/* SO_RCVLOWAT: not readable yet, though something is there.  What lies on TCP behind the ring counts. */
+static bool below_mark(struct ntbs_sock *sk, int fd)
 {
+	uint64_t q;
 	ssize_t n;
+	int tcp = 0;
 
 	ntbs_lock(&sk->shm->rx.lock);
 	n = ntbs_msgq_avail(&sk->q);
+	q = ntbs_le64_read_acquire(&sk->q.in->q);
+	if (n > 0 && q && (uint64_t)n > q - 1 - sk->shm->rx.pos)
+		n = q - 1 - sk->shm->rx.pos;
+	if (n > 0 && q && !ntbs_shadow_unread(fd, &tcp))
+		n += tcp;
 	ntbs_unlock(&sk->shm->rx.lock);
 	return n > 0 && n < (ssize_t)ntbs_read_once(sk->shm->rcvlowat);
 }
@@ -58,7 +65,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 		ev = ntbs_shadow_poll(fd, POLLPRI) & POLLPRI;
 	final = ntbs_le64_read_acquire(&in->final);
 	if (ntbs_msgq_readable(&sk->q)) {
-		short more = ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk) ? 0 : RX_EVENTS;
+		short more = ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk, fd) ? 0 : RX_EVENTS;
 
 		/* FIN is on its way behind these bytes; TCP would show it once it has arrived, which it has */
 		ev |= more | (final ? POLLRDHUP : 0);
