@@ -148,7 +148,8 @@ void exec_step(const struct op *op, int step)
 	struct pending *e = &pending[op->proc][op->thr];
 	char why[400];
 
-	if (op->call == C_recvmmsg)
+	/* what has come when a socket is shut for reading is all that a read gets */
+	if (op->call == C_recvmmsg || (calls[op->call].class == RECV && desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_rd))
 		wait_for_all(op, step);
 	if (calls[op->call].class == RECV && (!op->b || (desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_rd)))
 		wait_for_bytes(op, step);
