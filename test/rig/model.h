@@ -67,7 +67,7 @@ enum rig_event_kind {
 	RIG_EV_INTERRUPT,	/* off: vector */
 	RIG_EV_LINK,		/* value: 1 up, 0 down; once, with host 0 */
 	RIG_EV_RESET,		/* value: enum rig_reset */
-	RIG_EV_DMA,		/* off: 0; value: address; len: bytes; by a copy engine */
+	RIG_EV_DMA,		/* by a copy engine.  space: channel; off: descriptor; value: destination; len: bytes */
 };
 
 struct rig_event {
@@ -91,6 +91,8 @@ struct rig_event {
  *   wish) to how many follow each other, at least 1.  NULL: nothing is mapped there.  Used before the next call only.
  * @foreign: memory() said NULL; the address may be another device's BAR.  Writes, or starts writing, @len bytes there;
  *   0, or a negative errno if that is impossible.  May be NULL.
+ * @foreign_busy: what foreign() has started for @host is still under way: a copy engine does not report completion
+ *   before.  May be NULL.
  * @interrupt: MSI-X vector of a function fires.
  * @now_ns: any clock that does not run backwards.
  * @event: the trace.  May be NULL.
@@ -100,6 +102,7 @@ struct rig_env {
 	void *arg;
 	void *(*memory)(void *arg, int host, uint64_t addr, size_t *len, bool write);
 	int (*foreign)(void *arg, int host, uint64_t addr, const void *data, size_t len);
+	bool (*foreign_busy)(void *arg, int host);
 	void (*interrupt)(void *arg, const struct rig_fn *fn, unsigned vector);
 	uint64_t (*now_ns)(void *arg);
 	void (*event)(void *arg, const struct rig_event *ev);
