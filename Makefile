@@ -71,7 +71,7 @@ $(B)/pic/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(URCU_CFLAGS) -fPIC -ftls-model=initial-exec -MMD -MP -c -o $@ $<
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -name '*.d' -type f ! -path 'build/rig/*' 2>/dev/null)
 
 # Parts with rules of their own; each says what it adds.
 -include test/tests.mk perf/perf.mk man/man.mk config/install.mk

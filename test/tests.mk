@@ -7,6 +7,7 @@
 #	make soak SECONDS=3600              new sequences for test/diff for so long, or without SECONDS sock and sys in full size
 #	make check SAN=thread               unit and socket tests of that variant alone
 #	make check-sock T='stream epoll*'   some of them
+#	make rig                            two emulated hosts and what runs on them (test/rig/README.md); not part of check
 #	make check-runtimes                 Java, Node and Rust, which it installs; not part of check
 #
 # Unit and fault tests link the message queue and the sources that their line "links: a.c b.c" names.  Socket
@@ -54,7 +55,7 @@ $(B)/test/diff/diff: $(call obj,$(DIFF_SRC))
 test-programs: $(TEST_PROGRAMS)
 
 # What the goals given on the command line need: the demo less than the tests.
-DEPS_LEVEL := $(if $(filter check-runtimes,$(MAKECMDGOALS)),runtimes,$(if $(filter-out demo,$(MAKECMDGOALS)),check,demo))
+DEPS_LEVEL := $(if $(filter check-runtimes,$(MAKECMDGOALS)),runtimes,$(if $(filter-out demo rig rig-image,$(MAKECMDGOALS)),check,$(if $(filter rig%,$(MAKECMDGOALS)),rig,demo)))
 deps:
 	@sh test/deps.sh $(DEPS_LEVEL)
 
@@ -95,6 +96,6 @@ soak: all test-programs
 model:
 	$(RUN_TESTS) model
 
--include test/fuzz/fuzz.mk
+-include test/fuzz/fuzz.mk test/rig/rig.mk
 
 .PHONY: deps check check-build check-san check-unit check-sock check-sys check-fault check-diff check-runtimes san-programs test-programs soak model

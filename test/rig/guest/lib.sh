@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=sh
+#
+# lib.sh - what scripts in a guest share; they begin with ". $RIG_DIR/guest/lib.sh"
+#
+# A script says first how many checks it makes ("plan 3"), then makes them ("check NAME COMMAND...").  Lines "PLAN" and
+# "TEST" on the console are what suite.py counts: checks that are missing count as failed.  A failed check does not end
+# the script, unless it says "check ... || finish".  Scripts run in both guests; "together NAME" is where they wait for
+# each other.
+
+failed=0
+
+plan() {
+	echo "PLAN $1"
+}
+
+now_ms() {
+	read -r up _ </proc/uptime
+	echo "${up%.*}${up#*.}0"
+}
+
+check() {
+	name=$1
+	shift
+	began=$(now_ms)
+	if "$@"; then
+		echo "TEST ok $(($(now_ms) - began)) $name"
+		return 0
+	fi
+	status=$?
+	echo "TEST failed $(($(now_ms) - began)) $name"
+	failed=1
+	return "$status"
+}
+
+finish() {
+	exit "$failed"
+}
+
+# Waits until a command succeeds: wait_for SECONDS COMMAND...
+wait_for() {
+	left=$(($1 * 5))
+	shift
+	until "$@"; do
+		left=$((left - 1))
+		[ "$left" -gt 0 ] || return 1
+		sleep 0.2
+	done
+}
+
+# Both guests get here before either goes on: together NAME [SECONDS].  A name serves once.
+together() {
+	: >"/out/$1.$RIG_ME"
+	wait_for "${2:-60}" [ -e "/out/$1.$RIG_PEER" ] || {
+		echo "together $1: the other guest is not there"
+		return 1
+	}
+}
+
+# Address of the first PCI function with this vendor:device, like 1af4:1110.
+pci_find() {
+	for dev in /sys/bus/pci/devices/*; do
+		read -r vendor <"$dev/vendor"
+		read -r device <"$dev/device"
+		if [ "${vendor#0x}:${device#0x}" = "$1" ]; then
+			basename "$dev"
+			return 0
+		fi
+	done
+	echo "pci_find: no function $1" >&2
+	return 1
+}
+
+# Hands a function to vfio-pci.
+bind_vfio() {
+	modprobe vfio_iommu_type1 && modprobe vfio-pci || return 1
+	echo vfio-pci >"/sys/bus/pci/devices/$1/driver_override"
+	[ ! -e "/sys/bus/pci/devices/$1/driver" ] || echo "$1" >"/sys/bus/pci/devices/$1/driver/unbind"
+	echo "$1" >/sys/bus/pci/drivers_probe
+	[ "$(basename "$(readlink "/sys/bus/pci/devices/$1/driver")")" = vfio-pci ]
+}
+
+# No oops, no warning of the kernel.
+kernel_is_fine() {
+	! dmesg | grep -E 'BUG:|Oops|WARNING:|Call Trace|DMAR:.*fault'
+}
