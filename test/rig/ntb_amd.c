@@ -12,8 +12,7 @@
  *    peer's READY bit, and beside it, on the primary, that no link-down event came since;
  *  - the banks stay readable while the link is down, and READY of a peer that lost power stays set (amd_link_is_up()
  *    says that it does).  On hardware the secondary would lose the whole function, which QEMU cannot show;
- *  - INTSTAT shows one event at a time, as the driver decodes only one; the next interrupts when that is cleared.  Link
- *    up and link down replace each other while unseen;
+ *  - link up and link down replace each other while unseen: the driver takes INTSTAT for a single event;
  *  - a limit of 0 closes the window (the driver writes it to clear a translation);
  *  - reset of a side clears its bank; scratchpads go with the primary's;
  *  - power management events (D3, D0, PME_TO), peer reset and flush events are not raised.
@@ -24,7 +23,7 @@
 #include "impl.h"
 
 enum {
-	R_NONE, R_SPAD, R_SIDEINFO, R_XLAT, R_LIMIT, R_DBREQ, R_DBMASK, R_DBSTAT, R_INTMASK, R_INTSTAT, R_PEER,
+	R_NONE, R_SPAD, R_SIDEINFO, R_XLAT, R_LIMIT, R_DBREQ, R_DBMASK, R_DBSTAT, R_INTMASK, R_PEER,
 };
 
 enum {
@@ -48,7 +47,7 @@ static const struct rig_reg regs[] = {
 	{ DBMASK, 4, 1, R_DBMASK, DB_BITS, DB_BITS, 0 },
 	{ DBSTAT, 4, 1, R_DBSTAT, 0, 0, DB_BITS },
 	{ INTMASK, 4, 1, R_INTMASK, EVENTS, EVENTS, 0 },
-	{ INTSTAT, 4, 1, R_INTSTAT, 0, 0, EVENTS },
+	{ INTSTAT, 4, 1, R_NONE, 0, 0, EVENTS },
 	{ 0x480, 4, 1, R_NONE, 0, 0, 0 },		/* PMESTAT */
 	{ 0x4a0, 4, 1, R_NONE, 0, 0xffffffff, 0 },	/* SMUACK */
 	/* the same registers of the other side */
@@ -64,14 +63,10 @@ static struct rig_fn *primary(const struct rig_fn *fn)
 	return rig_pair_port(fn->pair, 0);
 }
 
-static uint64_t shown(uint64_t pending)
+/* Interrupts for the event that is pending, if it is enabled and one of @among. */
+static void fire_event(struct rig_fn *fn, uint64_t among)
 {
-	return pending & -pending;
-}
-
-static void fire_event(struct rig_fn *fn)
-{
-	uint64_t ev = shown(rig_load(fn, INTSTAT, 4) & ~rig_load(fn, INTMASK, 4));
+	uint64_t ev = rig_load(fn, INTSTAT, 4) & ~rig_load(fn, INTMASK, 4) & among;
 
 	if (ev)
 		rig_interrupt(fn, EVENT_VECTOR + (unsigned)__builtin_ctzll(ev));
@@ -95,8 +90,6 @@ static uint64_t get(struct rig_fn *fn, const struct rig_reg *reg, unsigned idx, 
 	switch (reg->id) {
 	case R_SPAD:
 		return rig_load(primary(fn), SPAD + 4 * idx, 4);
-	case R_INTSTAT:
-		return shown(stored);
 	case R_PEER:
 		rig_peer_read(fn);
 		return rig_load(rig_peer(fn), reg->off + (uint64_t)idx * reg->len - PEER, reg->len);
@@ -154,12 +147,7 @@ static void wrote(struct rig_fn *fn, const struct rig_reg *reg, unsigned idx, ui
 		fire_bells(fn, rig_load(fn, DBSTAT, 4) & old & ~rig_load(fn, DBMASK, 4));
 		break;
 	case R_INTMASK:
-		if (old & ~rig_load(fn, INTMASK, 4))
-			fire_event(fn);
-		break;
-	case R_INTSTAT:
-		if (rig_load(fn, INTSTAT, 4) != old)
-			fire_event(fn);
+		fire_event(fn, old);
 		break;
 	case R_PEER:
 		peer_bank(fn, reg, idx, written);
@@ -174,13 +162,12 @@ static bool wants_link(const struct rig_fn *fn)
 
 static void link_changed(struct rig_fn *fn, bool up)
 {
-	uint64_t pending = rig_load(fn, INTSTAT, 4) & ~(uint64_t)(LINK_UP | LINK_DOWN);
 	uint16_t sts = up ? 0x2000 | WIDTH << 4 | SPEED : 0;
 
 	fn->cfg.val[EXP + 18] = (uint8_t)sts;
 	fn->cfg.val[EXP + 19] = (uint8_t)(sts >> 8);
-	rig_store(fn, INTSTAT, 4, pending | (up ? LINK_UP : LINK_DOWN));
-	fire_event(fn);
+	rig_store(fn, INTSTAT, 4, up ? LINK_UP : LINK_DOWN);
+	fire_event(fn, EVENTS);
 }
 
 static int window(const struct rig_fn *fn, int bar, uint64_t off, uint64_t *addr, uint64_t *len)

@@ -248,6 +248,14 @@ static void windows(void)
 			memset(mem[peer], 0, WINDOW);
 		}
 	}
+	/* a limit that no window of this size has */
+	t_ok(set_trans(1, 0, mem_at[1], WINDOW), "translation");
+	wr(1, 0x18, rig_fn_bar_base(ip.port[1], 2) + WINDOW + 0x1000, 8);
+	poke(0, 2, 0, 1, 8);
+	t_eq(mem[1][0], 0, "limit beyond the BAR");
+	wr(1, 0x18, rig_fn_bar_base(ip.port[1], 2) - 0x1000, 8);
+	poke(0, 2, 0, 1, 8);
+	t_eq(mem[1][0], 0, "limit below the BAR");
 	/* alignment shows in the read-back */
 	t_eq(set_trans(1, 0, mem_at[1] + page, page), family == RIG_INTEL_SPR, "aligned to a page only");
 	t_ok(!set_trans(1, 0, mem_at[1] + 0x80, page), "aligned to less than a page");
@@ -294,7 +302,7 @@ static void doorbells(void)
 	wr(0, 0x100 + 4 * 5, 1, 4);
 	t_eq(ip.irq[1][5], 0, "masked");
 	t_eq(rd(1, 0x40, 8), 1 << 3 | 1 << 5, "masked but pending");
-	wr(1, 0x48, 0x1ffffffff & ~(1ull << 5), 8);
+	wr(1, 0x48, 0x1ffffffff & ~(1ull << 3 | 1ull << 5), 8);
 	t_eq(ip.irq[1][5], 1, "unmasking a pending doorbell fires");
 	t_eq(ip.irq[1][3], 2, "and only that");
 	wr(0, 0x100 + 4 * 30, 0, 4);
