@@ -109,8 +109,8 @@ bool rig_bell_passes(struct rig_fn *fn, bool *twice);
 /* Copy into or out of a window of @fn, at most WINDOW_BURST bytes.  False: did not arrive. */
 bool rig_window_write(struct rig_fn *fn, int bar, uint64_t off, const void *data, size_t len);
 bool rig_window_read(struct rig_fn *fn, int bar, uint64_t off, void *data, size_t len);
-/* What a device of @host does to its memory.  False: nothing is mapped there. */
-bool rig_memory_copy(struct rig_pair *pair, int host, uint64_t addr, void *buf, size_t len, bool write);
+/* What @fn does to its host's memory.  False: nothing is mapped there. */
+bool rig_memory_copy(struct rig_fn *fn, uint64_t addr, void *buf, size_t len, bool write);
 
 /* fn.c */
 struct rig_fn *rig_fn_new(struct rig_pair *pair, size_t size, const struct rig_fn_info *info, const struct rig_fn_ops *ops,

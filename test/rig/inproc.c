@@ -7,9 +7,10 @@
 /* Where firmware puts the BARs: not the same on both hosts, so that mixing them up shows. */
 static const uint64_t bar_base[2] = { 0x380000000000, 0x390000000000 };
 
-static void *memory(void *arg, int host, uint64_t addr, size_t *len, bool write)
+static void *memory(void *arg, const struct rig_fn *fn, uint64_t addr, size_t *len, bool write)
 {
 	struct inproc *ip = arg;
+	int host = rig_fn_info(fn)->host;
 
 	for (unsigned i = 0; i < ip->maps; i++) {
 		const struct inproc_map *m = &ip->map[i];

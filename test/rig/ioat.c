@@ -119,7 +119,7 @@ static bool write_back(struct rig_fn *fn, unsigned ch)
 
 	for (unsigned i = 0; i < 8; i++)
 		bytes[i] = (uint8_t)(sts >> 8 * i);
-	return rig_memory_copy(fn->pair, fn->info.host, rig_load(fn, base_of(ch) + CMP, 8), bytes, 8, true);
+	return rig_memory_copy(fn, rig_load(fn, base_of(ch) + CMP, 8), bytes, 8, true);
 }
 
 static void halt(struct rig_fn *fn, unsigned ch, uint32_t error)
@@ -141,7 +141,6 @@ static uint32_t piece(struct rig_fn *fn, uint64_t src, uint64_t dst, uint8_t *bu
 {
 	struct rig_pair *pair = fn->pair;
 	struct rig_fn *port = rig_pair_port(pair, fn->info.host);
-	int host = fn->info.host;
 	bool src_done = false;
 
 	for (int bar = 0; bar < RIG_BARS; bar++) {
@@ -152,9 +151,9 @@ static uint32_t piece(struct rig_fn *fn, uint64_t src, uint64_t dst, uint8_t *bu
 			src_done = true;
 		}
 	}
-	if (!src_done && !rig_memory_copy(pair, host, src, buf, len, false))
+	if (!src_done && !rig_memory_copy(fn, src, buf, len, false))
 		return E_READ;
-	if (rig_memory_copy(pair, host, dst, buf, len, true))
+	if (rig_memory_copy(fn, dst, buf, len, true))
 		return 0;
 	for (int bar = 0; bar < RIG_BARS; bar++) {
 		uint64_t at = rig_fn_bar_base(port, bar), size = port->info.bar[bar].size;
@@ -164,7 +163,7 @@ static uint32_t piece(struct rig_fn *fn, uint64_t src, uint64_t dst, uint8_t *bu
 			return 0;
 		}
 	}
-	if (pair->env.foreign && !pair->env.foreign(pair->env.arg, host, dst, buf, len))
+	if (pair->env.foreign && !pair->env.foreign(pair->env.arg, fn, dst, buf, len))
 		return 0;
 	return E_WRITE;
 }
@@ -190,7 +189,7 @@ static bool step(struct rig_fn *fn, unsigned ch, size_t *budget)
 		halt(fn, ch, E_NEXT_ALIGN);
 		return false;
 	}
-	if (!rig_memory_copy(pair, fn->info.host, c->at, d, sizeof(d), false)) {
+	if (!rig_memory_copy(fn, c->at, d, sizeof(d), false)) {
 		halt(fn, ch, E_NEXT_ADDR);
 		return false;
 	}
@@ -227,7 +226,7 @@ static bool step(struct rig_fn *fn, unsigned ch, size_t *budget)
 		}
 		c->pos += (uint32_t)n;
 	}
-	if (pair->env.foreign_busy && pair->env.foreign_busy(pair->env.arg, fn->info.host)) {
+	if (pair->env.foreign_busy && pair->env.foreign_busy(pair->env.arg, fn)) {
 		c->finishing = true;
 		return false;
 	}

@@ -87,11 +87,11 @@ struct rig_event {
 /**
  * struct rig_env - what the surroundings do for a model
  *
- * @memory: bytes of @host's memory from bus address @addr on, as its IOMMU lets devices see it.  Sets *len (on entry the
+ * @memory: bytes of memory from bus address @addr on, as the IOMMU lets function @fn see it.  Sets *len (on entry the
  *   wish) to how many follow each other, at least 1.  NULL: nothing is mapped there.  Used before the next call only.
- * @foreign: memory() said NULL; the address may be another device's BAR.  Writes, or starts writing, @len bytes there;
- *   0, or a negative errno if that is impossible.  May be NULL.
- * @foreign_busy: what foreign() has started for @host is still under way: a copy engine does not report completion
+ * @foreign: memory() said NULL; the address may be another device's BAR.  Writes, or starts writing, @len bytes there
+ *   for @fn; 0, or a negative errno if that is impossible.  May be NULL.
+ * @foreign_busy: what foreign() has started for @fn is still under way: a copy engine does not report completion
  *   before.  May be NULL.
  * @interrupt: MSI-X vector of a function fires.
  * @now_ns: any clock that does not run backwards.
@@ -100,9 +100,9 @@ struct rig_event {
  */
 struct rig_env {
 	void *arg;
-	void *(*memory)(void *arg, int host, uint64_t addr, size_t *len, bool write);
-	int (*foreign)(void *arg, int host, uint64_t addr, const void *data, size_t len);
-	bool (*foreign_busy)(void *arg, int host);
+	void *(*memory)(void *arg, const struct rig_fn *fn, uint64_t addr, size_t *len, bool write);
+	int (*foreign)(void *arg, const struct rig_fn *fn, uint64_t addr, const void *data, size_t len);
+	bool (*foreign_busy)(void *arg, const struct rig_fn *fn);
 	void (*interrupt)(void *arg, const struct rig_fn *fn, unsigned vector);
 	uint64_t (*now_ns)(void *arg);
 	void (*event)(void *arg, const struct rig_event *ev);

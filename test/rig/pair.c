@@ -78,11 +78,10 @@ int rig_window_target(const struct rig_fn *fn, int bar, uint64_t off, uint64_t *
 static bool land(struct rig_fn *fn, int bar, uint64_t off, void *data, size_t len, bool write)
 {
 	uint64_t addr, room;
-	int host = !fn->info.host;
 
 	if (rig_window_target(fn, bar, off, &addr, &room) || len > room)
 		return false;
-	return rig_memory_copy(fn->pair, host, addr, data, len, write);
+	return rig_memory_copy(rig_peer(fn), addr, data, len, write);
 }
 
 static void late_land(struct rig_fn *fn, uint64_t until)
@@ -222,15 +221,16 @@ bool rig_bell_passes(struct rig_fn *fn, bool *twice)
 	return true;
 }
 
-bool rig_memory_copy(struct rig_pair *pair, int host, uint64_t addr, void *buf, size_t len, bool write)
+bool rig_memory_copy(struct rig_fn *fn, uint64_t addr, void *buf, size_t len, bool write)
 {
+	const struct rig_env *env = &fn->pair->env;
 	uint8_t *at = buf;
 
 	if (addr + len < addr)
 		return false;
 	while (len) {
 		size_t n = len;
-		uint8_t *mem = pair->env.memory(pair->env.arg, host, addr, &n, write);
+		uint8_t *mem = env->memory(env->arg, fn, addr, &n, write);
 
 		if (!mem || !n || n > len)
 			return false;
