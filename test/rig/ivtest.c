@@ -2,13 +2,15 @@
 /*
  * ivtest.c - in a guest: does the rig give what everything else here counts on?
  *
- *	ivtest PCI-ADDRESS a|b
+ *	ivtest PCI-ADDRESS a|b [N]
  *
  * Runs in both guests at once on the ivshmem device, which is bound to vfio-pci.  Opens it through its IOMMU group, maps
  * its registers and memory, takes its MSI-X vectors as eventfds, and then, with the other guest: a message each way with
  * contents checked, doorbells that wake who sleeps, and the two properties of a CPU that emulation has been seen to drop:
  * atomic instructions are atomic and fences order (README.md, "Settings").  It shares no code with driver-glue/vfio,
  * whose tests it must not depend on.
+ *
+ * Who runs it again with the same shared memory says for the how manieth time, N: every run has a part of its own.
  *
  * Registers: QEMU, docs/specs/ivshmem-spec.rst.  VFIO: Linux, Documentation/driver-api/vfio.rst.
  */
@@ -235,14 +237,15 @@ static void test_fences(void)
 
 int main(int argc, char **argv)
 {
-	size_t regs_len, shared_len;
+	size_t regs_len, shared_len, at;
 
-	t_must(argc == 3, "usage: ivtest PCI-ADDRESS a|b");
+	t_must(argc == 3 || argc == 4, "usage: ivtest PCI-ADDRESS a|b [N]");
 	me = argv[2][0] == 'b';
+	at = argc == 4 ? (size_t)atoi(argv[3]) * sizeof(struct shared) : 0;
 	open_device(argv[1]);
 	regs = map_region(VFIO_PCI_BAR0_REGION_INDEX, &regs_len);
-	sh = map_region(VFIO_PCI_BAR2_REGION_INDEX, &shared_len);
-	t_must(regs_len >= 16 && shared_len >= sizeof(*sh), "sizes %zu, %zu", regs_len, shared_len);
+	sh = (void *)((char *)map_region(VFIO_PCI_BAR2_REGION_INDEX, &shared_len) + at);
+	t_must(regs_len >= 16 && shared_len >= at + sizeof(*sh), "sizes %zu, %zu", regs_len, shared_len);
 	open_bells();
 	sh->side[me].here = *(volatile uint32_t *)(regs + IV_POSITION) + 1;
 	wait_until(sh->side[!me].here, "the other guest's id");

@@ -13,7 +13,7 @@ are a network (10.77.0.1 and .2, names a and b) and the bridge:
                a software model of an NTB port in each (ntbrig): Intel Skylake, Ice Lake, Sapphire Rapids; AMD
     none       no bridge
 
-A command finds RIG_ME (a or b), RIG_PEER, RIG_BRIDGE, RIG_BUILD and the directory /out, which guests and host share;
+A command finds RIG_ME (a or b), RIG_PEER, RIG_BRIDGE, RIG_BUILD, RIG_LIFE (1: the guest's first) and the directory /out, which guests and host share;
 guest/lib.sh has what guest scripts need beside that.  Consoles go to standard output, each line with its guest before it.
 Exit status: 0 if both commands ended with 0, 1 if not, 2 if the rig itself could not work.
 
@@ -141,15 +141,16 @@ class Guest:
 
     def __init__(self, rig, name):
         self.rig, self.name = rig, name
-        self.process, self.lines, self.status = None, [], None
+        self.process, self.reader, self.lines, self.status = None, None, [], None
         self.changed = threading.Condition()
-        self.token = None
+        self.token, self.life = None, 0
 
     def start(self, command):
         rig, number = self.rig, GUESTS.index(self.name)
         peer = GUESTS[1 - number]
         self.token, self.status, self.lines = secrets.token_hex(4), None, []
-        env = {"RIG_PEER": peer, "RIG_BRIDGE": rig.bridge, "RIG_BUILD": rig.build, "RIG_DIR": HERE, **rig.env}
+        self.life += 1
+        env = {"RIG_PEER": peer, "RIG_LIFE": str(self.life), "RIG_BRIDGE": rig.bridge, "RIG_BUILD": rig.build, "RIG_DIR": HERE, **rig.env}
         with open(f"{rig.out}/{self.name}.sh", "w") as f:
             f.writelines(f"export {k}={shlex.quote(v)}\n" for k, v in env.items())
             f.write(f"cd {shlex.quote(rig.cwd)} || exit 125\n{command}\n")
@@ -176,7 +177,8 @@ class Guest:
             os.unlink(net + self.name)      # of this guest's last life
         self.process = spawn(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              env=rig.qemu_env(self.name))
-        threading.Thread(target=self.read, args=(self.process, self.token), daemon=True).start()
+        self.reader = threading.Thread(target=self.read, args=(self.process, self.token), daemon=True)
+        self.reader.start()
 
     def read(self, process, token):
         marker = f"RIG-EXIT {token} "
@@ -213,8 +215,10 @@ class Guest:
             return shown()
 
     def kill(self):
-        """Power off without warning."""
+        """Power off without warning.  What the console said until then has been read on return."""
         stop(self.process)
+        if self.reader:
+            self.reader.join()
 
 
 class Rig:

@@ -4,7 +4,8 @@
 
     suite.py [--build build] [--list] [--keep] [--logs DIR] [RUN...]
 
-A run is a pair of guests on one bridge, in which both run one script of test/rig/guest.  The script says how many checks
+A run is a pair of guests on one bridge, in which both run one script of test/rig/guest; "server" is the ivshmem server
+alone, without guests.  The script says how many checks
 it makes ("PLAN n") and what became of each ("TEST ok ms name", "TEST failed ms name"); a check that is announced and
 not reported has failed, and so has a guest that does not end, ends otherwise, or has a clock that runs fast.
 The console of a guest in which something failed is shown.  Without RUN all that are part of make rig; names with shell
@@ -16,6 +17,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -28,13 +30,23 @@ TAIL = 60
 
 
 class Run:
-    def __init__(self, name, bridge, script, what, limit=180, **options):
+    """@strike: called with the pair once both guests are started; what it does to them is part of the run."""
+
+    def __init__(self, name, bridge, script, what, limit=180, strike=None, **options):
         self.name, self.bridge, self.script, self.what = name, bridge, script, what
-        self.limit, self.options = limit, options
+        self.limit, self.strike, self.options = limit, strike, options
+
+
+def lose_b(rig, command, limit):
+    if rig.guests["a"].wait_line("READY", time.monotonic() + limit):
+        rig.guests["b"].kill()
+        rig.start("b", command)
 
 
 RUNS = [
+    Run("server", None, "ivserver_test.py", "the ivshmem server, spoken to without guests", limit=30),
     Run("ivshmem", "ivshmem", "ivshmem.sh", "VFIO and doorbells over ivshmem; ntbsock inside a guest"),
+    Run("ivshmem-return", "ivshmem", "return.sh", "a guest loses its power, boots again, and is met anew", strike=lose_b),
 ]
 
 
@@ -58,10 +70,10 @@ class Clock:
         return None
 
 
-def judge(name, guest, status, clock):
+def judge(name, lines, status):
     """Of one guest: (checks passed, what failed)."""
     planned, passed, failed = None, 0, []
-    for line in guest.lines:
+    for line in lines:
         found = re.match(r"(?:PLAN (\d+)|TEST (ok|failed) (\d+) (.*))$", line)
         if not found:
             continue
@@ -79,30 +91,55 @@ def judge(name, guest, status, clock):
         failed += [f"{passed + len(failed)} of {planned} checks were made"]
     if status != 0 and not (status == 1 and failed):
         failed.append(riglib.describe(name, status))
-    if clock.problem():
-        failed.append(clock.problem())
     return passed, failed
 
 
+def blame(name, failed, lines):
+    for text in failed:
+        print(f"  FAILED {name}: {text}", flush=True)
+    if failed:
+        print("".join(f"    {name}| {line}\n" for line in lines[-TAIL:]), end="", flush=True)
+
+
+def perform_here(run, args):
+    """A run without guests: a script of this directory."""
+    try:
+        done = subprocess.run([f"{HERE}/{run.script}", f"{args.build}/rig/ivserver"], timeout=run.limit, check=False,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        status, text = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as e:
+        status, text = None, e.stdout or b""
+    lines = text.decode(errors="replace").splitlines()
+    passed, failed = judge("here", lines, status)
+    blame("here", failed, lines)
+    return passed, len(failed)
+
+
 def perform(run, args):
-    """One pair of guests: (passed, failed)."""
+    """One run, told: (passed, failed)."""
     print(f"{run.name}: {run.what}", flush=True)
     start = time.monotonic()
+    passed, failures = (perform_pair if run.bridge else perform_here)(run, args)
+    print(f"{run.name}: {passed} passed, {failures} failed, {time.monotonic() - start:.0f} s", flush=True)
+    return passed, failures
+
+
+def perform_pair(run, args):
     with riglib.Rig(args.build, run.bridge, keep=args.keep, **run.options) as rig:
-        clocks = {}
+        clocks, command = {}, f"sh {HERE}/guest/{run.script}"
         for name in riglib.GUESTS:
-            rig.start(name, f"sh {HERE}/guest/{run.script}")
+            rig.start(name, command)
             clocks[name] = Clock(rig.guests[name])
+        if run.strike:
+            run.strike(rig, command, run.limit)
         result = rig.wait(run.limit)
-        seconds = time.monotonic() - start
         passed = failures = 0
         for name in riglib.GUESTS:
-            ok, failed = judge(name, rig.guests[name], result[name], clocks[name])
+            ok, failed = judge(name, rig.guests[name].lines, result[name])
+            if clocks[name].problem():
+                failed.append(clocks[name].problem())
             passed, failures = passed + ok, failures + len(failed)
-            for text in failed:
-                print(f"  FAILED {name}: {text}", flush=True)
-            if failed:
-                print("".join(f"    {name}| {line}\n" for line in rig.guests[name].lines[-TAIL:]), end="", flush=True)
+            blame(name, failed, rig.guests[name].lines)
         if failures and os.path.exists(f"{rig.folder}/server.log"):
             with open(f"{rig.folder}/server.log", errors="replace") as f:
                 print("".join(f"    server| {line}" for line in f.readlines()[-TAIL:]), end="", flush=True)
@@ -111,7 +148,6 @@ def perform(run, args):
             for log in ("a.log", "b.log", "server.log"):
                 if os.path.exists(f"{rig.folder}/{log}"):
                     shutil.copyfile(f"{rig.folder}/{log}", f"{args.logs}/{run.name}.{log}")
-    print(f"{run.name}: {passed} passed, {failures} failed, {seconds:.0f} s", flush=True)
     return passed, failures
 
 
@@ -133,7 +169,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     start, passed, failed = time.monotonic(), 0, 0
     try:
-        parts = {p for r in chosen for p in riglib.parts(r.bridge)}
+        parts = {p for r in chosen if r.bridge for p in riglib.parts(r.bridge)}
         image.make(f"{args.build}/rig", parts)
         print(f"rig: set up in {time.monotonic() - start:.0f} s", flush=True)
         for run in chosen:

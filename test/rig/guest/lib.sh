@@ -84,3 +84,21 @@ bind_vfio() {
 kernel_is_fine() {
 	! dmesg | grep -E 'BUG:|Oops|WARNING:|Call Trace|DMAR:.*fault'
 }
+
+# The port of a model: address of the function, and the driver of Linux for it
+ntb_port() {
+	case $RIG_BRIDGE in
+	gen3) id=8086:201c driver=ntb_hw_intel ;;
+	icx | spr) id=8086:347e driver=ntb_hw_intel ;;
+	amd) id=1022:148b driver=ntb_hw_amd ;;
+	*) echo "ntb_port: bridge $RIG_BRIDGE is no model"; return 1 ;;
+	esac
+	port=$(pci_find "$id")
+}
+
+# Linux' driver on the port, and so a device on the bus "ntb"
+bind_linux() {
+	modprobe "$driver" || return 1
+	[ "$(basename "$(readlink "/sys/bus/pci/devices/$port/driver")")" = "$driver" ] || return 1
+	wait_for 10 [ -e "/sys/bus/ntb/devices/$port" ]
+}
