@@ -11,8 +11,8 @@
  * was seen off, or an event said that the link is up again.  READY is set by link_enable() and not before, so that
  * "up" means that both sides want it.
  *
- * Doorbell i fires vector i; vectors from 16 on tell events, one at a time.  With 16 vectors or fewer the last carries
- * the bells that are left and the events.
+ * Doorbell i fires vector i, vectors from 16 on tell events, one at a time; nothing maps them elsewhere.  With fewer
+ * vectors than that there are fewer doorbells, and events are found by polling.
  */
 #include "ntb.h"
 
@@ -91,7 +91,7 @@ static int probe(struct ntbs_ntb *ntb)
 		return -ENOTSUP;
 	ntb->nr_spads = AMD_NR_SPADS;
 	ntb->nr_vectors = regs->nr_vectors < AMD_NR_VECTORS ? regs->nr_vectors : AMD_NR_VECTORS;
-	ntb->bells = ntb->masked = AMD_BELLS;
+	ntb->bells = ntb->masked = ntb->nr_vectors < 16 ? AMD_BELLS & ((1ull << ntb->nr_vectors) - 1) : AMD_BELLS;
 	ntb->amd.pcie_cap = ntbs_cfg_find_cap(regs, PCI_CAP_EXPRESS);
 
 	ntbs_write32(regs, AMD_INTMASK, AMD_EVENTS);
@@ -217,18 +217,9 @@ static int clear_window(struct ntbs_ntb *ntb, unsigned i)
 
 /* ----------------------------------------------------------------------- doorbells */
 
-static bool tells_events(const struct ntbs_ntb *ntb, unsigned vector)
-{
-	return vector >= AMD_EVENT_VECTOR || (ntb->nr_vectors <= AMD_EVENT_VECTOR && vector == ntb->nr_vectors - 1);
-}
-
 static uint64_t vector_bells(struct ntbs_ntb *ntb, unsigned vector)
 {
-	if (vector >= AMD_EVENT_VECTOR)
-		return 0;
-	if (ntb->nr_vectors <= AMD_EVENT_VECTOR && vector == ntb->nr_vectors - 1)
-		return AMD_BELLS & ~((1ull << vector) - 1);
-	return 1ull << vector & AMD_BELLS;
+	return vector < AMD_EVENT_VECTOR ? 1ull << vector & ntb->bells : 0;
 }
 
 static uint64_t take(struct ntbs_ntb *ntb, uint64_t of)
@@ -248,7 +239,7 @@ static uint64_t irq(struct ntbs_ntb *ntb, unsigned vector)
 {
 	uint64_t of = vector_bells(ntb, vector);
 
-	return (tells_events(ntb, vector) ? events(ntb) : 0) | (of ? take(ntb, of) : 0);
+	return vector >= AMD_EVENT_VECTOR ? events(ntb) : take(ntb, of);
 }
 
 static uint64_t poll_all(struct ntbs_ntb *ntb)
@@ -279,7 +270,7 @@ static void db_ack(struct ntbs_ntb *ntb, uint64_t bits)
 
 static void db_mask(struct ntbs_ntb *ntb, uint64_t masked)
 {
-	ntbs_write16(ntb->regs, AMD_DBMASK, masked);
+	ntbs_write16(ntb->regs, AMD_DBMASK, masked | (AMD_BELLS & ~ntb->bells));
 }
 
 static void db_ring(struct ntbs_ntb *ntb, uint64_t bits)

@@ -7,6 +7,9 @@
  * nothing is open.  On gen3 and Ice Lake an address must be a multiple of the BAR's size; Sapphire Rapids and later
  * take any page.
  *
+ * Ice Lake also wants the logarithm of a window's size; what it would make of a size that is no power of two nobody
+ * says, so it gets none.
+ *
  * The steps and their order are those of the Linux driver, so that the two can be compared access by access.
  * Doorbell i fires vector i, the link the one after the last (gen3: the last two status bits both tell of the link and
  * share the last doorbell's vector).  With fewer vectors than that the last one carries all that is left.
@@ -84,7 +87,7 @@ static int windows(struct ntbs_ntb *ntb, bool any_page)
 					     INTEL_WINDOW_BAR(i), bar->bytes ? "a 32-bit one (split BARs)" : "not there");
 		ntb->window[i] = (struct ntbs_ntb_window){
 			.bar = INTEL_WINDOW_BAR(i), .bytes = bar->bytes,
-			.addr_align = any_page ? 4096 : bar->bytes, .size_align = 1,
+			.addr_align = any_page ? 4096 : bar->bytes, .size_align = 1, .size_pow2 = ntb->intel.ice_lake,
 		};
 	}
 	ntb->nr_windows = INTEL_NR_WINDOWS;
@@ -313,7 +316,7 @@ static int translate(struct ntbs_ntb *ntb, unsigned i, uint64_t iova, uint64_t b
 		return write_back(ntb, "EMBAR limit", INTEL3_EMBAR_XLMT(i), outer + bytes);
 	}
 	if (ntb->intel.ice_lake) {
-		uint16_t log2_bytes = bytes ? 63 - __builtin_clzll(ntb->window[i].bytes) : 0;
+		uint16_t log2_bytes = bytes ? 63 - __builtin_clzll(bytes) : 0;
 
 		ntbs_write16(regs, INTEL4_XBASEIDX(i), log2_bytes);
 		idx = ntbs_read16(regs, INTEL4_XBASEIDX(i));

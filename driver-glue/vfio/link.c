@@ -159,6 +159,7 @@ static void look_hello(struct ntbs_link *link)
 	if (link->window_bytes < NTBS_LINK_PAGE)
 		return;
 	link->state = NTBS_LINK_MEMORY;
+	link->ops->open_inbound(link->arg);
 	link->ops->window_write(link->arg, AT_HELLO, pair(link->epoch, link->peer_epoch));
 	link->ops->ring(link->arg);
 }
@@ -233,8 +234,11 @@ static unsigned look_up(struct ntbs_link *link)
 /* Spoken again, for whatever did not arrive. */
 static void repeat(struct ntbs_link *link)
 {
-	if (link->state != NTBS_LINK_UP && link->now_ns >= link->publish_at_ns)
+	if (link->state != NTBS_LINK_UP && link->now_ns >= link->publish_at_ns) {
 		publish(link, 0);
+		if (link->state == NTBS_LINK_MEMORY)
+			link->ops->open_inbound(link->arg);
+	}
 	if (link->state == NTBS_LINK_MEMORY || (link->state == NTBS_LINK_UP && !link->peer_beat)) {
 		link->ops->window_write(link->arg, AT_HELLO, pair(link->epoch, link->peer_epoch));
 		if (link->hello_seen)

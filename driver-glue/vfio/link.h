@@ -44,6 +44,12 @@ struct ntbs_link_ops {
 	void (*window_write)(void *arg, uint64_t offset, uint64_t value);	/* 8 bytes, whole, in order */
 	void (*ring)(void *arg);				/* have the peer call ntbs_link_tick() soon */
 	uint32_t (*random)(void *arg);
+	/*
+	 * Have our memory open to the peer, if need be again: a reset of the peer's function may have closed it without a
+	 * word (AMD keeps our translation in the peer's bank).  Called before each session, and again while it does not
+	 * come up.
+	 */
+	void (*open_inbound)(void *arg);
 };
 
 struct ntbs_link_conf {
@@ -96,7 +102,7 @@ struct ntbs_link {
 void ntbs_link_init(struct ntbs_link *link, const struct ntbs_link_conf *conf, const struct ntbs_link_ops *ops,
 		    void *arg);
 
-/* Begin.  Our window is open to the peer from now on.  @wires: the hardware's link is up.  Return: news. */
+/* Begin.  @wires: the hardware's link is up.  Return: news. */
 unsigned ntbs_link_start(struct ntbs_link *link, uint64_t now_ns, bool wires);
 
 /* The hardware's link is up or down now; saying the same twice does nothing. */

@@ -80,6 +80,9 @@ int ntbs_ntb_set_window(struct ntbs_ntb *ntb, unsigned i, uint64_t iova, uint64_
 		return ntbs_ntb_fail(ntb, EINVAL, "window %u: %#llx bytes; it takes up to %#llx, in steps of %#llx", i,
 				     (unsigned long long)bytes, (unsigned long long)w->bytes,
 				     (unsigned long long)w->size_align);
+	if (w->size_pow2 && bytes & (bytes - 1))
+		return ntbs_ntb_fail(ntb, EINVAL, "window %u: %#llx bytes; %s takes powers of two", i,
+				     (unsigned long long)bytes, ntb->family);
 	if (iova % w->addr_align || iova + bytes < iova)
 		return ntbs_ntb_fail(ntb, EINVAL, "window %u: address %#llx is no multiple of %#llx", i,
 				     (unsigned long long)iova, (unsigned long long)w->addr_align);

@@ -42,6 +42,7 @@ struct ntbs_ntb_window {
 	uint64_t offset, bytes;		/* within that BAR */
 	/* inbound, of what the caller names: address a multiple of @addr_align, size of @size_align */
 	uint64_t addr_align, size_align;
+	bool size_pow2;			/* and sizes must be powers of two */
 	/* inbound, where the function brings the memory: */
 	bool in_bar;			/* then nothing is to be translated */
 	uint64_t in_offset;		/* within @bar; as many bytes as outbound */
@@ -131,9 +132,10 @@ const struct ntbs_ntb_ops *ntbs_ntb_family(const struct ntbs_regs *regs);
 /**
  * ntbs_ntb_set_window() - Point the peer's window @i to memory of ours
  * @iova: where the function finds that memory; a multiple of the window's addr_align
- * @bytes: how much of it, from 1 to the window's size; a multiple of size_align
+ * @bytes: how much of it, from 1 to the window's size; see size_align and size_pow2
  *
- * Reads back every register that it writes.
+ * Reads back every register that it writes.  May be called again with the same values while the window is in use, and
+ * must be whenever the peer may have been reset: AMD keeps these registers in the peer's bank.
  * Return: 0; -EINVAL no such window, or bad address or size; -EIO read back something else; -ENOTSUP in_bar.
  */
 int ntbs_ntb_set_window(struct ntbs_ntb *ntb, unsigned i, uint64_t iova, uint64_t bytes);

@@ -29,6 +29,7 @@ struct flight {
 struct end {
 	struct ntbs_link link;
 	bool runs;			/* there is a program */
+	bool closed;			/* stores to its memory go nowhere until it opens it (again) */
 	uint32_t spad[8];
 	uint64_t mem[4];
 	struct flight flight[FLIGHT];	/* towards this end */
@@ -88,7 +89,7 @@ static void land(struct end *e)
 			continue;
 		else if (f->kind == 2)
 			e->bell = true;
-		else if (!w.cut[e == &w.end[1]])
+		else if (!w.cut[e == &w.end[1]] && !e->closed)
 			e->mem[f->at / 8] = f->value;
 	}
 }
@@ -142,7 +143,14 @@ static uint32_t draw(void *arg)
 	return epoch;
 }
 
-static const struct ntbs_link_ops ops = { spad_read, peer_spad_write, inbound_read, inbound_clear, window_write, ring, draw };
+static void open_inbound(void *arg)
+{
+	of(arg)->closed = false;
+}
+
+static const struct ntbs_link_ops ops = {
+	spad_read, peer_spad_write, inbound_read, inbound_clear, window_write, ring, draw, open_inbound,
+};
 
 static void came_up(struct end *e)
 {
@@ -270,6 +278,12 @@ static void quiet_day(void)
 	start(&w.end[1]);
 	run_for(200 * MS);
 	t_ok(both_up(), "up again");
+	stop(&w.end[0], true);
+	run_for(20 * MS);
+	w.end[1].closed = true;
+	start(&w.end[0]);
+	run_for(200 * MS);
+	t_ok(both_up(), "up after a reset that closed the window of the other");
 	stop(&w.end[0], false);
 	run_for(100 * MS);
 	t_ok(w.end[1].up && w.end[1].link.suspect, "suspect before it is dead");
@@ -388,6 +402,7 @@ static void bad_day(void)
 			break;
 		case 4:
 			memset(e->spad, t_rand() % 2 ? 0 : 0xff, sizeof(e->spad));
+			peer_of(e)->closed = true;
 			break;
 		default:
 			break;
