@@ -23,7 +23,8 @@ FAULT_TESTS := $(patsubst %.c,$(B)/%,$(wildcard test/fault/*.c))
 SOCK_TESTS  := $(patsubst %.c,$(B)/%,$(wildcard test/sock/*.c))
 SYS_PROGRAMS := $(if $(SAN),,$(B)/test/sys/witness.so)
 DIFF_PROGRAM := $(if $(SAN),,$(B)/test/diff/diff)
-TEST_PROGRAMS := $(UNIT_TESTS) $(FAULT_TESTS) $(SOCK_TESTS) $(SYS_PROGRAMS) $(DIFF_PROGRAM)
+# The unit tests of the emulated bridge speak to its server.
+TEST_PROGRAMS := $(B)/rig/ntbrig $(B)/rig/ntbwin.so $(UNIT_TESTS) $(FAULT_TESTS) $(SOCK_TESTS) $(SYS_PROGRAMS) $(DIFF_PROGRAM)
 
 # Sources that test $(1) wants beside the message queue
 test_links = $(shell sed -n 's,.*[^a-z]links: \([^*]*\).*,\1,p' $(1))

@@ -322,7 +322,8 @@ uint64_t rig_pair_run(struct rig_pair *pair)
 void rig_fn_reset(struct rig_fn *fn, enum rig_reset how)
 {
 	rig_event(fn, RIG_EV_RESET, 0, 0, 0, how, false, false);
-	fn->on = how != RIG_RESET_GONE;
+	if (how != RIG_RESET_FLR)
+		fn->on = how == RIG_RESET_BACK;
 	rig_cfg_reset(fn);
 	if (!fn->port) {
 		rig_fn_registers_reset(fn);

@@ -8,12 +8,24 @@
 #	make rig-programs                   only compiles the programs of the rig
 
 RUN ?=
-RIG_PROGRAMS := $(patsubst %,$(B)/rig/%,ivserver tsckhz ivtest)
+RIG_PROGRAMS := $(patsubst %,$(B)/rig/%,ivserver tsckhz ivtest ntbrig ntbwin.so)
 
 $(B)/rig/ivserver $(B)/rig/tsckhz $(B)/rig/ivtest: $(B)/rig/%: $(B)/obj/test/rig/%.o
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
 $(B)/obj/test/rig/ivtest.o: CPPFLAGS += $(TEST_CPPFLAGS)
+
+# The register models, and the server that shows them to QEMU
+MODEL_SRC := $(patsubst %,test/rig/%.c,pair fn cfg ntb_intel ntb_amd ioat)
+NTBRIG_SRC := $(MODEL_SRC) $(patsubst %,test/rig/%.c,ntbrig vfu dmamap trace control remap)
+$(B)/rig/ntbrig: $(call obj,$(NTBRIG_SRC))
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
+
+# Inside of QEMU, which is of another release: libc alone, and no sanitizer.
+$(B)/rig/ntbwin.so: test/rig/ntbwin.c test/rig/ntbwin.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -std=gnu11 $(WARN) -O2 -g -fPIC -fvisibility=hidden -shared $(LDFLAGS) -o $@ $< -ldl -lpthread
 
 rig-programs: $(RIG_PROGRAMS)
 
