@@ -33,8 +33,8 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 RELEASE, NEWER = "bookworm", "trixie"
 PARTS = ("kernel", "qemu", "qemu-vu", "ntb")
 NEEDS = {"ntb": ("kernel",)}     # its modules are added to the kernel's
-TOOLS = {"kernel": ("apt-get", "dpkg-deb"), "qemu": ("apt-get", "dpkg-deb"), "qemu-vu": ("apt-get", "dpkg-deb"),
-         "ntb": ("apt-get", "dpkg-deb", "tar", "xz", "make", "gcc-12", "objcopy")}
+TOOLS = {"kernel": ("apt-get", "dpkg-deb", "depmod"), "qemu": ("apt-get", "dpkg-deb"), "qemu-vu": ("apt-get", "dpkg-deb"),
+         "ntb": ("apt-get", "dpkg-deb", "depmod", "tar", "xz", "make", "gcc-12", "objcopy")}
 
 # Modules the guests use; what these depend on comes along.
 MODULES = """virtio_pci virtio_net 9p 9pnet_virtio overlay
@@ -170,26 +170,6 @@ def module_depends(path):
     return [d.replace("-", "_") for d in found.group(1).decode().split(",") if d] if found else []
 
 
-def write_modules_dep(folder):
-    """modules.dep as depmod(8) would: each module, then all it needs, the most basic last."""
-    paths = {module_name(p): p for p in glob.glob(f"{folder}/**/*.ko", recursive=True)}
-    direct = {name: [d for d in module_depends(p) if d in paths] for name, p in paths.items()}
-
-    def closure(name, seen):
-        for d in direct[name]:
-            if d not in seen:
-                closure(d, seen)
-                seen.append(d)
-        return seen
-
-    with open(f"{folder}/modules.dep", "w") as f:
-        for name in sorted(paths):
-            needs = " ".join(os.path.relpath(paths[d], folder) for d in reversed(closure(name, [])))
-            f.write(f"{os.path.relpath(paths[name], folder)}: {needs}".rstrip() + "\n")
-    for table in ("modules.alias", "modules.symbols", "modules.softdep"):
-        open(f"{folder}/{table}", "a").close()
-
-
 def build_kernel(folder, packages, _):
     apt = packages.release()
     package = apt.depends("linux-image-amd64")
@@ -201,7 +181,7 @@ def build_kernel(folder, packages, _):
         f.write(release + "\n")
     source = f"{folder}/tree/lib/modules/{release}"
     known = {module_name(p): p for p in glob.glob(f"{source}/kernel/**/*.ko", recursive=True)}
-    target = f"{folder}/modules/{release}"
+    target = f"{folder}/lib/modules/{release}"
     todo = [m.replace("-", "_") for m in MODULES]
     missing = [m for m in todo if m not in known]
     if missing:
@@ -215,7 +195,7 @@ def build_kernel(folder, packages, _):
             todo += [d for d in module_depends(path) if d in known]
     for name in ("modules.builtin", "modules.order"):
         shutil.copyfile(f"{source}/{name}", f"{target}/{name}")
-    write_modules_dep(target)
+    run("depmod", "-b", folder, release)
     shutil.rmtree(f"{folder}/tree")
 
 
@@ -263,14 +243,14 @@ def build_ntb(folder, packages, done):
     say("building the NTB modules")
     run("make", "-C", f"{tree}/usr/src/{headers}", f"M={kbuild}", f"-j{os.cpu_count()}", *NTB_CONFIG, "modules",
         env={k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CFLAGS", "B", "SAN")})
-    target = f"{folder}/modules/{release}"
-    shutil.copytree(f"{done}/kernel/modules/{release}", target)
+    target = f"{folder}/lib/modules/{release}"
+    shutil.copytree(f"{done}/kernel/lib/modules/{release}", target)
     built = glob.glob(f"{kbuild}/**/*.ko", recursive=True)
     if len(built) != len(NTB_CONFIG):
         raise Failed(f"{len(built)} modules instead of {len(NTB_CONFIG)}: {' '.join(built)}")
     for path in built:
         run("objcopy", "--strip-debug", path, f"{target}/{os.path.basename(path)}")
-    write_modules_dep(target)
+    run("depmod", "-b", folder, release)
     shutil.rmtree(tree)
 
 
@@ -294,6 +274,7 @@ def make(folder, parts):
     todo = [p for p in PARTS if not is_done(folder, p) and any(p == w or p in NEEDS.get(w, ()) for w in parts)]
     if not todo:
         return
+    os.environ["PATH"] += ":/usr/sbin:/sbin"     # depmod; not in everybody's path
     missing = sorted({t for p in todo for t in TOOLS[p] if not shutil.which(t)})
     if missing:
         raise Failed(f"missing: {' '.join(missing)} (test/deps.sh rig)")

@@ -22,11 +22,13 @@ What it needs is fetched once by image.py into BUILD/rig.  Root is not needed.  
 
 import argparse
 import ctypes
+import json
 import os
 import secrets
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -98,7 +100,8 @@ class Image:
         with open(f"{self.folder}/kernel/release") as f:
             self.release = f.read().strip()
         tree = "ntb" if model else "kernel"
-        self.modules = need(f"{self.folder}/{tree}/modules/{self.release}", "make rig builds it (test/rig/image.py)")
+        self.modules = need(f"{self.folder}/{tree}/lib/modules/{self.release}",
+                            "make rig builds it (test/rig/image.py)")
         khz = subprocess.run(need(f"{self.folder}/tsckhz", "make rig-programs"), check=True, stdout=subprocess.PIPE)
         self.tsc_khz = int(khz.stdout)
 
@@ -227,20 +230,25 @@ class Rig:
         with Rig("build", "icx") as rig:
             result = rig.run("true", "true", timeout=60)
 
-    @iommu: guests have an IOMMU, which VFIO wants.  @ioat: beside a model, a copy engine in each guest."""
+    @iommu: guests have an IOMMU, which VFIO wants.  Of a model: @ioat: a copy engine in each guest, too; @remap: windows
+    are memory, fast, but no fault can strike a store; @queued: QEMU gathers posted stores; @window: sizes of BAR2 and
+    BAR4, as ntbrig takes them; @trace: all accesses into the file trace.  @env: for the commands."""
 
-    def __init__(self, build, bridge, show=False, keep=False, iommu=True, ioat=False, memory=512, env=None, options=()):
+    def __init__(self, build, bridge, show=False, keep=False, iommu=True, memory=512, env=None, ioat=False, remap=False,
+                 queued=False, window="1m", trace=False, model_options=()):
         if bridge not in BRIDGES:
             raise Failed(f"no bridge {bridge}; there are {' '.join(BRIDGES)}")
-        self.bridge, self.show, self.keep, self.iommu, self.ioat = bridge, show, keep, iommu, ioat
-        self.build, self.memory, self.env, self.options = os.path.abspath(build), memory, env or {}, options
+        self.bridge, self.show, self.keep, self.iommu, self.memory = bridge, show, keep, iommu, memory
+        self.ioat, self.remap, self.queued, self.window, self.trace = ioat, remap, queued, window, trace
+        self.build, self.env, self.model_options = os.path.abspath(build), env or {}, model_options
         self.cwd = os.getcwd()
         self.model = bridge in MODELS
         self.image = Image(self.build, self.model)
+        self.preload = need(f"{self.build}/rig/ntbwin.so", "make rig-programs") if remap else None
         self.folder = tempfile.mkdtemp(prefix="rig.")
         os.chmod(self.folder, 0o755)
         self.out = f"{self.folder}/out"
-        self.server, self.preload = None, None
+        self.server = None
         self.guests = {name: Guest(self, name) for name in GUESTS}
 
     def __enter__(self):
@@ -264,25 +272,65 @@ class Rig:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_server(self):
+        """What stands between the guests; it must be there before they are."""
         if self.bridge == "none":
             return
-        argv = [need(f"{self.build}/rig/ivserver", "make rig-programs"), f"{self.folder}/iv", str(IVSHMEM_BYTES),
-                str(IVSHMEM_VECTORS)]
+        if self.model:
+            argv = [need(f"{self.build}/rig/ntbrig", "make rig-programs"), "--family", self.bridge,
+                    "--window", self.window, "--control", f"{self.folder}/control", *self.model_options]
+            argv += ["--remap"] if self.remap else []
+            argv += ["--trace", f"{self.folder}/trace"] if self.trace else []
+            argv += [self.socket(kind, name) for kind in ("ntb", "ioat")[:2 if self.ioat else 1] for name in GUESTS]
+        else:
+            argv = [need(f"{self.build}/rig/ivserver", "make rig-programs"), f"{self.folder}/iv", str(IVSHMEM_BYTES),
+                    str(IVSHMEM_VECTORS)]
         with open(f"{self.folder}/server.log", "w") as log:
             self.server = spawn(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
-        if self.server.stdout.readline() != b"ready\n":
+        if not self.server.stdout.readline().endswith(b"ready\n"):
             with open(f"{self.folder}/server.log") as f:
                 raise Failed(f"{argv[0]} did not start: {f.read()}")
+
+    def socket(self, kind, name):
+        return f"{self.folder}/{kind}.{name}"
+
+    def server_problem(self):
+        """Why the server is not as it should be at the end of a run, or None."""
+        if not self.server or self.server.poll() is None:
+            return None
+        return f"the server ended before its guests, status {self.server.returncode}"
+
+    def control(self, command):
+        """One command to the model, such as "link down"; what it answers after "ok"."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+            s.settimeout(10)
+            s.connect(f"{self.folder}/control")
+            with s.makefile("rw") as f:
+                f.write(command + "\n")
+                f.flush()
+                answer = f.readline().strip()
+        if not answer.startswith("ok"):
+            raise Failed(f"ntbrig, {command}: {answer}")
+        return answer[2:].strip()
 
     def device(self, name):
         """QEMU options of the bridge's end in a guest."""
         if self.bridge == "none":
             return []
-        return ["-chardev", f"socket,id=iv,path={self.folder}/iv",
-                "-device", f"ivshmem-doorbell,vectors={IVSHMEM_VECTORS},chardev=iv,addr=5"]
+        if not self.model:
+            return ["-chardev", f"socket,id=iv,path={self.folder}/iv",
+                    "-device", f"ivshmem-doorbell,vectors={IVSHMEM_VECTORS},chardev=iv,addr=5"]
+        options = []
+        for number, kind in enumerate(("ntb", "ioat")[:2 if self.ioat else 1], 1):
+            # Behind a root port: directly on the root complex QEMU turns it into an integrated endpoint without a link.
+            options += ["-device", f"pcie-root-port,id=rp{number},slot={number},chassis={number}",
+                        "-device", json.dumps({"driver": "vfio-user-pci", "bus": f"rp{number}",
+                                               "x-send-queued": self.queued and kind == "ntb",
+                                               "socket": {"type": "unix", "path": self.socket(kind, name)}})]
+        return options
 
     def qemu_env(self, name):
-        return self.image.qemu_env()
+        env = self.image.qemu_env()
+        return {**env, "NTBWIN": self.socket("ntb", name) + ".win"} if self.remap else env
 
     def start(self, name, command):
         self.guests[name].start(command)
@@ -319,6 +367,9 @@ def main():
     parser.add_argument("--build", default="build", help="build directory (build)")
     parser.add_argument("--bridge", default="ivshmem", choices=BRIDGES)
     parser.add_argument("--no-iommu", action="store_true", help="guests without an IOMMU: no VFIO, but faster drivers")
+    parser.add_argument("--ioat", action="store_true", help="of a model: a copy engine in each guest, too")
+    parser.add_argument("--remap", action="store_true", help="of a model: windows are memory; no access of them is seen")
+    parser.add_argument("--trace", action="store_true", help="of a model: all accesses to registers; implies --keep")
     parser.add_argument("--memory", type=int, default=512, metavar="MB", help="of each guest (512)")
     parser.add_argument("--timeout", type=int, default=120, metavar="S", help="for everything together (120)")
     parser.add_argument("--keep", action="store_true", help="leave consoles and /out behind")
@@ -328,7 +379,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
         image.make(f"{args.build}/rig", parts(args.bridge))
-        with Rig(args.build, args.bridge, show=True, keep=args.keep, iommu=not args.no_iommu, memory=args.memory) as rig:
+        with Rig(args.build, args.bridge, show=True, keep=args.keep or args.trace, iommu=not args.no_iommu,
+                 memory=args.memory, ioat=args.ioat, remap=args.remap, trace=args.trace) as rig:
             result = rig.run(args.command_a, args.command_b or args.command_a, args.timeout)
     except (Failed, image.Failed) as e:
         print(f"rig: {e}", file=sys.stderr)

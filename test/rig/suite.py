@@ -48,6 +48,15 @@ RUNS = [
     Run("ivshmem", "ivshmem", "ivshmem.sh", "VFIO and doorbells over ivshmem; ntbsock inside a guest"),
     Run("ivshmem-return", "ivshmem", "return.sh", "a guest loses its power, boots again, and is met anew", strike=lose_b),
 ]
+for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire Rapids"), ("amd", "AMD")):
+    RUNS += [
+        Run(f"{family}-netdev", family, "netdev.sh", f"Linux' driver and network device on the {cpu} model", iommu=False),
+        Run(f"{family}-ntb_test", family, "ntbtest.sh", f"the kernel's ntb_test.sh on the {cpu} model", limit=220, iommu=False),
+    ]
+RUNS += [
+    Run("icx-ioat", "icx", "netdev.sh", "the same with copies by an engine that Linux' ioatdma accepts", iommu=False,
+        ioat=True, env={"RIG_IOAT": "1"}),
+]
 
 
 class Clock:
@@ -140,6 +149,9 @@ def perform_pair(run, args):
                 failed.append(clocks[name].problem())
             passed, failures = passed + ok, failures + len(failed)
             blame(name, failed, rig.guests[name].lines)
+        if rig.server_problem():
+            failures += 1
+            print(f"  FAILED server: {rig.server_problem()}", flush=True)
         if failures and os.path.exists(f"{rig.folder}/server.log"):
             with open(f"{rig.folder}/server.log", errors="replace") as f:
                 print("".join(f"    server| {line}" for line in f.readlines()[-TAIL:]), end="", flush=True)

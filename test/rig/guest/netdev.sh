@@ -25,24 +25,6 @@ ping_peer() {
 	wait_for 20 ping -c 1 -W 2 "$its" >/dev/null && ping -c 5 -W 5 "$its"
 }
 
-# The same pseudo-random bytes are made on both sides, travel one way each and are compared.
-# Port 7001 is guest a's, 7002 guest b's.
-bytes() {
-	python3 -c "import random, sys; sys.stdout.buffer.write(random.Random($1).randbytes($2))"
-}
-transfer() {
-	size=$1
-	case $RIG_ME in a) my_seed=1 its_seed=2 ;; *) my_seed=2 its_seed=1 ;; esac
-	busybox nc -l -p "700$my_seed" >/run/tmp/got </dev/null &
-	receiver=$!
-	together listening || return 1
-	# Binding comes right after forking; a refused connection is made again.
-	bytes "$my_seed" "$size" >/run/tmp/mine
-	wait_for 10 sh -c "busybox nc $its 700$its_seed </run/tmp/mine" || return 1
-	wait "$receiver"
-	bytes "$its_seed" "$size" | cmp - /run/tmp/got && echo "$size bytes each way are the same at both ends"
-}
-
 ioat_binds() {
 	modprobe ioatdma || return 1
 	wait_for 10 sh -c 'ls /sys/class/dma | grep -q .' || return 1
@@ -75,7 +57,7 @@ check "$driver binds the port at $port" bind_linux || finish
 together bound
 check "ntb_netdev has a carrier" netdev || finish
 check "ping over ntb_netdev" ping_peer
-check "contents over ntb_netdev" transfer 1000000
+check "contents over ntb_netdev" timeout 120 python3 "$RIG_DIR/guest/transfer.py" "$mine" "$its" 1000000
 [ -z "${RIG_IOAT:-}" ] || check "ntb_transport copies by the engine" dma_used
 together sent
 check "ntb_pingpong counts" pingpong
