@@ -25,6 +25,8 @@ ALL_CFLAGS := -std=gnu11 $(WARN) -fno-strict-aliasing -fvisibility=hidden $(CFLA
 # Libraries.  The preloaded library links liburcu alone: libpci is GPL and only for programs that may be.
 URCU_CFLAGS := $(shell $(PKG_CONFIG) --cflags liburcu-bp 2>/dev/null)
 URCU_LIBS   := $(shell $(PKG_CONFIG) --libs liburcu-bp 2>/dev/null || echo -lurcu-bp)
+PCI_LIBS    := $(shell $(PKG_CONFIG) --libs libpci 2>/dev/null || echo -lpci)
+PCI_CFLAGS  := $(shell $(PKG_CONFIG) --cflags libpci 2>/dev/null)
 JSON_LIBS   := $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
 
 # Sources, in the order of the send path
@@ -34,7 +36,9 @@ SIM_SRC  := driver-glue/sim/wcsim.c
 QUEUE_SRC := ntbsock/msgq_tx.c ntbsock/msgq_rx.c ntbsock/user.c ntbsock/crc32c.c $(GLUE_SRC)
 LIB_SRC  := $(sort $(wildcard ntbsock/*.c) $(GLUE_SRC))
 BROKER_SRC := $(wildcard ntbsock/broker/*.c) driver-glue/log.c
-CTL_SRC  := $(wildcard ntbsock/ctl/*.c) ntbsock/broker/conf_file.c
+# Bridges through VFIO, for programs that may link libpci
+VFIO_SRC := $(wildcard driver-glue/vfio/*.c)
+CTL_SRC  := $(wildcard ntbsock/ctl/*.c) ntbsock/broker/conf_file.c $(VFIO_SRC)
 PERF_SRC := perf/pingpong.c
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -52,7 +56,8 @@ $(B)/ntbsockd: $(call obj,$(BROKER_SRC))
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
 
 $(B)/ntbsock-ctl: $(call obj,$(CTL_SRC))
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(JSON_LIBS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(JSON_LIBS) $(PCI_LIBS)
+$(call obj,$(VFIO_SRC)): CPPFLAGS += $(PCI_CFLAGS)
 
 $(B)/pingpong: $(call obj,$(PERF_SRC))
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(JSON_LIBS) -lpthread -lm

@@ -80,5 +80,8 @@ int ntbs_show_stats(int argc, char **argv);
 int ntbs_show_reload(int argc, char **argv);
 int ntbs_conns_verb(int argc, char **argv);
 int ntbs_drain_verb(int argc, char **argv);
+int ntbs_ports_verb(int argc, char **argv);
+int ntbs_bind_verb(int argc, char **argv);
+int ntbs_unbind_verb(int argc, char **argv);
 
 #endif
