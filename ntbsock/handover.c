@@ -12,6 +12,7 @@
 #include "log.h"
 #include "mbox.h"
 #include "offer.h"
+#include "relay.h"
 #include "runtime.h"
 #include "service.h"
 #include "shadow.h"
@@ -27,7 +28,10 @@ static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
 	ntbs_lock(&sk->shm->tx.lock);
-	ntbs_stream_leave_tx(sk, fd, why);
+	if (why == NTBS_WHY_EXEC && ntbs_sock_tx_state(sk) == NTBS_DIR_TCP)
+		ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);	/* when the peer asks nobody may be here to say so */
+	else
+		ntbs_stream_leave_tx(sk, fd, why);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
 }
@@ -142,10 +146,6 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return true;
 	done = ask_for_tcp(sk, fd);
-	if (!done && why != NTBS_WHY_OPTION)	/* there the reader is still us, and the ring serves it */
-		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: the other side did not take its bytes back "
-			 "to TCP; what it sent last is lost to the new reader", sk->shm->conn.tuple.lport,
-			 sk->shm->conn.tuple.rport);
 	was = ntbs_read_once(sk->shm->conn.reason);
 	if (was == NTBS_WHY_NONE || was == NTBS_WHY_PEER_ASKED)
 		ntbs_write_once(sk->shm->conn.reason, why);
@@ -161,12 +161,34 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	return done;
 }
 
+/* The peer has said where its bytes end, or is gone: those in the ring come no other way. */
+static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
+{
+	return ntbs_le64_read_acquire(&sk->q.in->q) || ntbs_le64_read_acquire(&sk->q.in->final) ||
+	       ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_end(fd) == 0;
+}
+
+void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	int ret = -ETIMEDOUT;
+
+	if (ntbs_handover_both(sk, fd, why))
+		return;
+	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
+		;
+	if (no_answer_to_come(sk, fd))
+		ret = ntbs_relay(sk, fd);
+	if (ret)
+		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: what the other side sent last %s: %s",
+			 sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport,
+			 ret == -ETIMEDOUT ? "reaches the new reader late, if at all" : "is lost to the new reader",
+			 ret == -ETIMEDOUT ? "it did not answer in time" : strerror(-ret));
+}
+
 bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
 {
 	ntbs_lock(&sk->shm->tx.lock);
 	ntbs_le32_write_release(&sk->q.out->again, 1);
-	/* stated also by who has sent nothing yet: the peer shall know that all of it comes by TCP */
-	ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);
 	ntbs_unlock(&sk->shm->tx.lock);
 	return ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
 }
@@ -207,6 +229,35 @@ static bool same_tuple(const struct ntbs_tuple *a, const struct ntbs_tuple *b)
 	       !memcmp(a->raddr, b->raddr, 16);
 }
 
+static void at_tails(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	ntbs_handover_tx(sk, fd, why);		/* an offer: what goes over TCP stays there */
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return;
+	ntbs_lock(&sk->shm->rx.lock);
+	if (!ntbs_le64_read_acquire(&sk->q.in->q) && !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP))
+		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
+	ntbs_unlock(&sk->shm->rx.lock);
+	ntbs_peer_ring_service(sk->chan);
+	ntbs_mbox_wake_own(sk);		/* a sender that waits for credit goes on by TCP */
+}
+
+bool ntbs_handover_to_end(struct ntbs_sock *sk, int fd)
+{
+	ssize_t unread;
+
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_withdraw(sk, NTBS_WHY_EXEC);
+	at_tails(sk, fd, NTBS_WHY_EXEC);
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return false;
+	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_stream_rx_look(sk, fd);
+	unread = sk->shm->rx.state == NTBS_DIR_RING || sk->shm->rx.state == NTBS_DIR_DRAIN ? ntbs_msgq_avail(&sk->q) : 0;
+	ntbs_unlock(&sk->shm->rx.lock);
+	return unread > 0;
+}
+
 static void drain(struct ntbs_sock *sk, void *arg)
 {
 	const struct ntbs_tuple *t = arg;
@@ -218,15 +269,7 @@ static void drain(struct ntbs_sock *sk, void *arg)
 		return;
 	if (sk->file.fds <= 0 || (!same_tuple(&sk->shm->conn.tuple, t) && !same_tuple(&sk->shm->conn.tuple, &back)))
 		goto out;
-	ntbs_handover_tx(sk, sk->fd, NTBS_WHY_DRAINED);	/* an offer: what goes over TCP stays there */
-	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
-		goto out;
-	ntbs_lock(&sk->shm->rx.lock);
-	if (!ntbs_le64_read_acquire(&sk->q.in->q) && !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP))
-		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
-	ntbs_unlock(&sk->shm->rx.lock);
-	ntbs_peer_ring_service(sk->chan);
-	ntbs_mbox_wake_own(sk);		/* a sender that waits for credit goes on by TCP */
+	at_tails(sk, sk->fd, NTBS_WHY_DRAINED);
 out:
 	ntbs_sock_put(sk);
 }
@@ -246,7 +289,9 @@ void ntbs_handover_before_sandbox(void)
 		if (!sk)
 			continue;
 		if (ntbs_sock_stage(sk) != NTBS_PLAIN)
-			ntbs_handover_both(sk, fd, NTBS_WHY_SANDBOX);
+			ntbs_handover_pass(sk, fd, NTBS_WHY_SANDBOX);
+		if (!ntbs_fdtab_sock(fd))
+			continue;
 		/* A set goes on translating what its registrations say.  Otherwise nothing is left to translate; the object
 		 * stays behind, so that nobody takes its going for an end of the connection. */
 		if (!sk->members)
@@ -257,7 +302,7 @@ void ntbs_handover_before_sandbox(void)
 }
 
 /* One that the new image gets. */
-static struct ntbs_sock *goes_along(int fd)
+static struct ntbs_sock *goes_along(int fd, bool (*dupped)(int fd))
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	long flags;
@@ -265,25 +310,25 @@ static struct ntbs_sock *goes_along(int fd)
 	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN)
 		return NULL;
 	flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
-	return flags >= 0 && !(flags & FD_CLOEXEC) ? sk : NULL;
+	return flags >= 0 && (!(flags & FD_CLOEXEC) || (dupped && dupped(fd))) ? sk : NULL;
 }
 
 /*
  * Where both ends are ours: bytes that are in the ring can be brought back as long as their sender is there, so all ask before
  * any leaves.
  */
-void ntbs_handover_before_exec(void)
+void ntbs_handover_before_exec(bool (*dupped)(int fd))
 {
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
-		struct ntbs_sock *sk = goes_along(fd);
+		struct ntbs_sock *sk = goes_along(fd, dupped);
 
 		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
 			ask_for_tcp(sk, fd);
 	}
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
-		struct ntbs_sock *sk = goes_along(fd);
+		struct ntbs_sock *sk = goes_along(fd, dupped);
 
 		if (sk)
-			ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
+			ntbs_handover_pass(sk, fd, NTBS_WHY_EXEC);
 	}
 }

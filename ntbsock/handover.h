@@ -16,10 +16,20 @@ void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
  * not be brought back (it is gone, or does not answer). */
 bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /*
+ * The same for a holder that is not us, or not for long: what could not be brought back a relay has (relay.h), and the
+ * descriptor is no longer the socket.
+ */
+void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
+/*
  * Both directions of a connection, at their senders' tails: ours now, the other one when its side has taken note.  Nobody
  * stands still: a reader takes what is left in the ring, then TCP.
  */
 void ntbs_handover_drain(const struct ntbs_tuple *tuple);
+/*
+ * The same for one that the kernel closes at exec, if that succeeds: then there is nobody to state its end.  True: bytes of
+ * the ring are unread, and the end is to be a reset.
+ */
+bool ntbs_handover_to_end(struct ntbs_sock *sk, int fd);
 /*
  * Both directions are back on TCP, and nothing that was sent is elsewhere: the socket is the kernel's again, as if it had
  * never been ours.  For who has seen NTBS_DIR_BACK on both sides; takes ctl, tx and the epoll pool's lock.
@@ -29,8 +39,8 @@ void ntbs_handover_settle(struct ntbs_sock *sk);
 bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd);
 /* See where the peer's direction is, and settle.  No lock held. */
 void ntbs_handover_look(struct ntbs_sock *sk);
-/* Every socket that an image started now would inherit. */
-void ntbs_handover_before_exec(void);
+/* Every socket that an image started now would inherit; @dupped says which it gets although they are close-on-exec. */
+void ntbs_handover_before_exec(bool (*dupped)(int fd));
 /*
  * A seccomp filter is about to take effect: everything goes back to the kernel, and the library does nothing any more in
  * this process, since it cannot know which of its system calls the filter punishes with death.

@@ -71,6 +71,8 @@ void ntbs_fd_install(int fd, struct ntbs_sock *sk);	/* a new object for a descri
 #define NTBS_INHERIT_BYTES 1024
 /* "NTBSOCK_INHERITED=...", for the environment of the image that is about to start; empty if there is nothing to say. */
 void ntbs_inherit_leave(char *list, size_t size);
+void ntbs_inherit_let_go(void);			/* right before exec: this image holds nothing any more */
+void ntbs_inherit_failed(void);			/* it does */
 void ntbs_inherit_take(const char *list);	/* what the variable says, in the new image */
 
 /* stdio on our sockets (preload_stdio.c) */

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "handover.h"
+#include "offer.h"
 #include "sleep.h"
 #include "sys.h"
 
@@ -112,7 +113,7 @@ static bool foreign_dup(int fd)
 		return false;
 	sk = ntbs_fdtab_sock(fd);
 	if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN)
-		ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
+		ntbs_handover_pass(sk, fd, NTBS_WHY_EXEC);
 	return true;
 }
 
@@ -128,9 +129,10 @@ void ntbs_fd_dupped(int old, int new_fd)
 
 NTBS_EXPORT int dup(int fd)
 {
+	bool ours = ntbs_fdtab_peek(fd) && !foreign_dup(fd);
 	int ret = LIBC(dup)(fd);
 
-	if (ret >= 0 && ntbs_fdtab_peek(fd) && !foreign_dup(fd))
+	if (ret >= 0 && ours)
 		ntbs_fd_dupped(fd, ret);
 	return ret;
 }
@@ -239,6 +241,7 @@ static void wants_sigio(struct ntbs_file *f, int fd)
 static int do_fcntl(int fd, int cmd, long arg, int (*next)(int, int, ...))
 {
 	struct ntbs_file *f = ntbs_fdtab_peek(fd);
+	bool ours;
 	int ret;
 
 	if (!f)
@@ -249,8 +252,9 @@ static int do_fcntl(int fd, int cmd, long arg, int (*next)(int, int, ...))
 	}
 	if (cmd == F_SETFL && (arg & O_ASYNC))
 		wants_sigio(f, fd);
+	ours = (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !foreign_dup(fd);
 	ret = next(fd, cmd, arg);
-	if (ret >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && !foreign_dup(fd))
+	if (ret >= 0 && ours)
 		ntbs_fd_dupped(fd, ret);
 	if (ret >= 0 && cmd == F_SETFL && f->kind == NTBS_FILE_SOCK)
 		ntbs_sock_note_flag((struct ntbs_sock *)f, NTBS_SK_NONBLOCK, arg & O_NONBLOCK);
@@ -295,6 +299,8 @@ static int unread(struct ntbs_sock *sk, int fd, int *out)
 	ssize_t n;
 	int value;
 
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)		/* if it has been confirmed the peer may be on the ring */
+		ntbs_offer_step(sk, fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return -ENTBS_PASS;
 	ntbs_lock(&sk->shm->rx.lock);
@@ -307,10 +313,12 @@ static int unread(struct ntbs_sock *sk, int fd, int *out)
 }
 
 /* Urgent data goes by TCP, behind what the ring holds: the kernel's mark is only where we are once that has been read. */
-static int at_mark(struct ntbs_sock *sk, int *out)
+static int at_mark(struct ntbs_sock *sk, int fd, int *out)
 {
 	const int no = 0;
 
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_step(sk, fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk) || ntbs_sock_rx_state(sk) != NTBS_DIR_RING ||
 	    ntbs_le64_read_acquire(&sk->q.in->q) == ntbs_read_once(sk->shm->rx.pos) + 1)
 		return -ENTBS_PASS;
@@ -332,7 +340,7 @@ NTBS_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 			return to_libc(ret);
 	}
 	if (cmd == SIOCATMARK && arg) {
-		ret = at_mark(sk, (int *)arg);
+		ret = at_mark(sk, fd, (int *)arg);
 		if (ret != -ENTBS_PASS)
 			return to_libc(ret);
 	}

@@ -8,6 +8,10 @@
  * image in its environment: process id, descriptors and SO_COOKIE.  The image takes the variable away, and a child of one
  * that does not is another process.  An image without the library never claims, which is as if there were none.
  *
+ * Whatever becomes of them there, the image that ends holds its connections no more: who else of the family does is the
+ * last one when he closes.  If exec fails it holds them again, but for those that nobody else held and the new image would
+ * have got: they are plain TCP by then, and go on as if they had never been ours.
+ *
  * Nobody has claimed it yet: all bytes are on TCP, the other side's offer stands.  This image lets go of it first.
  * It is on the ring: both directions go to TCP first, and the other side offers anew when it has seen that (again.c).
  * If exec fails the connection stays on TCP.
@@ -120,6 +124,64 @@ void ntbs_inherit_leave(char *list, size_t size)
 			*at = 0;
 		}
 	}
+}
+
+static void count_out(struct ntbs_sock *sk, void *arg)
+{
+	int32_t n = atomic_load(&sk->shm->holders);
+
+	while (sk->file.fds > 0 && n > 1 && !sk->counted_out)
+		sk->counted_out = atomic_compare_exchange_weak(&sk->shm->holders, &n, n - 1);
+	ntbs_write_once(sk->shm->conn.holders, atomic_load(&sk->shm->holders));
+}
+
+/* Closed by the kernel, which does not know of the ring.  Another of its descriptors may be inherited: that is seen to. */
+static void end_here(struct ntbs_sock *sk, int fd)
+{
+	const struct linger reset = { 1, 0 };
+	socklen_t len = sizeof(sk->linger);
+
+	if (sk->resets_at_exec || !ntbs_handover_to_end(sk, fd))
+		return;
+	sk->resets_at_exec = !ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_LINGER, &sk->linger, &len) &&
+			     !ntbs_sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
+static void count_in(struct ntbs_sock *sk, void *arg)
+{
+	if (sk->counted_out)
+		ntbs_write_once(sk->shm->conn.holders, atomic_fetch_add(&sk->shm->holders, 1) + 1);
+	sk->counted_out = false;
+	if (sk->resets_at_exec)
+		ntbs_sys5(SYS_setsockopt, sk->fd, SOL_SOCKET, SO_LINGER, &sk->linger, sizeof(sk->linger));
+	sk->resets_at_exec = false;
+}
+
+void ntbs_inherit_let_go(void)
+{
+	ntbs_sock_for_each(count_out, NULL);
+	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
+		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+		if (!sk || sk->counted_out)
+			continue;
+		if (!inheritable(fd)) {
+			if (ntbs_le32_read(&sk->shm->conn.pid) == (uint32_t)ntbs_sys0(SYS_getpid)) {
+				end_here(sk, fd);
+				continue;
+			}
+			/* of a family that does not end: what it has there must be given back */
+			ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
+		}
+		for (int other = 0; other < ntbs_fdtab_highest(); other++)
+			if (ntbs_fdtab_sock(other) == sk)
+				ntbs_fd_forget(other);
+	}
+}
+
+void ntbs_inherit_failed(void)
+{
+	ntbs_sock_for_each(count_in, NULL);
 }
 
 void ntbs_inherit_take(const char *list)

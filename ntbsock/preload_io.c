@@ -220,7 +220,7 @@ static void pass_descriptors(const struct msghdr *msg)
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
 			sk = ntbs_fdtab_sock(fd);
 			if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN)
-				ntbs_handover_both(sk, fd, NTBS_WHY_PASSED);
+				ntbs_handover_pass(sk, fd, NTBS_WHY_PASSED);
 		}
 	}
 }
@@ -374,6 +374,17 @@ NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags,
 	return i;
 }
 
+/* An error that is ours to show, before the kernel's call. */
+static bool owed_error(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int err = sk ? ntbs_sock_take_owed(sk) : 0;
+
+	if (err)
+		errno = err;
+	return err;
+}
+
 /* A file into a socket of ours: by way of a buffer that stays in the cache. */
 static ssize_t send_file(int out, int in, off_t *off, size_t count, bool *pass)
 {
@@ -442,6 +453,8 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 
 	if (!plain(in))		/* into a pipe, as splice() */
 		ntbs_handover_both(ntbs_fdtab_sock(in), in, NTBS_WHY_OPTION);
+	if (count && owed_error(out))
+		return -1;
 	if (plain(out))
 		return LIBC(sendfile)(out, in, off, count);
 	if (nobody_reads(out)) {
@@ -525,6 +538,8 @@ NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, s
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(out);
 
+	if (len && owed_error(out))
+		return -1;
 	if (sk && !plain(out))		/* pages of a pipe into a ring cannot be taken back: TCP does it */
 		ntbs_handover_tx(sk, out, NTBS_WHY_OPTION);
 	if (!plain(in) && !kernel_reads(in) && !off_in && !off_out && len)

@@ -23,12 +23,33 @@
 #include "service.h"
 #include "stats.h"
 
-static void before_exec(void)
+/*
+ * Numbers that a spawned program has ever been told to get under another number, so that close-on-exec does not matter.
+ * What the actions of one call are is libc's secret; one number too many costs a connection its ring.
+ */
+static uint64_t dupped_to_spawned[1024];
+
+static bool dupped(int fd)
+{
+	size_t i = fd / 64;
+
+	return i >= sizeof(dupped_to_spawned) / sizeof(*dupped_to_spawned) ||
+	       (ntbs_read_once(dupped_to_spawned[i]) & 1ull << fd % 64);
+}
+
+NTBS_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *actions, int fd, int new_fd)
+{
+	if (fd >= 0 && !dupped(fd))
+		__atomic_fetch_or(&dupped_to_spawned[fd / 64], 1ull << fd % 64, __ATOMIC_RELAXED);
+	return LIBC(posix_spawn_file_actions_adddup2)(actions, fd, new_fd);
+}
+
+static void before_exec(bool (*gets)(int fd))
 {
 	int saved = errno;
 
 	if (ntbs_on)
-		ntbs_handover_before_exec();
+		ntbs_handover_before_exec(gets);
 	errno = saved;
 }
 
@@ -43,7 +64,9 @@ static void before_exec(void)
 		*list_ = 0;                                                               \
 		if (ntbs_on && env_ && !ntbs_fdtab_foreign())                             \
 			ntbs_inherit_leave(list_, NTBS_INHERIT_BYTES);                    \
-		before_exec();                                                            \
+		before_exec(NULL);                                                        \
+		if (ntbs_on && !ntbs_fdtab_foreign())                                     \
+			ntbs_inherit_let_go();                                            \
 		if (*list_) {                                                             \
 			while (env_[n_])                                                  \
 				n_++;                                                     \
@@ -65,34 +88,44 @@ static char *const *with_for_exec(char **with, char *const *env, char *list)
 	return with;
 }
 
+static int failed(int ret)
+{
+	int saved = errno;
+
+	if (ntbs_on && !ntbs_fdtab_foreign())
+		ntbs_inherit_failed();
+	errno = saved;
+	return ret;
+}
+
 NTBS_EXPORT int execve(const char *path, char *const *argv, char *const *env)
 {
-	return LIBC(execve)(path, argv, ENV_FOR_EXEC(env));
+	return failed(LIBC(execve)(path, argv, ENV_FOR_EXEC(env)));
 }
 
 NTBS_EXPORT int execv(const char *path, char *const *argv)
 {
-	return LIBC(execve)(path, argv, ENV_FOR_EXEC(environ));
+	return failed(LIBC(execve)(path, argv, ENV_FOR_EXEC(environ)));
 }
 
 NTBS_EXPORT int execvp(const char *file, char *const *argv)
 {
-	return LIBC(execvpe)(file, argv, ENV_FOR_EXEC(environ));
+	return failed(LIBC(execvpe)(file, argv, ENV_FOR_EXEC(environ)));
 }
 
 NTBS_EXPORT int execvpe(const char *file, char *const *argv, char *const *env)
 {
-	return LIBC(execvpe)(file, argv, ENV_FOR_EXEC(env));
+	return failed(LIBC(execvpe)(file, argv, ENV_FOR_EXEC(env)));
 }
 
 NTBS_EXPORT int fexecve(int fd, char *const *argv, char *const *env)
 {
-	return LIBC(fexecve)(fd, argv, ENV_FOR_EXEC(env));
+	return failed(LIBC(fexecve)(fd, argv, ENV_FOR_EXEC(env)));
 }
 
 NTBS_EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *env, int flags)
 {
-	return LIBC(execveat)(dir, path, argv, ENV_FOR_EXEC(env), flags);
+	return failed(LIBC(execveat)(dir, path, argv, ENV_FOR_EXEC(env), flags));
 }
 
 /* Arguments of the l forms as an array on the stack. */
@@ -148,7 +181,7 @@ NTBS_EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 			    const posix_spawn_file_actions_t *restrict actions,
 			    const posix_spawnattr_t *restrict attr, char *const argv[restrict], char *const env[restrict])
 {
-	before_exec();
+	before_exec(actions ? dupped : NULL);
 	return LIBC(posix_spawn)(pid, path, actions, attr, argv, env);
 }
 
@@ -156,20 +189,20 @@ NTBS_EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 			     const posix_spawn_file_actions_t *restrict actions,
 			     const posix_spawnattr_t *restrict attr, char *const argv[restrict], char *const env[restrict])
 {
-	before_exec();
+	before_exec(actions ? dupped : NULL);
 	return LIBC(posix_spawnp)(pid, file, actions, attr, argv, env);
 }
 
 NTBS_EXPORT int system(const char *command)
 {
 	if (command)
-		before_exec();
+		before_exec(NULL);
 	return LIBC(system)(command);
 }
 
 NTBS_EXPORT FILE *popen(const char *command, const char *mode)
 {
-	before_exec();
+	before_exec(NULL);
 	return LIBC(popen)(command, mode);
 }
 

@@ -14,6 +14,7 @@
 #include "mbox.h"
 #include "offer.h"
 #include "runtime.h"
+#include "shadow.h"
 #include "sys.h"
 
 #ifndef SO_ZEROCOPY
@@ -261,6 +262,8 @@ static bool for_the_kernel(int level, int name, const void *val, socklen_t len)
 {
 	int value;
 
+	if (level == IPPROTO_TCP && name == TCP_INQ)	/* a message about what is unread */
+		return given(val, len, &value) && value;
 	if (level == IPPROTO_TCP)
 		return name == TCP_ULP || name == TCP_REPAIR || name == TCP_FASTOPEN_CONNECT;
 	if (stamps(level, name))
@@ -296,8 +299,15 @@ NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 NTBS_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *len)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-	int ret = LIBC(getsockopt)(fd, level, name, val, len);
+	int ret;
 
+	/* pages of what the kernel has received, into a mapping that may outlive the descriptor */
+	if (sk && level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE && ntbs_sock_stage(sk) != NTBS_NEW)
+		ntbs_handover_both(sk, fd, NTBS_WHY_PASSED);
+	if (sk && level == SOL_SOCKET && name == SO_ERROR && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) &&
+	    ntbs_shadow_poll(fd, POLLRDHUP))
+		ntbs_stream_died(sk, fd);
+	ret = LIBC(getsockopt)(fd, level, name, val, len);
 	if (sk && !ret && level == SOL_SOCKET && name == SO_ERROR && *len >= sizeof(int) && !*(int *)val)
 		*(int *)val = ntbs_sock_take_owed(sk);
 	if (sk && !ret && level == SOL_SOCKET && name == SO_ERROR && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))

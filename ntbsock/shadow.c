@@ -7,6 +7,7 @@
 #include <linux/tcp.h>
 #include <poll.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -90,16 +91,51 @@ int ntbs_shadow_count(int fd, bool connected, uint64_t *sent, uint64_t *received
 	return 0;
 }
 
+/* The same hint as a control message, which a socket gives that is asked to. */
+static uint32_t inq_by_message(int fd)
+{
+	static const int on = 1;
+	union {
+		struct cmsghdr head;
+		char room[128];
+	} control;
+	struct msghdr msg = { .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct iovec iov;
+	socklen_t len = sizeof(int);
+	int was = 0, n = 0;
+	char c;
+
+	iov = (struct iovec){ &c, 1 };
+	msg.msg_iov = &iov;
+	msg.msg_iovlen = 1;
+	if (ntbs_sys5(SYS_getsockopt, fd, SOL_TCP, TCP_INQ, &was, &len) ||
+	    ntbs_sys5(SYS_setsockopt, fd, SOL_TCP, TCP_INQ, &on, sizeof(on)))
+		return 0;
+	if (ntbs_sys3(SYS_recvmsg, fd, &msg, MSG_PEEK | MSG_DONTWAIT) > 0)
+		for (struct cmsghdr *m = CMSG_FIRSTHDR(&msg); m; m = CMSG_NXTHDR(&msg, m))
+			if (m->cmsg_level == SOL_TCP && m->cmsg_type == TCP_CM_INQ)
+				memcpy(&n, CMSG_DATA(m), sizeof(n));
+	if (!was)
+		ntbs_sys5(SYS_setsockopt, fd, SOL_TCP, TCP_INQ, &was, sizeof(was));
+	return n;
+}
+
 int ntbs_shadow_unread(int fd, int *bytes)
 {
 	struct tcp_zerocopy_receive zc = { 0 };
 	socklen_t len = offsetof(struct tcp_zerocopy_receive, err);	/* with more it would take the socket's error */
-	int ret = ntbs_sys3(SYS_ioctl, fd, SIOCINQ, bytes);
+	int ret = ntbs_sys3(SYS_ioctl, fd, SIOCINQ, bytes), asked;
 
-	if (!ret && !ntbs_sys5(SYS_getsockopt, fd, SOL_TCP, TCP_ZEROCOPY_RECEIVE, &zc, &len) &&
-	    len == offsetof(struct tcp_zerocopy_receive, err) && zc.inq > (uint32_t)*bytes)
+	if (ret)
+		return ret;
+	asked = ntbs_sys5(SYS_getsockopt, fd, SOL_TCP, TCP_ZEROCOPY_RECEIVE, &zc, &len);
+	if (asked == -EINVAL)		/* more than a page: that it would map */
+		zc.inq = inq_by_message(fd);
+	else if (asked || len != offsetof(struct tcp_zerocopy_receive, err))
+		return 0;
+	if (zc.inq > (uint32_t)*bytes)
 		*bytes = zc.inq;
-	return ret;
+	return 0;
 }
 
 /*
@@ -115,6 +151,19 @@ static int ended_by_fin(int fd, int inq)
 	if (ret == -EIO)
 		return 1;
 	return ret || len != offsetof(struct tcp_zerocopy_receive, err) ? -1 : zc.inq > (uint32_t)inq;
+}
+
+bool ntbs_shadow_was_reset(int fd)
+{
+	struct ntbs_shadow_info info = { 0 };
+	int inq = 0;
+
+	if (ntbs_shadow_info(fd, &info))
+		return false;
+	if (info.state != ST_CLOSE)
+		return false;
+	ntbs_shadow_inq(fd, &inq);
+	return !ended_by_fin(fd, inq);
 }
 
 int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
@@ -284,6 +333,13 @@ short ntbs_shadow_poll(int fd, short events)
 	static const struct timespec now;
 
 	return ntbs_sys5(SYS_ppoll, &pfd, 1, &now, 0, 0) > 0 ? pfd.revents : 0;
+}
+
+bool ntbs_shadow_broken(int fd)
+{
+	const short reset = POLLERR | POLLHUP;		/* POLLERR alone may be news of MSG_ZEROCOPY */
+
+	return (ntbs_shadow_poll(fd, 0) & reset) == reset;
 }
 
 int ntbs_shadow_end(int fd)

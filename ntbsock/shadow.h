@@ -26,6 +26,8 @@ int ntbs_shadow_sent(int fd, bool connected, uint64_t *bytes);
  * FINs or by a reset, and does not say which: a FIN may be counted.
  */
 int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed);
+/* A reset has ended it, and no FIN came before that. */
+bool ntbs_shadow_was_reset(int fd);
 /* What went either way since the beginning, in whatever state, for the counters.  0 or -errno. */
 int ntbs_shadow_count(int fd, bool connected, uint64_t *sent, uint64_t *received);
 /* Bytes that can be read now. */
@@ -49,6 +51,8 @@ ssize_t ntbs_shadow_peek(int fd, struct ntbs_iter *it, size_t skip, int flags);
 
 /* POLL* bits that hold now. */
 short ntbs_shadow_poll(int fd, short events);
+/* The connection has ended with an error that the kernel still has to tell. */
+bool ntbs_shadow_broken(int fd);
 /* The kernel's view of the end: 0 FIN, -EAGAIN open and nothing there, 1 bytes are there, -errno. */
 int ntbs_shadow_end(int fd);
 

@@ -153,6 +153,7 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 	sk->chan = NULL;
 	sk->board = NULL;
 	sk->last = false;
+	sk->counted_out = sk->resets_at_exec = false;
 	sk->moves = 0;
 	sk->before = NULL;
 	atomic_store(&sk->after, NULL);

@@ -130,6 +130,9 @@ struct ntbs_sock {
 	_Atomic int fd;			/* one of the descriptors, for the service thread */
 	_Atomic uint32_t serial;	/* differs for each use of the object */
 	_Atomic bool last;		/* no other process held it when our last descriptor went: we count it */
+	bool counted_out;		/* an exec is under way: we are not among the holders */
+	bool resets_at_exec;		/* the same: SO_LINGER is not the program's, which is @linger */
+	struct linger linger;
 	uint8_t moves;			/* how many objects the connection has left */
 	struct ntbs_sock *_Atomic after;	/* the object that its descriptors mean now, if the connection has left it */
 	struct ntbs_sock *before;	/* the one that it was in: goes with us, since others may still look at its memory */

@@ -288,7 +288,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 {
 	struct ntbs_wait w;
 	size_t len, sum = 0, target, moved;
-	bool ended = false, may_wait;
+	bool ended = false, passed = false, may_wait;
 	ssize_t held = 1;
 	struct ntbs_iter it;
 	ssize_t n;
@@ -361,11 +361,18 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		if (n > 0 && !(flags & MSG_PEEK))
 			continue;
 		moved = sum;
-		/* it ends at an urgent byte also when that comes later; one that has been passed is shown for ever, and not waited for */
-		w.urgent = sum && !(flags & MSG_PEEK) && ntbs_sock_rx_state(sk) != NTBS_DIR_RING &&
-			   !(ntbs_shadow_poll(fd, POLLPRI) & POLLPRI);
-		if (w.urgent && urgent_next(sk, fd, flags, sum))
-			return sum;
+		/* it ends at an urgent byte also when that comes later, or passes it; one that has been passed is shown for ever, and
+		 * not waited for */
+		w.urgent = false;
+		if (!(flags & MSG_PEEK) && ntbs_sock_rx_state(sk) != NTBS_DIR_RING) {
+			w.urgent = !(ntbs_shadow_poll(fd, POLLPRI) & POLLPRI);
+			if (sum && w.urgent && urgent_next(sk, fd, flags, sum))
+				return sum;
+			if (!sum && !w.urgent && !passed && ntbs_shadow_at_mark(fd)) {
+				passed = true;		/* it has just come */
+				continue;
+			}
+		}
 		if (flags & MSG_PEEK) {
 			if (sum && ended)
 				return sum;
@@ -384,7 +391,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		}
 		if (n)
 			return moved ? (ssize_t)moved : n == -ETIMEDOUT ? -EAGAIN : n;
-		if (w.urgent && urgent_next(sk, fd, flags, moved))	/* before a look passes it */
+		if (moved && w.urgent && urgent_next(sk, fd, flags, moved))	/* before a look passes it */
 			return moved;
 	}
 }
@@ -427,6 +434,12 @@ static bool of_the_connection(ssize_t err)
 	return false;
 }
 
+/* The connection has ended, and TCP has told nobody yet: it is for the next call, if this one has sent something. */
+static bool error_waits(const struct ntbs_sock *sk, int fd)
+{
+	return (ntbs_sock_stage(sk) != NTBS_LIVE || ntbs_sock_tx_state(sk) != NTBS_DIR_RING) && ntbs_shadow_broken(fd);
+}
+
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	struct ntbs_wait w;
@@ -440,6 +453,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd, false);
 	if (n)
 		return n;
+	if ((flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) && (n = ntbs_sock_take_owed(sk)))
+		return -n;
 	if (flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) {
 		if ((flags & MSG_OOB) && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
 			ntbs_lock(&sk->shm->tx.lock);
@@ -451,8 +466,10 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	}
 	if (!total(iov, cnt, &len))
 		return -EINVAL;
-	if (!len)		/* the kernel says if there is anything to be said: an error, a broken pipe */
-		return -ENTBS_PASS;
+	if (!len) {		/* the kernel says if there is anything to be said: an error, a broken pipe */
+		n = ntbs_sock_take_owed(sk);
+		return n ? -n : -ENTBS_PASS;
+	}
 	ntbs_iter_init(&it, iov, len);
 	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
@@ -481,8 +498,11 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		}
 		if (!may_wait)
 			return len > it.left ? (ssize_t)(len - it.left) : -EAGAIN;
-		if (n > 0)
+		if (n > 0) {
+			if (error_waits(sk, fd))
+				return len - it.left;
 			continue;
+		}
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			ntbs_offer_step(sk, fd);
 		if (soft && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
@@ -498,6 +518,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 				return len - it.left;
 			return n == -ETIMEDOUT ? -EAGAIN : n;
 		}
+		if (len > it.left && error_waits(sk, fd))
+			return len - it.left;
 		soft = true;
 	}
 }

@@ -57,14 +57,14 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 	if (ntbs_le64_read_acquire(&in->q))	/* urgent data goes by TCP, and is seen before the ring's bytes are read */
 		ev = ntbs_shadow_poll(fd, POLLPRI) & POLLPRI;
 	final = ntbs_le64_read_acquire(&in->final);
-	if (ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk))
-		return ev;
 	if (ntbs_msgq_readable(&sk->q)) {
+		short more = ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk) ? 0 : RX_EVENTS;
+
 		/* FIN is on its way behind these bytes; TCP would show it once it has arrived, which it has */
-		ev |= RX_EVENTS | (final ? POLLRDHUP : 0);
+		ev |= more | (final ? POLLRDHUP : 0);
 		if (atomic_load(&sk->shm->shadow_ev) || ntbs_le32_read(&in->rstate))	/* a reset shows before its bytes are read */
 			ev |= shadow_end(sk, fd, 0);
-		return ev;
+		return ev & POLLRDHUP ? ev | RX_EVENTS : ev;	/* an end is below no mark */
 	}
 	if (final && ntbs_read_once(sk->shm->rx.pos) >= final - 1 && ntbs_le32_read(&in->rstate) != NTBS_R_RESET)
 		ev |= RX_EVENTS | POLLRDHUP;
@@ -89,7 +89,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 {
 	enum ntbs_dir_state state = ntbs_sock_rx_state(sk);
-	short ev;
+	short ev = 0;
 
 	if (state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q)) {
 		ntbs_lock(&sk->shm->rx.lock);
@@ -99,7 +99,8 @@ static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 	}
 	if (state == NTBS_DIR_RING)
 		return ring_in(sk, fd, ask);
-	ev = ask ? ntbs_shadow_poll(fd, RX_EVENTS | POLLRDHUP | POLLPRI) : 0;
+	if (ask || (atomic_load(&sk->shm->shadow_ev) & NTBS_SHADOW_END))
+		ev = shadow_end(sk, fd, RX_EVENTS | POLLPRI);
 	if (!(ev & RX_EVENTS) && state == NTBS_DIR_DRAIN && ntbs_read_once(sk->shm->rcvlowat) > 1) {
 		ntbs_lock(&sk->shm->rx.lock);		/* the kernel counts its part alone */
 		if (ntbs_stream_avail(sk, fd) >= (ssize_t)ntbs_read_once(sk->shm->rcvlowat))
@@ -163,6 +164,7 @@ static int look(struct set *s, bool arm)
 		struct pollfd *u = &s->user[i], *k = &s->kernel[i];
 		struct ntbs_sock *sk = u->fd >= 0 ? ntbs_fdtab_sock(u->fd) : NULL;
 		struct ntbs_ep *ep = u->fd >= 0 && !sk ? ntbs_epoll_of(u->fd) : NULL;
+		bool fin;
 		short ev;
 
 		*k = (struct pollfd){ u->fd, u->events, 0 };
@@ -199,16 +201,13 @@ static int look(struct set *s, bool arm)
 		if (arm)
 			ntbs_mbox_arm_set(sk);
 		ev = ntbs_sock_ready(sk, u->fd, u->events, false);
+		fin = atomic_load(&sk->shm->shadow_ev) & NTBS_SHADOW_END;
 		if (on_ring(sk)) {
-			bool fin = atomic_load(&sk->shm->shadow_ev) & (POLLRDHUP | POLLHUP | POLLERR);
-
 			k->events = (fin ? 0 : POLLRDHUP) | (u->events & POLLPRI);
 			if (ntbs_sock_tx_state(sk) != NTBS_DIR_RING)
 				k->events |= u->events & TX_EVENTS;
-			if (fin && !k->events && !(ev & (POLLHUP | POLLERR)))
-				k->fd = -1;
 		} else if (ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
-			k->events &= ~TX_EVENTS;
+			k->events = (k->events & ~TX_EVENTS) | (fin ? 0 : POLLRDHUP);	/* it may be more than an end: shadow_end() */
 		}
 		u->revents = ev & (u->events | POLLHUP | POLLERR);
 		ready += u->revents != 0;
@@ -225,9 +224,12 @@ static int merge(struct set *s)
 		struct pollfd *u = &s->user[i], *k = &s->kernel[i];
 		struct ntbs_sock *sk = u->fd >= 0 ? ntbs_fdtab_sock(u->fd) : NULL;
 
+		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && (k->revents & NTBS_SHADOW_END)) {
+			atomic_fetch_or(&sk->shm->shadow_ev, k->revents & NTBS_SHADOW_END);
+			if (!on_ring(sk))
+				k->revents |= ntbs_sock_ready(sk, u->fd, u->events, false);
+		}
 		if (sk && on_ring(sk)) {
-			if (k->revents & (POLLRDHUP | POLLHUP | POLLERR))
-				atomic_fetch_or(&sk->shm->shadow_ev, k->revents & (POLLRDHUP | POLLHUP | POLLERR));
 			u->revents |= k->revents & u->events & POLLPRI;
 			if (ntbs_sock_tx_state(sk) != NTBS_DIR_RING)
 				u->revents |= k->revents & u->events & TX_EVENTS;
@@ -236,7 +238,7 @@ static int merge(struct set *s)
 			if ((k->revents & POLLIN) && !u->revents)
 				u->revents = ntbs_epoll_kernel_any(ntbs_epoll_of(u->fd)) ? POLLIN & u->events : 0;
 		} else {
-			u->revents |= k->revents;
+			u->revents |= k->revents & (u->events | POLLHUP | POLLERR | POLLNVAL);
 			if (k->revents && sk && ntbs_sock_stage(sk) == NTBS_NEW)
 				ntbs_offer_look_connected(sk, u->fd);
 		}

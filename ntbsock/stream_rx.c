@@ -115,6 +115,8 @@ bool ntbs_stream_died(struct ntbs_sock *sk, int fd)
 		return false;
 	if (atomic_fetch_or(&sk->shm->flags, NTBS_SK_DIED) & NTBS_SK_DIED)
 		return false;
+	if (ntbs_shadow_was_reset(fd))		/* bytes of TCP were left unread as well: the kernel tells it */
+		return false;
 	atomic_store(&sk->shm->owed, ECONNRESET);
 	ntbs_sys6(SYS_sendto, fd, (long)&c, 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
 	ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len);
@@ -230,10 +232,11 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 
 	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_RESET, 0))
 		return -ECONNRESET;
-	if (rx->state == NTBS_DIR_BACK)
+	if (rx->state == NTBS_DIR_BACK) {
 		limit = it->left;
-	if (__builtin_expect(rx->twice, 0) && drop_twice(sk, fd))
-		return -EAGAIN;
+		if (rx->twice && drop_twice(sk, fd))
+			return -EAGAIN;
+	}
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx->state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q))) {
 		ret = ntbs_stream_rx_look(sk, fd);
 		if (ret)
@@ -268,7 +271,7 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		if (n != -EAGAIN)
 			return sum ? sum : n;
 		if (sum)
-			return sum;
+			return sum + peek_beyond(sk, fd, it, flags, sum, 0);
 		ret = ntbs_stream_rx_look(sk, fd);
 		if (ret)
 			return ret;
@@ -284,6 +287,8 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			if (rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_msgq_readable(&sk->q))
 				return -EAGAIN;
 			n = ntbs_shadow_recv(fd, it, 1, kflags);	/* the byte that was there before this look */
+		} else if (!n && !(flags & MSG_PEEK)) {
+			n = ntbs_shadow_recv(fd, it, 1, 0);	/* passes an urgent byte before the end */
 		}
 	} else {
 		n = ntbs_shadow_recv(fd, it, limit, kflags);

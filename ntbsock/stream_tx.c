@@ -125,11 +125,17 @@ int ntbs_stream_replay(struct ntbs_sock *sk, int fd)
 			tx->replay = 0;
 			break;
 		}
+		if (ntbs_shadow_broken(fd)) {	/* the peer is gone: so are the bytes, as in TCP; the program is to see why */
+			tx->replay = 0;
+			break;
+		}
 		ntbs_iter_init(&it, &iov, n);
 		sent = ntbs_shadow_send(fd, &it, 0);
 		if (sent == -EAGAIN)
 			return -EAGAIN;
-		if (sent < 0) {		/* the peer is gone: so are the bytes, as in TCP */
+		if (sent < 0) {		/* it went just now */
+			if (sent == -ECONNRESET)
+				atomic_store(&sk->shm->owed, ECONNRESET);
 			tx->replay = 0;
 			break;
 		}

@@ -28,10 +28,6 @@ const char *const rule_text[RULES] = {
 	[R_TAKEN] = "bytes taken before EAGAIN",
 	/* The same: POLLOUT is left out while a stream is uneven; right after a flood it is not, both are full. */
 	[R_ROOM] = "room in an uneven stream",
-	/* The same: an end behind bytes that one world still has to send. */
-	[R_RDHUP] = "POLLRDHUP of an uneven stream",
-	/* The same: a reset after or before that end, EPIPE or ECONNRESET. */
-	[R_BROKEN] = "reset around the end of an uneven stream",
 	/* The same, and of a full one how much of it has arrived: something there or nothing there, as the bytes of the world say. */
 	[R_AMOUNT] = "FIONREAD of an uneven or full stream",
 	/* Momentary: result and errno are compared. */
@@ -127,13 +123,15 @@ static bool amount_right(const struct answer *a, const struct desc *d, const str
 	return a->ret == 0 && a->v[0] >= 0 && (uint64_t)a->v[0] <= unread && (a->v[0] > 0 || !unread);
 }
 
-static bool room_unknown(const struct desc *d, const struct desc *peer)
+bool room_unknown(const struct desc *d)
 {
-	return (peer && peer->uneven && !peer->full) || (d && d->uneven);
+	return d && d->uneven && !d->full;
 }
 
 static enum verdict recv_uneven(const struct op *op, struct answer a[WORLDS], const struct desc *d, const struct desc *peer, char *why, size_t size)
 {
+	if (peer && peer->oob && a[TCP].ret <= 0 && a[TCP].ret == a[NTBS].ret && a[TCP].err == a[NTBS].err)
+		return V_SAME;		/* an urgent byte is next, or counts for nothing */
 	if (op->call == C_recvmmsg && a[TCP].ret < 0 && a[NTBS].ret < 0 && a[TCP].err == a[NTBS].err && a[TCP].err != EAGAIN)
 		return V_SAME;		/* it shows an error before the bytes that came before it */
 	for (int w = 0; w < WORLDS; w++) {
@@ -167,12 +165,6 @@ static bool peeks(const struct op *op)
 	return calls[op->call].class == RECV && op->call >= C_recv && op->call <= C_recvmmsg && (op->a & MSG_PEEK);
 }
 
-/* A reset, before or behind a FIN (tcp_reset()). */
-static bool broken(const struct answer *a)
-{
-	return a->ret < 0 && (a->err == EPIPE || a->err == ECONNRESET);
-}
-
 enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *d, struct desc *peer, char *why, size_t size)
 {
 	const struct answer *x = &a[TCP], *y = &a[NTBS];
@@ -193,8 +185,6 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		break;
 	case SEND:
 		if (plain && x->hash == y->hash && values_same(op, x, y, -1))
-			return V_SAME;
-		if (d && (d->uneven || d->full) && broken(x) && broken(y) && accept_as(R_BROKEN))
 			return V_SAME;
 		if (peer && peer->uneven && (x->ret < 0) == (y->ret < 0) && x->err == y->err && x->sigs == y->sigs && accept_as(R_TAKEN))
 			return V_SAME;
@@ -233,12 +223,10 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		}
 		if (plain && values_same(op, x, y, -1))
 			return V_SAME;
-		if (room_unknown(d, peer) && x->ret >= 0 && y->ret >= 0) {
+		if (room_unknown(peer) && x->ret >= 0 && y->ret >= 0) {
 			const int64_t room = op->call == C_select || op->call == C_pselect ? 2 : EPOLLOUT | EPOLLWRNORM;
 
 			if (values_same(op, x, y, ~room) && accept_as(R_ROOM))
-				return V_SAME;
-			if (room != 2 && values_same(op, x, y, ~(room | EPOLLRDHUP)) && accept_as(R_RDHUP))
 				return V_SAME;
 		}
 		differ(op, a, why, size);

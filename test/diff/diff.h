@@ -38,7 +38,7 @@ enum class { EXACT, RECV, SEND, DRAIN, QUERY, OUTQ, EPOLL, DRIVER };
 enum shape { INT, LINGER, TIMEVAL, INFO, STR };
 
 /* How two answers may differ: the table is in compare.c. */
-enum rule { SAME, R_SPLIT, R_TAKEN, R_ROOM, R_RDHUP, R_BROKEN, R_AMOUNT, R_OUTQ, R_INFO, R_RCVBUF, R_SNDBUF, R_CLAMP, R_MAXSEG, R_QUICKACK, R_CPU,
+enum rule { SAME, R_SPLIT, R_TAKEN, R_ROOM, R_AMOUNT, R_OUTQ, R_INFO, R_RCVBUF, R_SNDBUF, R_CLAMP, R_MAXSEG, R_QUICKACK, R_CPU,
 	    R_NUMBER, R_LATER, RULES };
 
 struct call_info {
@@ -187,12 +187,15 @@ struct desc {
 	bool unhashed, oob;	/* bytes were thrown away unseen; urgent ones were sent or came */
 	bool rcvtimeo, sndtimeo;	/* a wait for bytes, for room ends by itself */
 	bool shut_wr, shut_rd, connected, listening;
+	bool linger0;		/* its close resets */
 	bool left;		/* something has been done that may take its sending away from the ring */
 	int refs;		/* slots that name it */
 	int peer;		/* desc, or -1 */
 	struct stream w[WORLDS];
 };
 enum verdict { V_SAME, V_AGAIN, V_DIFFERENT };
+/* Is there room in the stream to @d?  Sizes of buffers decide. */
+bool room_unknown(const struct desc *d);
 enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *d, struct desc *peer, char *why, size_t size);
 void answer_text(const struct op *op, const struct answer *a, char *buf, size_t size);
 

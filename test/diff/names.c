@@ -142,7 +142,7 @@ static bool holds(int proc, const struct desc *d)
 
 /*
  * Would a new image, or another process, get a connection on which bytes are under way that their sender cannot bring back to TCP?
- * It has ended, or left the ring before.  ntbsock(7), LIMITATIONS: those bytes are lost; so this is not drawn.
+ * It has ended, or left the ring before.  A relay brings them then, on a socket of other names (ntbsock(7), LIMITATIONS): not drawn.
  */
 bool loses_bytes(const struct op *op)
 {
@@ -153,6 +153,9 @@ bool loses_bytes(const struct op *op)
 			continue;
 		/* nor, yet, between two ends of the process that execs: the one leaves before the other has asked */
 		if (op->call == C_exec && holds(op->proc, p) && (unread(d, TCP) || unread(d, NTBS)))
+			return true;
+		/* nor to a socket whose kernel answers all that comes with a reset */
+		if (d->shut_rd && d->shut_wr && (unread(d, TCP) || unread(d, NTBS)))
 			return true;
 		if (p->oob || ((p->left || p->shut_wr || !p->refs) && (unread(d, TCP) || unread(d, NTBS))))
 			return true;
@@ -201,6 +204,9 @@ void learn(const struct op *op, struct answer a[WORLDS])
 					d->w[w].rport = world[w].port[op->t];
 			d->connected = ok;
 			find_peer(slot_desc[op->proc][op->s]);
+		} else if (d && op->a == 1 && ok) {	/* what was on its way is gone */
+			d->uneven = d->full = d->coming = d->connected = false;
+			d->peer = -1;
 		}
 		break;
 	case C_fastopen:
@@ -246,6 +252,8 @@ void learn(const struct op *op, struct answer a[WORLDS])
 	case C_setopt:
 		if (ok && d && options[op->a].shape == TIMEVAL && op->b > 0)
 			*(options[op->a].opt == SO_SNDTIMEO ? &d->sndtimeo : &d->rcvtimeo) = true;
+		if (ok && d && options[op->a].shape == LINGER)
+			d->linger0 = op->b == 0;
 		break;
 	case C_shutdown:
 		if (ok && d) {

@@ -58,7 +58,18 @@ void check_streams(const struct op *op, int step, struct desc *d);
 void wait_for_bytes(const struct op *op, int step);
 void wait_until_sent(const struct op *op, int slot, int step);
 
+/* settle.c */
+bool undecided(const struct desc *d);
+bool shuns(const struct desc *d);
+/* Both worlds are made to agree on what @op shall meet; false: that cannot be done, and the step is left out. */
+bool settle(const struct op *op, int step);
+/* The slot of its process that @op ends; -1: any, SLOTS: none. */
+int ends_slot(const struct op *op);
+void wait_before_end(const struct op *op, int step);
+
 /* step.c */
+bool competes(const struct op *op);
+void exec_step(const struct op *op, int step);
 void found(int step, enum call call, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

@@ -86,8 +86,8 @@ static void finish(struct pending *e, bool first)
 		p->coming = false;
 	if (op.call == C_epoll_wait || op.call == C_poll2)
 		for (int i = 0; i < nr_desc; i++)	/* any member may have room or not */
-			if (desc[i].uneven && !(d && d->uneven))
-				d = &desc[i], p = peer_of(d);
+			if (room_unknown(&desc[i]) && !room_unknown(p))
+				p = &desc[i], d = peer_of(p);
 	for (int w = 0; w < WORLDS; w++)
 		account(&op, d, w, &e->a[w]);
 	if (class == DRAIN && d)
@@ -135,29 +135,7 @@ static void trace(const struct op *op, int step)
 		traced[nr_traced++] = (struct traced){ *op, step, false };
 }
 
-/* A reset takes what is still held back with it: whether it came before that is a question of time. */
-static void wait_before_end(const struct op *op, int step)
-{
-	bool all = op->call == C_exit || op->call == C_kill;
-	int slot = op->call == C_close || op->call == C_connect ? op->s : op->call == C_dup2 || op->call == C_dup3 ? op->t : -1;
-
-	if (pending[op->proc][op->thr].busy)
-		return;
-	for (int s = 0; s < SLOTS; s++) {
-		const struct desc *d = desc_of(op->proc, s);
-
-		if ((all || s == slot) && d && d->connected)
-			wait_until_sent(op, s, step);
-	}
-}
-
-/* It answers bytes with a reset, as soon as they are there. */
-static bool shuns(const struct desc *d)
-{
-	return d && d->shut_rd && d->shut_wr;
-}
-
-static void exec_step(const struct op *op, int step)
+void exec_step(const struct op *op, int step)
 {
 	struct pending *e = &pending[op->proc][op->thr];
 	char why[400];
@@ -197,19 +175,11 @@ static void exec_step(const struct op *op, int step)
 /* LIMITATIONS: a descriptor that is closed under a call that waits on it.  Nor can its slot name another one meanwhile. */
 static bool closes(const struct op *op, const struct op *waits)
 {
-	int slot = -1;
+	int slot = SLOTS;
 
-	switch (op->call) {
-	case C_close:
-	case C_socket:
-	case C_epoll_create: slot = op->s; break;
-	case C_dup:
-	case C_dup2:
-	case C_dup3:
-	case C_dupfd:
-	case C_accept: slot = op->t; break;
-	}
-	return slot >= 0 && (slot == waits->s || slot == waits->t);
+	if (op->call != C_connect && op->call != C_shutdown && op->call != C_exit && op->call != C_kill)
+		slot = ends_slot(op);
+	return slot < 0 || slot == waits->s || slot == waits->t;
 }
 
 /* Two that wait for the same bytes, one to take them, one to be told of them: told of nothing if they are taken first. */
@@ -224,10 +194,14 @@ static bool reads_and_watches(const struct op *op, const struct op *blocked)
 }
 
 /* Does another blocked call compete for the same bytes, connections or room?  Who wins is chance. */
-static bool competes(const struct op *op)
+bool competes(const struct op *op)
 {
 	int d = op->s >= 0 ? slot_desc[op->proc][op->s] : -1;
 	enum class class = calls[op->call].class;
+
+	/* a kernel that is shut for reading tells nobody of room (tcp_cleanup_rbuf()): more of a flood comes when its sender probes */
+	if ((class == RECV || class == DRAIN) && d >= 0 && desc[d].shut_rd && undecided(&desc[d]))
+		return true;
 
 	/* is there room in a stream of which each world has taken what it could?  Sizes of buffers, and chance */
 	if (class == SEND && op->call != C_flood && d >= 0 && peer_of(&desc[d]) && peer_of(&desc[d])->uneven)
@@ -375,6 +349,8 @@ static void step(const struct op *wanted, int nr)
 		op_text(op, line, sizeof(line));
 		fprintf(stderr, "%4d  %s\n", nr, line);
 	}
+	if (!settle(op, nr) || diff->step >= 0)
+		return;
 	ring_look();
 	if (d)
 		where = d->listening ? W_LISTEN : !d->connected ? W_NEW : ring_where(d->w[NTBS].lport, d->w[NTBS].rport, &bytes);
@@ -399,7 +375,7 @@ static void last_look(int nr)
 
 			for (op.thr = 0; op.thr < THREADS - 1 && pending[p][op.thr].busy; op.thr++)
 				;
-			if (!d || pending[p][op.thr].busy || diff->step >= 0)
+			if (!d || pending[p][op.thr].busy || !settle(&op, nr) || diff->step >= 0)
 				continue;
 			exec_step(&op, nr);
 			op.call = C_fionread;

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * relay.c - see relay.h
+ *
+ * The relay is a grandchild, so that nobody waits for it and no SIGCHLD tells of it; a session of its own, so that no
+ * terminal ends it; all signals blocked, all other descriptors closed.  It has the memory of the program as it was and
+ * touches nothing of it but its own frame and the mapping with the bytes: after the clone there are system calls alone,
+ * no libc, since other threads may have held any lock.
+ *
+ * What the other end of the loopback connection cannot tell: the names of the socket (getsockname, getpeername), and
+ * urgent bytes, which come as ordinary ones.
+ */
+#include "relay.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "fdtab.h"
+#include "preload.h"
+#include "sys.h"
+
+#define FIRST_BYTES (1u << 20)
+#define MOST_BYTES (1u << 30)
+#define PUMP_BYTES (64u << 10)		/* one way at a time; at the start of the mapping */
+
+/* From one socket to another. */
+struct way {
+	int from, to;
+	char *bytes;		/* [@done, @have) is on its way */
+	size_t done, have;
+	bool ended, told;	/* @from has; and @to has been told */
+};
+
+static void __attribute__((noreturn)) leave(void)
+{
+	for (;;)
+		ntbs_sys1(SYS_exit_group, 0);
+}
+
+/* One side is gone: the other one hears it as a reset. */
+static void __attribute__((noreturn)) reset(int fd)
+{
+	const struct linger now = { 1, 0 };
+
+	ntbs_sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	leave();
+}
+
+static void step(struct way *w, char *buf)
+{
+	long n;
+
+	if (w->done == w->have && !w->ended) {
+		n = ntbs_sys6(SYS_recvfrom, w->from, (long)buf, PUMP_BYTES, MSG_DONTWAIT, 0, 0);
+		if (n < 0 && n != -EAGAIN && n != -EINTR)
+			reset(w->to);
+		w->ended = !n;
+		w->bytes = buf;
+		w->done = 0;
+		w->have = n > 0 ? n : 0;
+	}
+	if (w->done < w->have) {
+		n = ntbs_sys6(SYS_sendto, w->to, (long)w->bytes + w->done, w->have - w->done, MSG_DONTWAIT | MSG_NOSIGNAL,
+			      0, 0);
+		if (n < 0 && n != -EAGAIN && n != -EINTR)
+			reset(w->from);
+		w->done += n > 0 ? n : 0;
+	}
+	if (w->done == w->have && w->ended && !w->told) {
+		ntbs_sys2(SYS_shutdown, w->to, SHUT_WR);
+		w->told = true;
+	}
+}
+
+static void __attribute__((noreturn)) pump(int program, int peer, char *buf, char *first, size_t bytes)
+{
+	struct way in = { .from = peer, .to = program, .bytes = first, .have = bytes };
+	struct way out = { .from = program, .to = peer };
+
+	while (!in.told || !out.told) {
+		struct pollfd p[2] = { { .fd = program }, { .fd = peer } };
+
+		step(&in, buf);
+		step(&out, buf + PUMP_BYTES);
+		p[0].events = (in.done < in.have ? POLLOUT : 0) | (out.done == out.have && !out.ended ? POLLIN : 0);
+		p[1].events = (out.done < out.have ? POLLOUT : 0) | (in.done == in.have && !in.ended ? POLLIN : 0);
+		for (int i = 0; i < 2; i++)
+			if (!p[i].events)
+				p[i].fd = -1;	/* a hang-up is told unasked */
+		if (p[0].events || p[1].events)
+			ntbs_sys5(SYS_ppoll, p, 2, NULL, NULL, 0);
+	}
+	leave();
+}
+
+static void close_others(int program, int peer)
+{
+	struct rlimit lim = { 65536, 65536 };
+	unsigned lo = program < peer ? program : peer, hi = program < peer ? peer : program;
+
+	if (!ntbs_sys3(SYS_close_range, 0, lo - 1, 0) && !ntbs_sys3(SYS_close_range, lo + 1, hi - 1, 0) &&
+	    !ntbs_sys3(SYS_close_range, hi + 1, ~0u, 0))
+		return;
+	ntbs_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim);		/* before Linux 5.9 */
+	for (unsigned fd = 0; fd < lim.rlim_cur && fd < 1u << 20; fd++)
+		if (fd != lo && fd != hi)
+			ntbs_sys1(SYS_close, fd);
+}
+
+/* In the child: never comes back. */
+static void __attribute__((noreturn)) relay(int program, int peer, char *buf, char *first, size_t bytes)
+{
+	if (ntbs_sys5(SYS_clone, 0, 0, 0, 0, 0))
+		leave();		/* its parent waits for us alone */
+	ntbs_sys0(SYS_setsid);
+	ntbs_sys2(SYS_prctl, PR_SET_NAME, "ntbsock-relay");
+	ntbs_sys1(SYS_chdir, "/");
+	close_others(program, peer);
+	pump(program, peer, buf, first, bytes);
+}
+
+/* Neither end below 3, so that no standard descriptor of the program, closed now, is taken. */
+static int away(int fd)
+{
+	int high = fd < 0 ? fd : ntbs_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 16);
+
+	if (fd >= 0)
+		ntbs_sys1(SYS_close, fd);
+	return high;
+}
+
+/* A loopback connection: @end[0] is the program's, with its family. */
+static int loopback(int family, int end[2])
+{
+	struct sockaddr_in6 at6 = { .sin6_family = AF_INET6, .sin6_addr = { { { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 127, 0, 0, 1 } } } };
+	struct sockaddr_in at4 = { .sin_family = AF_INET, .sin_addr.s_addr = __builtin_bswap32(INADDR_LOOPBACK) };
+	struct sockaddr_storage name, who;
+	socklen_t len = family == AF_INET6 ? sizeof(at6) : sizeof(at4), n;
+	const void *at = family == AF_INET6 ? (void *)&at6 : (void *)&at4;
+	int listener = away(ntbs_sys3(SYS_socket, family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	const int on = 1;
+	long ret;
+
+	end[0] = away(ntbs_sys3(SYS_socket, family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	end[1] = -1;
+	ret = listener < 0 ? listener : end[0] < 0 ? end[0] : ntbs_sys3(SYS_bind, listener, at, len);
+	if (!ret)
+		ret = ntbs_sys2(SYS_listen, listener, 16);
+	n = sizeof(name);
+	if (!ret)
+		ret = ntbs_sys3(SYS_getsockname, listener, &name, &n);
+	if (!ret)
+		ret = ntbs_sys3(SYS_connect, end[0], &name, len);
+	n = sizeof(name);
+	if (!ret)
+		ret = ntbs_sys3(SYS_getsockname, end[0], &name, &n);
+	while (!ret) {		/* anybody on this host may have been faster */
+		n = sizeof(who);
+		end[1] = away(ntbs_sys4(SYS_accept4, listener, &who, &n, SOCK_CLOEXEC));
+		if (end[1] < 0)
+			ret = end[1];
+		else if (n == len && !memcmp(&who, &name, len))
+			break;
+		else
+			ntbs_sys1(SYS_close, end[1]);
+	}
+	if (listener >= 0)
+		ntbs_sys1(SYS_close, listener);
+	if (ret) {
+		if (end[0] >= 0)
+			ntbs_sys1(SYS_close, end[0]);
+		return ret;
+	}
+	ntbs_sys5(SYS_setsockopt, end[1], IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	return 0;
+}
+
+/* What of @fd a program would miss on the descriptor that takes its place. */
+static void like(int fd, int next)
+{
+	static const struct {
+		int level, name;
+	} opts[] = {
+		{ SOL_SOCKET, SO_RCVTIMEO }, { SOL_SOCKET, SO_SNDTIMEO }, { SOL_SOCKET, SO_RCVLOWAT }, { SOL_SOCKET, SO_OOBINLINE },
+		{ SOL_SOCKET, SO_KEEPALIVE }, { SOL_SOCKET, SO_LINGER }, { IPPROTO_TCP, TCP_NODELAY },
+	};
+
+	for (size_t i = 0; i < sizeof(opts) / sizeof(*opts); i++) {
+		char val[32];
+		socklen_t len = sizeof(val);
+
+		if (!ntbs_sys5(SYS_getsockopt, fd, opts[i].level, opts[i].name, val, &len))
+			ntbs_sys5(SYS_setsockopt, next, opts[i].level, opts[i].name, val, len);
+	}
+	ntbs_sys3(SYS_fcntl, next, F_SETFL, ntbs_sys2(SYS_fcntl, fd, F_GETFL) & (O_NONBLOCK | O_ASYNC));
+}
+
+/* All that is there to be read, behind the room that the pump needs.  Return: the mapping, or NULL. */
+static char *take(struct ntbs_sock *sk, int fd, size_t *size, size_t *bytes)
+{
+	const size_t room = 2 * PUMP_BYTES;
+	char *map = mmap(NULL, FIRST_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *more;
+	struct iovec iov;
+	ssize_t n;
+
+	*size = FIRST_BYTES;
+	*bytes = 0;
+	if (map == MAP_FAILED)
+		return NULL;
+	while (ntbs_sock_rx_state(sk) != NTBS_DIR_BACK) {
+		if (room + *bytes == *size) {
+			more = *size < MOST_BYTES ? mremap(map, *size, 2 * *size, MREMAP_MAYMOVE) : MAP_FAILED;
+			if (more == MAP_FAILED)
+				break;
+			map = more;
+			*size *= 2;
+		}
+		iov.iov_base = map + room + *bytes;
+		iov.iov_len = *size - room - *bytes;
+		n = ntbs_sock_recv(sk, fd, &iov, 1, MSG_DONTWAIT);
+		if (n <= 0)
+			break;
+		*bytes += n;
+	}
+	return map;
+}
+
+/* The kernel's descriptor @fd is @next's from here on. */
+static void put(int fd, int next)
+{
+	long flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
+
+	if (!ntbs_fdtab_foreign())
+		ntbs_fd_forget(fd);
+	ntbs_sys3(SYS_dup3, next, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+}
+
+int ntbs_relay(struct ntbs_sock *sk, int fd)
+{
+	const uint64_t all = ~0ull;
+	uint64_t was;
+	struct sockaddr_storage name;
+	socklen_t len = sizeof(name);
+	int end[2], peer, ret;
+	size_t size, bytes;
+	char *map;
+	long child;
+
+	ret = ntbs_sys3(SYS_getsockname, fd, &name, &len);
+	if (!ret)
+		ret = loopback(name.ss_family, end);
+	if (ret)
+		return ret;
+	peer = ntbs_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 16);
+	map = peer < 0 ? NULL : take(sk, fd, &size, &bytes);
+	ret = peer < 0 ? peer : -ENOMEM;
+	if (!map)
+		goto out;
+	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &was, sizeof(all));
+	child = ntbs_sys5(SYS_clone, 0, 0, 0, 0, 0);
+	if (!child)
+		relay(end[1], peer, map, map + 2 * PUMP_BYTES, bytes);
+	if (child > 0)
+		ntbs_sys4(SYS_wait4, child, NULL, __WALL, NULL);
+	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &was, NULL, sizeof(was));
+	munmap(map, size);
+	ret = child < 0 ? child : 0;
+	if (ret)
+		goto out;
+	like(fd, end[0]);
+	ntbs_sock_get(sk);
+	if (ntbs_fdtab_foreign()) {
+		put(fd, end[0]);
+	} else {
+		for (int other = 0; other < ntbs_fdtab_highest(); other++)
+			if (ntbs_fdtab_sock(other) == sk)
+				put(other, end[0]);
+	}
+	ntbs_sock_put(sk);
+out:
+	ntbs_sys1(SYS_close, end[0]);
+	ntbs_sys1(SYS_close, end[1]);
+	if (peer >= 0)
+		ntbs_sys1(SYS_close, peer);
+	return ret;
+}

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * relay.c - bytes that their sender cannot bring back, since it has shut down or gone, reach the image that gets the socket
+ *
+ * ring: yes
+ */
+#include "sock.h"
+
+#include <spawn.h>
+#include <sys/mman.h>
+
+#define BYTES 300000
+
+extern char **environ;
+
+enum way { FORK, VFORK, SPAWN, PASS, NR_WAYS };
+
+/* The environment without what would preload us into the new image. */
+static char **foreign_env(void)
+{
+	static char *env[1000];
+	int n = 0;
+
+	for (char **e = environ; *e && n < 999; e++) {
+		if (strncmp(*e, "LD_PRELOAD=", 11) && strncmp(*e, "NTBSOCK_", 8))
+			env[n++] = *e;
+	}
+	env[n] = NULL;
+	return env;
+}
+
+static char *const cat[] = { "cat", NULL };
+
+static void send_fd(int un, int fd)
+{
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(int))];
+	} c = { .h = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	struct msghdr mh = { .msg_iov = &(struct iovec){ "f", 1 }, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c) };
+
+	memcpy(CMSG_DATA(&c.h), &fd, sizeof(fd));
+	t_must(sendmsg(un, &mh, 0) == 1, "pass");
+}
+
+static int take_fd(int un)
+{
+	union {
+		struct cmsghdr h;
+		char space[CMSG_SPACE(sizeof(int))];
+	} c;
+	char b;
+	struct msghdr mh = { .msg_iov = &(struct iovec){ &b, 1 }, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c) };
+	int fd = -1;
+
+	t_must(recvmsg(un, &mh, 0) == 1 && c.h.cmsg_type == SCM_RIGHTS, "take");
+	memcpy(&fd, CMSG_DATA(&c.h), sizeof(fd));
+	return fd;
+}
+
+static void become_cat(int in, int out)
+{
+	dup2(in, 0);
+	dup2(out, 1);
+	execve("/bin/cat", cat, foreign_env());
+	_exit(126);
+}
+
+/* The receiver of a descriptor, forked before there is a connection; @out < 0: it answers on the socket. */
+static pid_t receiver(int un[2], int out)
+{
+	pid_t pid;
+
+	t_must(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, un), "socketpair");
+	pid = t_fork();
+	if (!pid) {
+		int fd;
+
+		close(un[0]);
+		fd = take_fd(un[1]);
+		become_cat(fd, out < 0 ? fd : out);
+	}
+	close(un[1]);
+	return pid;
+}
+
+static pid_t start(enum way way, int fd, int out)
+{
+	posix_spawn_file_actions_t actions;
+	pid_t pid = -1;
+
+	switch (way) {
+	case FORK:
+		pid = t_fork();
+		if (!pid)
+			become_cat(fd, out);
+		break;
+	case VFORK:
+		pid = vfork();
+		if (!pid) {
+			dup2(fd, 0);
+			dup2(out, 1);
+			execve("/bin/cat", cat, foreign_env());
+			_exit(126);
+		}
+		break;
+	default:
+		posix_spawn_file_actions_init(&actions);
+		posix_spawn_file_actions_adddup2(&actions, fd, 0);
+		posix_spawn_file_actions_adddup2(&actions, out, 1);
+		t_ok(!posix_spawn(&pid, "/bin/cat", &actions, NULL, cat, foreign_env()), "spawn");
+		posix_spawn_file_actions_destroy(&actions);
+	}
+	return pid;
+}
+
+/*
+ * The peer has shut down, or has closed, before anybody has read what it sent.  cat gets all of that and the end; where
+ * somebody is there to read it, its output comes back by the same socket.
+ */
+static void ended(int family, bool we_connect, enum way way, bool closed)
+{
+	int fd, un[2] = { -1, -1 }, file = closed ? memfd_create("out", 0) : -1;
+	pid_t pid = way == PASS ? receiver(un, file) : -1;
+	struct peer p;
+
+	snprintf(s_case, sizeof(s_case), "IPv%d, we_connect %d, way %d, closed %d", family == AF_INET ? 4 : 6, we_connect, way,
+		 closed);
+	fd = s_peer(&p, family, true, we_connect);
+	s_warm(&p, fd);
+	p_send(&p, 2, 0, 1000);
+	t_must(s_recv_stream(fd, 2, 0, 1000), "before");
+	t_must(s_send_stream(fd, 1, 0, 1000), "before");
+	t_eq(p_recv(&p, 1, 0, 1000), 1000, "%s: before", s_case);
+	p_send(&p, 3, 0, BYTES);
+	if (closed)
+		p_close(&p);
+	else
+		p_shutdown(&p, SHUT_WR);
+	if (way == PASS)
+		send_fd(un[0], fd);
+	else
+		pid = start(way, fd, closed ? file : fd);
+	close(fd);
+	if (!closed) {
+		t_eq(p_recv(&p, 3, 0, BYTES), BYTES, "%s: what the new image has read", s_case);
+		t_eq(p_recv(&p, 3, 0, 1), 0, "%s: EOF", s_case);
+	}
+	t_reap(pid);
+	if (closed) {
+		char *bytes = malloc(BYTES + 1);
+
+		t_eq(pread(file, bytes, BYTES + 1, 0), BYTES, "%s: as many as were sent", s_case);
+		t_eq(t_wrong(bytes, BYTES, 3, 0), -1, "%s: wrong byte", s_case);
+		free(bytes);
+		close(file);
+	}
+	if (un[0] >= 0)
+		close(un[0]);
+	p_end(&p);
+}
+
+int main(void)
+{
+	for (int i = 0; i < NR_WAYS * 4; i++)
+		ended(i & 1 ? AF_INET6 : AF_INET, i & 2, i / 4, i & 1);
+	for (int i = 0; i < NR_WAYS; i++)
+		ended(AF_INET, i & 1, i, true);
+	return t_done();
+}
