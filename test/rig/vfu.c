@@ -454,7 +454,7 @@ static int receive_all(struct vfu *v, void *buf, size_t len)
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return wrong(v, "a message is cut short for %d s", PATIENCE_S);
 		if (n <= 0)
-			return got ? wrong(v, "the connection ended inside of a message") : -EPIPE;
+			return wrong(v, "the connection ended inside of a message");
 		got += (size_t)n;
 	}
 	return 0;
@@ -487,7 +487,7 @@ static int receive(struct vfu *v, struct msg *m)
 	m->len = m->h.size - sizeof(m->h);
 	err = receive_all(v, v->body, m->len);
 	if (err)
-		return err == -EPIPE ? wrong(v, "the connection ended inside of a message") : err;
+		return err;
 	v->stats.messages++;
 	return 1;
 }
