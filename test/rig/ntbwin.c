@@ -161,5 +161,6 @@ __attribute__((constructor)) static void start(void)
 		say("thread");
 		_exit(126);
 	}
+	pthread_detach(thread);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
