@@ -39,11 +39,10 @@ finish() {
 
 # Waits until a command succeeds: wait_for SECONDS COMMAND...
 wait_for() {
-	left=$(($1 * 5))
+	end=$(($(now_ms) + $1 * 1000))
 	shift
 	until "$@"; do
-		left=$((left - 1))
-		[ "$left" -gt 0 ] || return 1
+		[ "$(now_ms)" -lt "$end" ] || return 1
 		sleep 0.2
 	done
 }
@@ -96,9 +95,12 @@ ntb_port() {
 	port=$(pci_find "$id")
 }
 
-# Linux' driver on the port, and so a device on the bus "ntb"
+# Linux' driver on the port, and so a device on the bus "ntb".  ntb_hw_amd looks for its peer a second after it was bound, and
+# announces the link once more if it is there; a client that is up by then, as ntb_transport may be, begins anew on that
+# side alone, and loses what it has on its way (Linux 6.1, amd_link_hb()).  So nothing is loaded on top before that.
 bind_linux() {
 	modprobe "$driver" || return 1
 	[ "$(basename "$(readlink "/sys/bus/pci/devices/$port/driver")")" = "$driver" ] || return 1
-	wait_for 10 [ -e "/sys/bus/ntb/devices/$port" ]
+	wait_for 10 [ -e "/sys/bus/ntb/devices/$port" ] || return 1
+	[ "$driver" != ntb_hw_amd ] || sleep 3
 }

@@ -33,10 +33,12 @@ ioat_binds() {
 	! dmesg | grep -i 'ioat.*fail'
 }
 
-# Half-way through its statistics ntb_transport says whether it has an engine.
+# ntb_transport says whether it has an engine, and how many copies it gave it.
 dma_used() {
-	grep -H . /sys/kernel/debug/ntb_transport/*/qp*/stats | grep -E 'DMA' | tee /run/tmp/dma
-	grep -qE 'Using TX DMA.*Yes' /run/tmp/dma && grep -qE 'Using RX DMA.*Yes' /run/tmp/dma
+	cat /sys/kernel/debug/ntb_transport/*/qp0/stats >/run/tmp/stats
+	grep -E 'async|DMA' /run/tmp/stats
+	grep -qE 'Using TX DMA.*Yes' /run/tmp/stats && grep -qE 'Using RX DMA.*Yes' /run/tmp/stats &&
+	grep -qE 'tx_async.*[1-9]' /run/tmp/stats && grep -qE 'rx_async.*[1-9]' /run/tmp/stats
 }
 
 pingpong() {
