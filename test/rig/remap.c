@@ -26,7 +26,7 @@
 #include "ntbwin.h"
 #include "rig.h"
 
-enum { PAGE = 4096, PATIENCE_S = 5 };
+enum { PAGE = 4096, PATIENCE_S = 20 };
 
 struct part {
 	uint64_t off, len;

@@ -17,7 +17,7 @@ $(B)/obj/test/rig/ivtest.o: CPPFLAGS += $(TEST_CPPFLAGS)
 
 # The register models, and the server that shows them to QEMU
 MODEL_SRC := $(patsubst %,test/rig/%.c,pair fn cfg ntb_intel ntb_amd ioat)
-NTBRIG_SRC := $(MODEL_SRC) $(patsubst %,test/rig/%.c,ntbrig vfu dmamap trace control remap)
+NTBRIG_SRC := $(MODEL_SRC) $(patsubst %,test/rig/%.c,ntbrig vfu vfu_cmd dmamap trace control remap)
 $(B)/rig/ntbrig: $(call obj,$(NTBRIG_SRC))
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
