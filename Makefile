@@ -26,6 +26,7 @@ ALL_CFLAGS := -std=gnu11 $(WARN) -fno-strict-aliasing -fvisibility=hidden $(CFLA
 URCU_CFLAGS := $(shell $(PKG_CONFIG) --cflags liburcu-bp 2>/dev/null)
 URCU_LIBS   := $(shell $(PKG_CONFIG) --libs liburcu-bp 2>/dev/null || echo -lurcu-bp)
 PCI_LIBS    := $(shell $(PKG_CONFIG) --libs libpci 2>/dev/null || echo -lpci)
+NUMA_LIBS   := $(shell $(PKG_CONFIG) --libs numa 2>/dev/null || echo -lnuma)
 PCI_CFLAGS  := $(shell $(PKG_CONFIG) --cflags libpci 2>/dev/null)
 JSON_LIBS   := $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
 
@@ -38,7 +39,7 @@ LIB_SRC  := $(sort $(wildcard ntbsock/*.c) $(GLUE_SRC))
 BROKER_SRC := $(wildcard ntbsock/broker/*.c) driver-glue/log.c
 # Bridges through VFIO, for programs that may link libpci
 VFIO_SRC := $(wildcard driver-glue/vfio/*.c)
-CTL_SRC  := $(wildcard ntbsock/ctl/*.c) ntbsock/broker/conf_file.c $(VFIO_SRC)
+CTL_SRC  := $(wildcard ntbsock/ctl/*.c) ntbsock/broker/conf_file.c $(VFIO_SRC) driver-glue/port.c
 PERF_SRC := perf/pingpong.c
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -56,7 +57,7 @@ $(B)/ntbsockd: $(call obj,$(BROKER_SRC))
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
 
 $(B)/ntbsock-ctl: $(call obj,$(CTL_SRC))
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(JSON_LIBS) $(PCI_LIBS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(JSON_LIBS) $(PCI_LIBS) $(NUMA_LIBS) -lm
 $(call obj,$(VFIO_SRC)): CPPFLAGS += $(PCI_CFLAGS)
 
 $(B)/pingpong: $(call obj,$(PERF_SRC))

@@ -16,7 +16,7 @@ policy=/usr/sbin/policy-rc.d
 
 # package:probe; a probe is a command, or pc= and a pkg-config module, or file= and a path pattern
 build='gcc:gcc libc6-dev:file=/usr/include/stdio.h make:make pkg-config:pkg-config
-	liburcu-dev:pc=liburcu-bp libjansson-dev:pc=jansson libpci-dev:pc=libpci python3:python3'
+	liburcu-dev:pc=liburcu-bp libjansson-dev:pc=jansson libpci-dev:pc=libpci libnuma-dev:pc=numa python3:python3'
 demo='redis-server:redis-server redis-tools:redis-benchmark curl:curl'
 check='clang:clang libclang-rt-14-dev:file=/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a
 	spin:spin mandoc:mandoc gnuplot-nox:gnuplot strace:strace iproute2:ip procps:ps util-linux:unshare

@@ -207,8 +207,8 @@ static int link_state(struct ntbs_ntb *ntb, struct ntbs_ntb_link *link)
 
 static uint64_t poll_all(struct ntbs_ntb *ntb)
 {
-	bool before = is_up(ntb);
 	uint32_t beat;
+	bool up;
 
 	if (!have_side(ntb))
 		return NTBS_NTB_EVENT_LINK;
@@ -221,7 +221,11 @@ static uint64_t poll_all(struct ntbs_ntb *ntb)
 		ntb->ivshmem.peer_alive = false;
 	}
 	ntb->ivshmem.peer_beat = beat;
-	return is_up(ntb) != before ? NTBS_NTB_EVENT_LINK : 0;
+	up = is_up(ntb);
+	if (up == ntb->ivshmem.told_up)
+		return 0;
+	ntb->ivshmem.told_up = up;
+	return NTBS_NTB_EVENT_LINK;
 }
 
 /* ----------------------------------------------------------------------- doorbells */

@@ -111,7 +111,7 @@ struct ntbs_ntb {
 		struct {
 			uint32_t beat, peer_beat, quiet;
 			uint32_t id;
-			bool enabled, peer_alive, lost_side;
+			bool enabled, peer_alive, lost_side, told_up;
 		} ivshmem;
 	};
 };

@@ -83,5 +83,6 @@ int ntbs_drain_verb(int argc, char **argv);
 int ntbs_ports_verb(int argc, char **argv);
 int ntbs_bind_verb(int argc, char **argv);
 int ntbs_unbind_verb(int argc, char **argv);
+int ntbs_selftest_verb(int argc, char **argv);
 
 #endif

@@ -91,6 +91,17 @@ static const struct verb {
 	  "which must be loaded.  If that fails it gets its driver back.  Root only.  Asks no broker.\n"
 	  "\n"
 	  "      --force       also a function that is no NTB of a family that ntbsock drives\n" },
+	{ "selftest", NULL, "ADDRESS [--wait S] [--window BYTES] [--no-link-pull]",
+	  "measure a bridge, with the other host's selftest", ntbs_selftest_verb,
+	  "Opens the function through VFIO, meets the selftest of the other host, which must be run at the same\n"
+	  "time, and prints memory type, windows, latency, bandwidth, doorbells and what became of a link that was\n"
+	  "taken down; contents are checked on the way.  Nobody else can use the function meanwhile.\n"
+	  "\n"
+	  "      --wait S      for the other host, so many seconds (default 60)\n"
+	  "      --window BYTES  use so much of the window at most (K, M; default 64M)\n"
+	  "      --no-link-pull  do not take the link down\n"
+	  "\n"
+	  "Exit status 1 if something failed; the report says what.\n" },
 	{ "unbind", NULL, "ADDRESS [--force]", "undo bind: the function gets its former driver back", ntbs_unbind_verb,
 	  "Refused while a process has the function open, which is named.  Root only.  Asks no broker.\n"
 	  "\n"
@@ -241,7 +252,8 @@ static int unknown_verb(const char *name)
 /* What concerns bridges comes before there is a broker that uses one. */
 static bool asks_broker(const struct verb *v)
 {
-	return v->fn != ntbs_ports_verb && v->fn != ntbs_bind_verb && v->fn != ntbs_unbind_verb;
+	return v->fn != ntbs_ports_verb && v->fn != ntbs_bind_verb && v->fn != ntbs_unbind_verb &&
+	       v->fn != ntbs_selftest_verb;
 }
 
 int ntbs_ctl_help(const char *name)
