@@ -152,7 +152,7 @@ int ntbs_hw_open(struct ntbs_hw *hw, const char *address, const struct ntbs_hw_c
 
 	memset(hw, 0, sizeof(*hw));
 	hw->arena_fd = -1;
-	ret = ntbs_vfio_open(&hw->v, address);
+	ret = ntbs_vfio_open(&hw->v, address, NULL);
 	if (ret)
 		return fail(hw, ret, hw->v.why);
 	ret = ntbs_vfio_map_bar(&hw->v, 2);

@@ -140,7 +140,7 @@ static int read_bars(struct ntbs_vfio *v)
 	char path[300], line[128];
 	FILE *f;
 
-	if (ntbs_pci_path(&ntbs_pci_system, v->address, "resource", path, sizeof(path)))
+	if (ntbs_pci_path(v->where, v->address, "resource", path, sizeof(path)))
 		return -ENAMETOOLONG;
 	f = fopen(path, "re");
 	if (!f)
@@ -197,12 +197,12 @@ static void set_command(struct ntbs_vfio *v, bool on)
 	ntbs_cfg_write(&v->regs, PCI_COMMAND, 2, command);
 }
 
-int ntbs_vfio_open(struct ntbs_vfio *v, const char *address)
+int ntbs_vfio_open(struct ntbs_vfio *v, const char *address, const struct ntbs_pci_where *where)
 {
 	int ret;
 
 	*v = (struct ntbs_vfio){ .regs.ops = &ops, .device = -1, .group = -1, .container = -1, .error_fd = -1,
-				 .request_fd = -1 };
+				 .request_fd = -1, .where = where ? where : &ntbs_pci_system };
 	snprintf(v->address, sizeof(v->address), "%s", address);
 	ret = ntbs_vfio_acquire(v);
 	if (ret)

@@ -26,6 +26,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "pci.h"
 #include "port.h"
 #include "regs.h"
 
@@ -50,6 +51,7 @@ struct ntbs_vfio_map {
 
 struct ntbs_vfio {
 	struct ntbs_regs regs;		/* first: the register calls get this */
+	const struct ntbs_pci_where *where;
 	char address[16];
 	int numa_node;			/* -1: not known */
 	int device, group, container;	/* descriptors; by_cdev: container is the iommufd, no group */
@@ -69,13 +71,14 @@ struct ntbs_vfio {
  * ntbs_vfio_open() - Take a function that is bound to vfio-pci
  * @v: to fill in
  * @address: "0000:17:00.0"
+ * @where: NULL: the running system (pci.h)
  *
  * On return @v->regs is complete and usable: memory decoding and bus mastering are on, BAR 0 is mapped, other BARs are
  * not, no interrupt is enabled.
  * Return: 0; -ENODEV not bound to vfio-pci, no IOMMU group; -EACCES may not open its file; -EBUSY somebody has it;
  * -EPERM its group is not viable, or interrupts cannot be remapped; other errors as the kernel gave them.
  */
-int ntbs_vfio_open(struct ntbs_vfio *v, const char *address);
+int ntbs_vfio_open(struct ntbs_vfio *v, const char *address, const struct ntbs_pci_where *where);
 
 /* Bus mastering off, mappings undone, descriptors closed; VFIO then resets the function. */
 void ntbs_vfio_close(struct ntbs_vfio *v);

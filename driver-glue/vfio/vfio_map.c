@@ -18,8 +18,6 @@
 #include "pci.h"
 #include "vfio_uapi.h"
 
-static const char pat_list[] = "/sys/kernel/debug/x86/pat_memtype_list";
-
 static bool has_movdir64b(void)
 {
 	struct ntbs_port port;
@@ -32,13 +30,15 @@ static bool has_movdir64b(void)
  * What the kernel has noted for physical address @addr: a line "PAT: [mem 0x..-0x..] write-combining".  1 that, 0
  * something else, -1 nothing there or the list cannot be read.
  */
-static int noted_as_wc(uint64_t addr)
+static int noted_as_wc(const struct ntbs_pci_where *w, uint64_t addr)
 {
-	FILE *f = fopen(pat_list, "re");
+	char path[160], line[160], *mem;
 	unsigned long long from, to;
-	char line[160], *mem;
 	int ret = -1;
+	FILE *f;
 
+	snprintf(path, sizeof(path), "%.100s/kernel/debug/x86/pat_memtype_list", w->sysfs);
+	f = fopen(path, "re");
 	if (!f)
 		return -1;
 	while (ret < 0 && fgets(line, sizeof(line), f)) {
@@ -57,7 +57,7 @@ static void *map_wc(struct ntbs_vfio *v, unsigned bar)
 	int fd;
 
 	snprintf(name, sizeof(name), "resource%u_wc", bar);
-	if (ntbs_pci_path(&ntbs_pci_system, v->address, name, path, sizeof(path)))
+	if (ntbs_pci_path(v->where, v->address, name, path, sizeof(path)))
 		return NULL;
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
@@ -95,7 +95,7 @@ int ntbs_vfio_map_bar(struct ntbs_vfio *v, unsigned bar)
 	if (!dir64 && v->regs.bar[bar].prefetchable)
 		m->addr = map_wc(v, bar);
 	if (m->addr) {
-		noted = noted_as_wc(v->regs.bar[bar].addr);
+		noted = noted_as_wc(v->where, v->regs.bar[bar].addr);
 		m->way = NTBS_VFIO_SYSFS_WC;
 		m->verified = noted >= 0;
 		m->mem = noted == 0 ? NTBS_MEM_UC : NTBS_MEM_WC;

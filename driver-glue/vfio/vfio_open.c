@@ -27,7 +27,7 @@ static int open_file(struct ntbs_vfio *v, const char *path, const char *what)
 		return fd;
 	err = errno;
 	if (err == EBUSY) {
-		pid = ntbs_pci_user_of(&ntbs_pci_system, path, name, sizeof(name));
+		pid = ntbs_pci_user_of(v->where, path, name, sizeof(name));
 		if (pid)
 			return ntbs_vfio_fail(v, err, "%s is in use by process %d (%s)", path, pid, name);
 		return ntbs_vfio_fail(v, err, "%s is in use by another process", path);
@@ -44,6 +44,7 @@ static int open_file(struct ntbs_vfio *v, const char *path, const char *what)
 static int by_group(struct ntbs_vfio *v, const char *path)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
+	char file[128];
 
 	v->group = open_file(v, path, "is the function bound to vfio-pci?");
 	if (v->group < 0)
@@ -52,7 +53,8 @@ static int by_group(struct ntbs_vfio *v, const char *path)
 		return ntbs_vfio_fail(v, errno, "%s: VFIO_GROUP_GET_STATUS: %s", path, strerror(errno));
 	if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
 		return ntbs_vfio_fail(v, EPERM, "%s is not viable: another function of the group has a driver of its own", path);
-	v->container = open_file(v, "/dev/vfio/vfio", "modprobe vfio_iommu_type1");
+	snprintf(file, sizeof(file), "%.100s/vfio/vfio", v->where->dev);
+	v->container = open_file(v, file, "modprobe vfio_iommu_type1");
 	if (v->container < 0)
 		return v->container;
 	if (ioctl(v->container, VFIO_GET_API_VERSION) != VFIO_API_VERSION)
@@ -80,12 +82,14 @@ static int by_cdev(struct ntbs_vfio *v, const char *path)
 	struct ntbs_vfio_bind bind = { .argsz = sizeof(bind) };
 	struct ntbs_ioas_alloc alloc = { .size = sizeof(alloc) };
 	struct ntbs_vfio_attach attach = { .argsz = sizeof(attach) };
+	char file[128];
 
 	v->by_cdev = true;
 	v->device = open_file(v, path, "is the function bound to vfio-pci?");
 	if (v->device < 0)
 		return v->device;
-	v->container = open_file(v, "/dev/iommu", "modprobe iommufd");
+	snprintf(file, sizeof(file), "%.100s/iommu", v->where->dev);
+	v->container = open_file(v, file, "modprobe iommufd");
 	if (v->container < 0)
 		return v->container;
 	bind.iommufd = v->container;
@@ -101,32 +105,34 @@ static int by_cdev(struct ntbs_vfio *v, const char *path)
 
 int ntbs_vfio_acquire(struct ntbs_vfio *v)
 {
-	char path[300], text[64], driver[32] = "";
+	char path[300], file[128], text[64], driver[32] = "";
 	int group = -1, ret;
 
 	v->device = v->group = v->container = -1;
-	if (ntbs_pci_path(&ntbs_pci_system, v->address, NULL, path, sizeof(path)) || access(path, F_OK))
+	if (ntbs_pci_path(v->where, v->address, NULL, path, sizeof(path)) || access(path, F_OK))
 		return ntbs_vfio_fail(v, ENODEV, "%s: there is no such PCI function", v->address);
-	if (!ntbs_pci_path(&ntbs_pci_system, v->address, "driver", path, sizeof(path)))
+	if (!ntbs_pci_path(v->where, v->address, "driver", path, sizeof(path)))
 		ntbs_pci_link(path, driver, sizeof(driver));
 	if (strcmp(driver, "vfio-pci"))
 		return ntbs_vfio_fail(v, ENODEV, "%s is bound to %s: run ntbsock-ctl bind %s", v->address,
 				      driver[0] ? driver : "no driver", v->address);
 	v->numa_node = -1;
-	if (!ntbs_pci_path(&ntbs_pci_system, v->address, "numa_node", path, sizeof(path)) &&
+	if (!ntbs_pci_path(v->where, v->address, "numa_node", path, sizeof(path)) &&
 	    !ntbs_pci_get(path, text, sizeof(text)))
 		v->numa_node = atoi(text);
-	if (!ntbs_pci_path(&ntbs_pci_system, v->address, "iommu_group", path, sizeof(path)) &&
+	if (!ntbs_pci_path(v->where, v->address, "iommu_group", path, sizeof(path)) &&
 	    !ntbs_pci_link(path, text, sizeof(text)))
 		group = atoi(text);
 	if (group < 0)
 		return ntbs_vfio_fail(v, ENODEV, "%s has no IOMMU group: is the IOMMU on?", v->address);
-	ntbs_pci_vfio_path(&ntbs_pci_system, v->address, group, path, sizeof(path));
+	ntbs_pci_vfio_path(v->where, v->address, group, path, sizeof(path));
 	if (!path[0])
 		return ntbs_vfio_fail(v, ENODEV, "/dev/vfio/%d is not there: is devtmpfs mounted here?", group);
-	ret = strstr(path, "/devices/") && !access("/dev/iommu", F_OK) ? by_cdev(v, path) : 0;
-	if (!ret && v->device < 0) {
-		snprintf(path, sizeof(path), "/dev/vfio/%d", group);
+	snprintf(file, sizeof(file), "%.100s/iommu", v->where->dev);
+	if (strstr(path, "/vfio/devices/") && !access(file, F_OK)) {
+		ret = by_cdev(v, path);
+	} else {
+		snprintf(path, sizeof(path), "%.100s/vfio/%d", v->where->dev, group);
 		ret = by_group(v, path);
 	}
 	if (ret)

@@ -14,7 +14,7 @@
 enum { OPT_FORCE = NTBS_OPT_OWN };
 
 static const struct option options[] = {
-	NTBS_CTL_OPTIONS,
+	NTBS_CTL_OWN_OPTIONS,
 	{ "force", no_argument, NULL, OPT_FORCE },
 	{ 0 },
 };

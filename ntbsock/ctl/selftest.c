@@ -334,7 +334,7 @@ static int print_json(const struct self *s, bool ok)
 int ntbs_selftest_verb(int argc, char **argv)
 {
 	static const struct option options[] = {
-		NTBS_CTL_OPTIONS,
+		NTBS_CTL_OWN_OPTIONS,
 		{ "wait", required_argument, NULL, OPT_WAIT },
 		{ "window", required_argument, NULL, OPT_WINDOW },
 		{ "no-link-pull", no_argument, NULL, OPT_NO_PULL },

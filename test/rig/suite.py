@@ -47,10 +47,12 @@ RUNS = [
     Run("server", None, "ivserver_test.py", "the ivshmem server, spoken to without guests", limit=30),
     Run("ivshmem", "ivshmem", "ivshmem.sh", "VFIO and doorbells over ivshmem; ntbsock inside a guest"),
     Run("ivshmem-return", "ivshmem", "return.sh", "a guest loses its power, boots again, and is met anew", strike=lose_b),
+    Run("ivshmem-selftest", "ivshmem", "selftest.sh", "ntbsock-ctl ports, bind, selftest, unbind over ivshmem"),
 ]
 for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire Rapids"), ("amd", "AMD")):
     RUNS += [
         Run(f"{family}-netdev", family, "netdev.sh", f"Linux' driver and network device on the {cpu} model", iommu=False),
+        Run(f"{family}-selftest", family, "selftest.sh", f"ntbsock-ctl selftest on the {cpu} model, through VFIO"),
         Run(f"{family}-ntb_test", family, "ntbtest.sh", f"the kernel's ntb_test.sh on the {cpu} model", limit=300, iommu=False),
     ]
 RUNS += [

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=sh disable=SC1091,SC2154
+#
+# selftest.sh - in both guests: ntbsock-ctl finds the port, takes it from Linux' driver, the selftests of both guests
+# meet twice over VFIO, and the driver gets the port back
+. "$RIG_DIR/guest/lib.sh"
+plan 9
+ctl=/run/tmp/ntbsock-ctl
+cp "$RIG_BUILD/ntbsock-ctl" $ctl
+
+if [ "$RIG_BRIDGE" = ivshmem ]; then
+	port=$(pci_find 1af4:1110) driver=none
+else
+	ntb_port
+fi
+
+has_driver() {
+	if [ "$1" = none ]; then
+		[ ! -e "/sys/bus/pci/devices/$port/driver" ]
+	else
+		[ "$(basename "$(readlink "/sys/bus/pci/devices/$port/driver")")" = "$1" ]
+	fi
+}
+
+# Linux' driver has it, and vfio-pci is there to take it.
+prepare() {
+	[ "$driver" = none ] || modprobe "$driver" || return 1
+	modprobe vfio_iommu_type1 && modprobe vfio-pci && has_driver "$driver"
+}
+
+ports_say() {
+	$ctl ports && $ctl ports | grep -q "$1"
+}
+
+bind() {
+	$ctl bind "$port" && has_driver vfio-pci && $ctl bind "$port"
+}
+
+refuses_other() {
+	other=
+	for dev in /sys/bus/pci/devices/*; do
+		if [ "$(basename "$(readlink "$dev/driver")")" = virtio-pci ]; then other=$(basename "$dev"); fi
+	done
+	[ -n "$other" ] && ! $ctl bind "$other" && ! $ctl unbind "$other"
+}
+
+# While it runs nobody else gets the port, and unbind names who has it.
+selftest() {
+	$ctl selftest --wait 40 "$port" >/run/tmp/report &
+	pid=$!
+	wait_for 20 sh -c "$ctl unbind $port 2>&1 | grep -q 'process $pid '" || echo "unbind did not name process $pid"
+	wait "$pid"
+	status=$?
+	cat /run/tmp/report
+	has_driver vfio-pci && return "$status"
+}
+
+# Once more: what the first one left in registers and memory is no news.
+again() {
+	timeout 100 $ctl selftest --json --wait 40 "$port" >/run/tmp/report.json
+	status=$?
+	cat /run/tmp/report.json
+	[ "$status" = 0 ] && python3 - <<-END
+		import json
+		r = json.load(open("/run/tmp/report.json"))
+		assert r["passed"] and not r["why"], r["why"]
+		assert r["rounds"] == 200 and r["wrong_bytes"] == 0
+		assert bin(r["bells_right"]).count("1") == r["doorbells"] > 1 and r["bells_wrong"] == 0
+		assert r["order_rounds"] == 50 and r["bells_before_data"] == 0
+		assert r["pull_up_ms"] >= 0 and r["pull_new_session"]
+		assert r["memory_verified"] and "write-combined" in r["memory"], r["memory"]
+		assert r["stream_mb_s"] > 0 and r["one_way_ns"] > 0
+	END
+}
+
+unbind() {
+	$ctl unbind "$port" && has_driver "$driver"
+}
+
+check "$driver has the port at $port" prepare || finish
+case $driver in
+none) check "ntbsock-ctl ports says what is missing" ports_say 'bound to no driver: run' ;;
+*) check "ntbsock-ctl ports says what is missing" ports_say "bound to $driver: run ntbsock-ctl bind $port" ;;
+esac
+check "bind and unbind leave alone what is no bridge" refuses_other
+check "bind takes the port" bind || finish
+check "ntbsock-ctl ports finds it usable" ports_say 'usable: /dev/vfio/'
+together bound
+check "selftest" selftest
+together first
+check "selftest once more, and its numbers" again
+together second
+check "unbind gives the port back" unbind
+check "the kernel has nothing to complain of" kernel_is_fine
+together end
+finish
