@@ -239,7 +239,8 @@ static int set_irqs(struct ntbs_vfio *v, unsigned index, const int *fds, unsigne
 		.flags = VFIO_IRQ_SET_ACTION_TRIGGER | (nr ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
 	} };
 
-	memcpy(u.set.data, fds, nr * sizeof(int));
+	if (nr)
+		memcpy(u.set.data, fds, nr * sizeof(int));
 	return ioctl(v->device, VFIO_DEVICE_SET_IRQS, &u) ? -errno : 0;
 }
 
