@@ -185,7 +185,7 @@ class Guest:
 
     def read(self, process, token):
         marker = f"RIG-EXIT {token} "
-        with open(f"{self.rig.folder}/{self.name}.log", "a", errors="replace") as log:
+        with open(f"{self.rig.folder}/{self.name}.log", "a", buffering=1, errors="replace") as log:
             for raw in process.stdout:
                 line = raw.decode(errors="replace").rstrip("\r\n")
                 with self.changed:

@@ -6,7 +6,7 @@
 # It makes some hundred ssh calls, so they share one connection.  On AMD its link test cannot end well: what it calls to take
 # the link down only masks the port's interrupts there.  So on AMD, and only there, those two calls are taken out.
 . "$RIG_DIR/guest/lib.sh"
-plan 3
+if [ "$RIG_ME" = a ]; then plan 3; else plan 2; fi
 script=$RIG_BUILD/rig/ntb/ntb_test.sh
 dir=/run/home/.ssh
 
@@ -40,27 +40,21 @@ serve() {
 	fi
 }
 
-# Both sides of /out/ntb_test.done: b only waits, and its modules are a's business.
 ntb_test() {
-	if [ "$RIG_ME" = b ]; then
-		together tested 280
-		return
-	fi
 	if [ "$RIG_BRIDGE" = amd ]; then
 		sed 's/^\tlink_test .*/\t: link_test is left out/' "$script" >/run/tmp/ntb_test.sh
 		[ "$(grep -c 'link_test is left out' /run/tmp/ntb_test.sh)" = 2 ] || return 1
 		script=/run/tmp/ntb_test.sh
 	fi
+	# 2^20 bytes for ntb_perf: windows that are trapped are slow.
 	bash "$script" -r "$RIG_PEER" -p 20 "$port" "$port"
-	result=$?
-	together tested
-	return "$result"
 }
 
 ntb_port
 bind_linux
 together bound
 check "ssh between the guests" serve || finish
-check "ntb_test.sh of the kernel" ntb_test
+[ "$RIG_ME" = b ] || check "ntb_test.sh of the kernel" ntb_test
+together tested 300
 check "the kernel has nothing to complain of" kernel_is_fine
 finish
