@@ -65,7 +65,7 @@ static void access_one(int host)
 	bool ioat = pick(4) == 0;
 	struct rig_fn *fn = ioat ? ip.ioat[host] : ip.port[host];
 	int space = pick(6) ? 0 : pick(3) ? 2 + 2 * (int)pick(2) : pick(2) ? RIG_CFG : (int)pick(9) - 1;
-	uint64_t off = space == 0 ? reg(ioat) : space == RIG_CFG ? pick(4100) : pick(WINDOW + 16), v = value(host);
+	uint64_t off = space == 0 ? reg(ioat) : space == RIG_CFG ? (pick(4) ? pick(4100) : 4080 + pick(20)) : pick(WINDOW + 16), v = value(host);
 	size_t len = 1u << pick(4);
 
 	if (space >= 2 && pick(3) == 0)
