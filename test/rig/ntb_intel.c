@@ -58,7 +58,7 @@ static const struct rig_reg gen4_regs[] = {
 	{ 0x0000, 4, 1, R_CNTL, 0, 0xffffffff, 0 },
 	COMMON,
 	{ G4_INTVEC, 1, VECTORS, R_NONE, 0, 0xff, 0 },
-	{ G4_BASEIDX, 2, 2, R_BASEIDX, 0, 0x003f, 0 },
+	{ G4_BASEIDX, 2, 2, R_BASEIDX, 0, 0xffff, 0 },
 	{ 0x30ec, 1, 1, R_NONE, 0, 0xff, 0 }, { 0x30f0, 4, 2, R_NONE, 0, 0xffffffff, 0 },	/* latency tolerance */
 	{ 0x8080, 4, 16, R_PEER_SPAD, 0, 0, 0 },
 	{ G4_LNKCTL, 2, 1, R_LNKCTL, G4_LINK_DISABLE, 0xffff, 0 },
