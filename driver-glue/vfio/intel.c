@@ -316,7 +316,7 @@ static int translate(struct ntbs_ntb *ntb, unsigned i, uint64_t iova, uint64_t b
 		return write_back(ntb, "EMBAR limit", INTEL3_EMBAR_XLMT(i), outer + bytes);
 	}
 	if (ntb->intel.ice_lake) {
-		uint16_t log2_bytes = bytes ? 63 - __builtin_clzll(bytes) : 0;
+		uint16_t log2_bytes = bytes ? 63 - __builtin_clzll(bytes) : INTEL4_XBASEIDX_NONE;
 
 		ntbs_write16(regs, INTEL4_XBASEIDX(i), log2_bytes);
 		idx = ntbs_read16(regs, INTEL4_XBASEIDX(i));

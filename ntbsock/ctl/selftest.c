@@ -137,8 +137,7 @@ static int pull(struct ntbs_st *st, bool ours)
 static int broke(struct ntbs_st *st, int ret)
 {
 	if (!st->why[0])
-		snprintf(st->why, sizeof(st->why), "%s", ret == -ETIMEDOUT ? "the other side was silent for too long" :
-			 ret == -ECONNRESET ? ntbs_link_say(&st->hw.link) : strerror(-ret));
+		snprintf(st->why, sizeof(st->why), "%.190s", ntbs_st_why(st, ret));
 	return ret;
 }
 
@@ -366,6 +365,10 @@ int ntbs_selftest_verb(int argc, char **argv)
 	if (ntbs_pci_address(argv[optind], s.address))
 		return ntbs_ctl_usage("selftest", "'%s' is no address of a PCI function (0000:17:00.0, or 17:00.0)", argv[optind]);
 	ok = good(&s, run(&s));
+	if (!s.st.open_ms && !s.opts.json) {	/* nothing was measured: that is no report */
+		ntbs_ctl_say("%s", s.st.why);
+		return NTBS_CTL_FAILED;
+	}
 	c = s.opts.json ? print_json(&s, ok) : (print_text(&s, ok), ok ? NTBS_CTL_OK : NTBS_CTL_FAILED);
 	ntbs_hw_close(&s.st.hw);
 	return c;

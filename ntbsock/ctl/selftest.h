@@ -54,6 +54,9 @@ int ntbs_st_lead(struct ntbs_st *st);
 /* What needs no other side: registers, stores, fences. */
 void ntbs_st_local(struct ntbs_st *st);
 
+/* A sentence for what a step returned. */
+const char *ntbs_st_why(const struct ntbs_st *st, int ret);
+
 /* Serve the link now and then while polling; true: the session is over. */
 bool ntbs_st_breathe(struct ntbs_st *st);
 

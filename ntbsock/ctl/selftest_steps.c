@@ -408,6 +408,15 @@ void ntbs_st_local(struct ntbs_st *st)
 	(void)sum;
 }
 
+const char *ntbs_st_why(const struct ntbs_st *st, int ret)
+{
+	if (ret == -ETIMEDOUT)
+		return "the other side did not answer";
+	if (ret != -ECONNRESET)
+		return strerror(-ret);
+	return st->hw.why[0] ? st->hw.why : ntbs_link_say(&st->hw.link);
+}
+
 int ntbs_st_lead(struct ntbs_st *st)
 {
 	static const struct {
@@ -426,9 +435,7 @@ int ntbs_st_lead(struct ntbs_st *st)
 		ret = steps[i].fn(st);
 		if (!ret)
 			continue;
-		snprintf(st->why, sizeof(st->why), "%s: %s", steps[i].name,
-			 ret == -ETIMEDOUT ? "the other side did not answer" : ret == -ECONNRESET ? ntbs_link_say(&st->hw.link) :
-			 strerror(-ret));
+		snprintf(st->why, sizeof(st->why), "%s: %.160s", steps[i].name, ntbs_st_why(st, ret));
 		return ret;
 	}
 	return 0;

@@ -80,6 +80,7 @@ again() {
 
 # By force the kernel asks whoever has it to let go, and waits: the selftest, which waits for nobody, does.
 request() {
+	[ "$RIG_ME" = a ] || { together requested; return; }
 	$ctl bind "$port" || return 1
 	timeout 60 $ctl selftest --wait 50 "$port" >/run/tmp/request &
 	pid=$!
@@ -89,7 +90,7 @@ request() {
 	wait "$pid"
 	status=$?
 	cat /run/tmp/request
-	[ "$status" = 1 ] && grep -q 'wants it back' /run/tmp/request
+	[ "$status" = 1 ] && grep -q 'wants it back' /run/tmp/request && together requested
 }
 
 unbind() {
