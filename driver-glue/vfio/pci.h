@@ -33,7 +33,7 @@ struct ntbs_pci_fn {
 	const char *family;		/* name of the driver here; NULL: there is none, @missing says so */
 	char driver[32];		/* that it is bound to in the kernel, or "" */
 	int iommu_group, numa_node;	/* -1: none */
-	char vfio[64];			/* what would be opened: "/dev/vfio/12" or "/dev/vfio/devices/vfio0", or "" */
+	char vfio[256];			/* what would be opened: "/dev/vfio/12" or "/dev/vfio/devices/vfio0", or "" */
 	bool usable;			/* nothing is missing */
 	unsigned nr_missing;
 	char missing[NTBS_PCI_MISSING][NTBS_PCI_TEXT];	/* each one sentence: what, and what to do */
