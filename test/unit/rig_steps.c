@@ -58,8 +58,6 @@ static const struct difference {
 } differs[] = {
 	{ INTEL, '+', "up", 'r', 0x40, 0x40, "which bits are pending: where vectors are few, the link's carries doorbells too" },
 	{ INTEL, '+', "leave", 'r', 0x40, 0x40, "the same" },
-	{ ICX, '-', "close", 'w', 0x74, 0x74, "Linux takes the logarithm of a length of 0, and writes 0xffff" },
-	{ ICX, '+', "close", 'w', 0x74, 0x74, "we write 0" },
 	{ ICX | SPR, '+', "leave", 'b', 0xb0d4, 0xb0d4, "training is called off as well" },
 	{ SPR, '-', "leave", 'w', 0x30ec, 0x30ec, "latency tolerance is not set back to idle by us" },
 	{ INTEL, '+', "leave", 'b', 0x10, 0x2f, "windows are closed again by who leaves" },
