@@ -128,8 +128,13 @@ static int link_enable(struct ntbs_ntb *ntb)
 
 static int link_disable(struct ntbs_ntb *ntb)
 {
+	int ret;
+
 	ntbs_write32(ntb->regs, AMD_INTMASK, AMD_EVENTS);
-	return set_ready(ntb, false);
+	ret = set_ready(ntb, false);
+	if (!ret)
+		ntbs_write32(ntb->regs, AMD_CNTL, ntbs_read32(ntb->regs, AMD_CNTL) & ~AMD_CNTL_REG_CTL);
+	return ret;
 }
 
 static int link_state(struct ntbs_ntb *ntb, struct ntbs_ntb_link *link)

@@ -21,7 +21,7 @@
 
 /* Both sides see these */
 #define AMD_CNTL 0x0200
-#define AMD_CNTL_REG_CTL 0x00300000u	/* bits 20 and 21: both sides' memory windows on */
+#define AMD_CNTL_REG_CTL 0x00300000u	/* bits 20 and 21: set by the Linux driver while it is there */
 #define AMD_SPAD(i) (0x0210 + 4 * (i))	/* one bank of 16: the first half is read by the primary side */
 #define AMD_NR_SPADS 8			/* for each side */
 

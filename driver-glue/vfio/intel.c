@@ -231,7 +231,7 @@ static int link_enable(struct ntbs_ntb *ntb)
 	if (!ntb->intel.ice_lake) {
 		ntbs_write32(regs, INTEL4_LTR_ACTIVE, INTEL4_LTR_ACTIVE_VALUE);
 		ntbs_write32(regs, INTEL4_LTR_IDLE, INTEL4_LTR_IDLE_VALUE);
-		ntbs_write8(regs, INTEL4_LTR_SWSEL, 0);
+		ntbs_write8(regs, INTEL4_LTR_SWSEL, INTEL4_LTR_SWSEL_ACTIVE);
 	}
 	ntbs_write32(regs, INTEL_NTBCNTL, INTEL_CNTL_SNOOP);
 	ntbs_write16(regs, INTEL4_LINK_CTRL, ntbs_read16(regs, INTEL4_LINK_CTRL) & ~INTEL4_LINK_CTRL_DISABLE);
@@ -260,6 +260,8 @@ static int link_disable(struct ntbs_ntb *ntb)
 	}
 	ntbs_write32(regs, INTEL_NTBCNTL, cntl);
 	ntbs_write16(regs, INTEL4_LINK_CTRL, ntbs_read16(regs, INTEL4_LINK_CTRL) | INTEL4_LINK_CTRL_DISABLE);
+	if (!ntb->intel.ice_lake)
+		ntbs_write8(regs, INTEL4_LTR_SWSEL, INTEL4_LTR_SWSEL_IDLE);
 	ntbs_write32(regs, ntb->intel.gen->ppd0, ntbs_read32(regs, ntb->intel.gen->ppd0) & ~INTEL4_PPD0_LINK_TRAIN);
 	return 0;
 }

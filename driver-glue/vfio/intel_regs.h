@@ -64,7 +64,9 @@
 #define INTEL4_INTVEC(i) (0x0050 + (i))
 #define INTEL4_XBASEIDX(i) (0x0074 + 2 * (i))	/* 16 bits, Ice Lake alone: log2 of the window's size */
 #define INTEL4_XBASEIDX_NONE 0xffff	/* what the Linux driver leaves there for a window of no size */
-#define INTEL4_LTR_SWSEL 0x30ec		/* 8 bits */
+#define INTEL4_LTR_SWSEL 0x30ec		/* 8 bits: which latency tolerance counts */
+#define INTEL4_LTR_SWSEL_ACTIVE 0
+#define INTEL4_LTR_SWSEL_IDLE 1
 #define INTEL4_LTR_ACTIVE 0x30f0
 #define INTEL4_LTR_ACTIVE_VALUE 0x88008800u	/* latency tolerances in 1 us and 26 us that the Linux driver asks for */
 #define INTEL4_LTR_IDLE 0x30f4
