@@ -11,7 +11,9 @@
  *  - the link needs no word of software: it trains when both hosts have power.  What the drivers call "link up" is the
  *    peer's READY bit, and beside it, on the primary, that no link-down event came since;
  *  - the banks stay readable while the link is down, and READY of a peer that lost power stays set (amd_link_is_up()
- *    says that it does).  On hardware the secondary would lose the whole function, which QEMU cannot show;
+ *    says that it does).  On hardware the secondary would lose the whole function, which QEMU cannot show.  So Linux'
+ *    driver does not survive a flap here: the primary clears the secondary's READY then, which only the probe of the
+ *    secondary's driver sets again, and that is not called, since nothing was unplugged;
  *  - link up and link down replace each other while unseen: the driver takes INTSTAT for a single event;
  *  - a limit of 0 closes the window (the driver writes it to clear a translation);
  *  - reset of a side clears its bank; scratchpads go with the primary's;
