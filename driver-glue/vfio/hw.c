@@ -79,7 +79,7 @@ static void open_inbound(void *arg)
 {
 	struct ntbs_hw *hw = arg;
 
-	if (hw->arena && ntbs_ntb_set_window(&hw->ntb, 0, hw->iova, hw->in_bytes))
+	if (hw->arena && ntbs_ntb_set_window(&hw->ntb, hw->window, hw->iova, hw->in_bytes))
 		snprintf(hw->why, sizeof(hw->why), "%s", hw->ntb.why);
 }
 
@@ -120,19 +120,19 @@ static int map_arena(struct ntbs_hw *hw, uint64_t bytes)
 	/* Before its pages are touched: on the node that the bridge is on, or stores of the peer cross sockets. */
 	if (hw->v.numa_node >= 0 && numa_available() >= 0 && numa_max_node() >= hw->v.numa_node)
 		numa_tonode_memory(hw->arena, bytes, hw->v.numa_node);
-	ret = ntbs_vfio_pick_iova(&hw->v, bytes, hw->ntb.window[0].addr_align, &hw->iova);
+	ret = ntbs_vfio_pick_iova(&hw->v, bytes, hw->ntb.window[hw->window].addr_align, &hw->iova);
 	if (!ret)
 		ret = ntbs_vfio_dma_map(&hw->v, hw->arena, bytes, hw->iova);
 	if (ret)
 		return fail(hw, ret, hw->v.why);
 	hw->mapped = true;
-	ret = ntbs_ntb_set_window(&hw->ntb, 0, hw->iova, bytes);
+	ret = ntbs_ntb_set_window(&hw->ntb, hw->window, hw->iova, bytes);
 	return ret ? fail(hw, ret, hw->ntb.why) : 0;
 }
 
 static int map_memory(struct ntbs_hw *hw, uint64_t most)
 {
-	const struct ntbs_ntb_window *w = &hw->ntb.window[0];
+	const struct ntbs_ntb_window *w = &hw->ntb.window[hw->window];
 
 	hw->out_map = &hw->v.map[w->bar];
 	hw->out = (char *)hw->out_map->addr + w->offset;
@@ -155,7 +155,8 @@ int ntbs_hw_open(struct ntbs_hw *hw, const char *address, const struct ntbs_hw_c
 	ret = ntbs_vfio_open(&hw->v, address, NULL);
 	if (ret)
 		return fail(hw, ret, hw->v.why);
-	ret = ntbs_vfio_map_bar(&hw->v, 2);
+	if (hw->v.regs.bar[2].bytes)
+		ret = ntbs_vfio_map_bar(&hw->v, 2);	/* ivshmem's header is there, which probe() reads */
 	if (ret) {
 		fail(hw, ret, hw->v.why);
 		goto err_close;
@@ -166,12 +167,15 @@ int ntbs_hw_open(struct ntbs_hw *hw, const char *address, const struct ntbs_hw_c
 		goto err_close;
 	}
 	hw->probed = true;
-	if (hw->ntb.window[0].bar != 2) {
-		ret = ntbs_vfio_map_bar(&hw->v, hw->ntb.window[0].bar);
-		if (ret) {
-			fail(hw, ret, hw->v.why);
-			goto err_close;
-		}
+	/* The first AMD bridges have a small one in front; of equal ones the first. */
+	for (unsigned i = 1; i < hw->ntb.nr_windows; i++) {
+		if (hw->ntb.window[i].bytes > hw->ntb.window[hw->window].bytes)
+			hw->window = i;
+	}
+	ret = ntbs_vfio_map_bar(&hw->v, hw->ntb.window[hw->window].bar);
+	if (ret) {
+		fail(hw, ret, hw->v.why);
+		goto err_close;
 	}
 	ret = map_memory(hw, conf->window_bytes ? conf->window_bytes : WINDOW_DEFAULT);
 	if (ret)

@@ -39,6 +39,7 @@ struct ntbs_hw {
 	struct ntbs_vfio v;
 	struct ntbs_ntb ntb;
 	struct ntbs_link link;
+	unsigned window;		/* which of the function's: the biggest */
 	struct ntbs_port port;		/* how lines are stored to @out */
 	const struct ntbs_vfio_map *out_map;
 	char *out;			/* the peer's memory: out_bytes of it, what the link has agreed on is less */

@@ -229,6 +229,7 @@ err_close:
 
 /* ---------------------------------------------------------------------- interrupts */
 
+/* Return: 0, -errno, or how many there are of the MSI-X vectors that were asked for. */
 static int set_irqs(struct ntbs_vfio *v, unsigned index, const int *fds, unsigned nr)
 {
 	union {
@@ -238,10 +239,12 @@ static int set_irqs(struct ntbs_vfio *v, unsigned index, const int *fds, unsigne
 		.argsz = sizeof(u.set) + nr * sizeof(int), .index = index, .count = nr,
 		.flags = VFIO_IRQ_SET_ACTION_TRIGGER | (nr ? VFIO_IRQ_SET_DATA_EVENTFD : VFIO_IRQ_SET_DATA_NONE),
 	} };
+	int ret;
 
 	if (nr)
 		memcpy(u.set.data, fds, nr * sizeof(int));
-	return ioctl(v->device, VFIO_DEVICE_SET_IRQS, &u) ? -errno : 0;
+	ret = ioctl(v->device, VFIO_DEVICE_SET_IRQS, &u);
+	return ret < 0 ? -errno : ret;
 }
 
 /* An eventfd for one of the events that not every kernel or device has; -1 if it has not. */
@@ -272,6 +275,8 @@ int ntbs_vfio_irqs(struct ntbs_vfio *v, unsigned nr)
 			return ntbs_vfio_fail(v, errno, "eventfd: %s", strerror(errno));
 	}
 	ret = set_irqs(v, VFIO_PCI_MSIX_IRQ_INDEX, v->vector_fd, nr);
+	if (ret > 0)
+		return ntbs_vfio_fail(v, ENOSPC, "this host has %d of %u MSI-X interrupts left", ret, nr);
 	if (ret)
 		return ntbs_vfio_fail(v, -ret, "%u MSI-X interrupts: %s", nr, strerror(-ret));
 	v->error_fd = event_of(v, VFIO_PCI_ERR_IRQ_INDEX);

@@ -91,7 +91,10 @@ void ntbs_vfio_close(struct ntbs_vfio *v);
  */
 int ntbs_vfio_map_bar(struct ntbs_vfio *v, unsigned bar);
 
-/* Enable @nr MSI-X vectors, each with an eventfd; and those for errors and hot-unplug that there are. */
+/*
+ * Enable @nr MSI-X vectors, each with an eventfd; and those for errors and hot-unplug that there are.
+ * Return: 0; -EINVAL more than the function has; -ENOSPC more than the host has left; other errors of the kernel.
+ */
 int ntbs_vfio_irqs(struct ntbs_vfio *v, unsigned nr);
 
 /**

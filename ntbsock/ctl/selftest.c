@@ -251,7 +251,8 @@ static void print_text(const struct self *s, bool ok)
 	}
 	if (hw->out_map) {
 		printf("window      %zu KiB of %llu, BAR%u: %s\n", hw->out_bytes >> 10,
-		       (unsigned long long)hw->ntb.window[0].bytes >> 10, hw->ntb.window[0].bar, hw->out_map->said);
+		       (unsigned long long)hw->ntb.window[hw->window].bytes >> 10, hw->ntb.window[hw->window].bar,
+		       hw->out_map->said);
 		printf("lines       stored as %s\n", line_store_name[hw->port.line_store]);
 		printf("interrupts  %u vectors, %d doorbells\n", hw->ntb.nr_vectors, __builtin_popcountll(hw->ntb.bells));
 	}

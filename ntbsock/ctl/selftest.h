@@ -4,7 +4,7 @@
  *
  * Both have a link (driver-glue/vfio/hw.h).  Behind the link's page each has a page of words that only the other
  * writes, and behind that the bytes that are measured with.  One of the two leads: it writes an order {number, step,
- * argument}, the other follows and answers {number, result}.  Side A leads first, then B; the link is pulled at the end.
+ * argument}, the other follows and answers {number, result}.  Side A leads first, then B; last the link is pulled.
  */
 #ifndef NTBSOCK_CTL_SELFTEST_H
 #define NTBSOCK_CTL_SELFTEST_H

@@ -207,6 +207,27 @@ static void read_back(enum rig_family f)
 	t_pair_close(&ip, port);
 }
 
+/* The first AMD bridges have a third window, in BAR 1, whose limit has 32 bits.  The model has its registers alone. */
+static void zen1(void)
+{
+	struct ntbs_ntb *ntb;
+
+	t_pair_open(&ip, port, RIG_AMD);
+	port[0].regs.device = 0x145b;
+	port[0].regs.bar[1].bytes = 65536;
+	ntb = &port[0].ntb;
+	t_must(!ntbs_ntb_probe(ntb, &port[0].regs), "probe: %s", ntb->why);
+	t_eq(ntb->nr_windows, 3, "windows");
+	t_ok(ntb->window[0].bar == 1 && ntb->window[1].bar == 2 && ntb->window[2].bar == 4, "and their BARs");
+	t_must(!ntbs_ntb_set_window(ntb, 0, T_IOVA(0), 8192), "window: %s", ntb->why);
+	t_eq(inproc_read(port[1].fn, 0, 0x430, 8), T_IOVA(0), "translation, in the bank of the other side");
+	t_eq(inproc_read(port[1].fn, 0, 0x414, 4), 8192, "limit");
+	t_must(!ntbs_ntb_set_window(ntb, 2, T_IOVA(0), 4096), "window: %s", ntb->why);
+	t_eq(inproc_read(port[1].fn, 0, 0x440, 8), T_IOVA(0), "translation of BAR 4");
+	t_eq(inproc_read(port[1].fn, 0, 0x420, 8), 4096, "limit of BAR 4");
+	t_pair_close(&ip, port);
+}
+
 /* ----------------------------------------------------------------------- doorbells */
 
 static unsigned fired(int host)
@@ -488,5 +509,6 @@ int main(void)
 		if (t_failures_ != (int)before)
 			fprintf(stderr, "(family %zu)\n", i);
 	}
+	zen1();
 	return t_done();
 }

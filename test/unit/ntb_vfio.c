@@ -28,6 +28,7 @@ static struct ntbs_vfio v;
 
 /* What the fake kernel is told to refuse, and what it was asked. */
 static struct kernel {
+	int few_irqs;
 	bool not_viable, no_remapping, no_type1, no_room, no_mmap, attached, bound;
 	int container_of_group, iommufd;
 	char calls[1024];
@@ -115,6 +116,8 @@ static int irqs(const struct vfio_irq_set *s)
 	k.irq_count = s->count;
 	k.irq_flags = s->flags;
 	t_eq(s->argsz, sizeof(*s) + (s->flags & VFIO_IRQ_SET_DATA_EVENTFD ? s->count * 4 : 0), "size of the set");
+	if (k.few_irqs && s->count > (unsigned)k.few_irqs)
+		return k.few_irqs;
 	if (s->flags & VFIO_IRQ_SET_DATA_EVENTFD)
 		memcpy(k.irq_fd, s->data, s->count * 4);
 	return 0;
@@ -409,6 +412,14 @@ static void windows(void)
 	} else {
 		t_ok(strstr(v.map[2].said, "MOVDIR64B"), "this CPU needs no write-combining: %s", v.map[2].said);
 	}
+	ntbs_vfio_close(&v);
+
+	/* A host that is short of interrupts. */
+	memset(&k, 0, sizeof(k));
+	k.few_irqs = 7;
+	t_must(!ntbs_vfio_open(&v, ADDRESS, &where), "open: %s", v.why);
+	t_eq(ntbs_vfio_irqs(&v, 33), -ENOSPC, "too few");
+	t_ok(strstr(v.why, "7 of 33"), "says: %s", v.why);
 	ntbs_vfio_close(&v);
 
 	/* A kernel that maps nothing: registers go by calls, windows not at all. */
