@@ -8,16 +8,17 @@ Parts:
     kernel     vmlinux and modules of Debian 12's kernel, and a static busybox
     qemu       Debian 12's QEMU
     qemu-vu    the QEMU of trixie-backports: the first that speaks vfio-user, which the software NTB is reached by
-    ntb        Linux' NTB drivers and clients, which Debian does not build, from Debian's own kernel source; the kernel's
-               ntb_test.sh
+    ntb        Linux' NTB drivers and clients, which Debian does not build, from Debian's own kernel source; the
+               kernel's ntb_test.sh
 Without PART all of them.
 
 Everything comes out of Debian packages, which apt verifies as always; the mirror is the one in this machine's apt
-sources.  Packages are unpacked into the directory, never installed: nothing else on the machine changes, and root is not
-needed.  A QEMU from another release is started through the dynamic loader of that release (rig.py).  A part is built in
-a directory beside its own and moved there when it is whole; it is done again if this file changes."""
+sources.  Packages are unpacked into the directory, never installed: nothing else on the machine changes, and root is
+not needed.  A QEMU from another release is started through the dynamic loader of that release (rig.py).  A part is
+built in a directory beside its own and moved there when it is whole; it is done again if this file changes."""
 
 import argparse
+import fcntl
 import glob
 import hashlib
 import lzma
@@ -33,8 +34,9 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 RELEASE, NEWER = "bookworm", "trixie"
 PARTS = ("kernel", "qemu", "qemu-vu", "ntb")
 NEEDS = {"ntb": ("kernel",)}     # its modules are added to the kernel's
-TOOLS = {"kernel": ("apt-get", "dpkg-deb", "depmod"), "qemu": ("apt-get", "dpkg-deb"), "qemu-vu": ("apt-get", "dpkg-deb"),
-         "ntb": ("apt-get", "dpkg-deb", "depmod", "tar", "xz", "make", "gcc-12", "objcopy")}
+FETCH = ("apt-get", "dpkg-deb")
+TOOLS = {"kernel": (*FETCH, "depmod"), "qemu": FETCH, "qemu-vu": FETCH,
+         "ntb": (*FETCH, "depmod", "tar", "xz", "make", "gcc-12", "objcopy")}
 
 # Modules the guests use; what these depend on comes along.
 MODULES = """virtio_pci virtio_net 9p 9pnet_virtio overlay
@@ -241,8 +243,9 @@ def build_ntb(folder, packages, done):
     with open(makefile, "w") as f:
         f.write(text.replace("/usr/src/", f"{tree}/usr/src/"))
     say("building the NTB modules")
+    ours = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CFLAGS", "B", "SAN")    # of the make that called us
     run("make", "-C", f"{tree}/usr/src/{headers}", f"M={kbuild}", f"-j{os.cpu_count()}", *NTB_CONFIG, "modules",
-        env={k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CFLAGS", "B", "SAN")})
+        env={k: v for k, v in os.environ.items() if k not in ours})
     target = f"{folder}/lib/modules/{release}"
     shutil.copytree(f"{done}/kernel/lib/modules/{release}", target)
     built = glob.glob(f"{kbuild}/**/*.ko", recursive=True)
@@ -271,9 +274,20 @@ def is_done(folder, part):
 
 
 def make(folder, parts):
-    todo = [p for p in PARTS if not is_done(folder, p) and any(p == w or p in NEEDS.get(w, ()) for w in parts)]
-    if not todo:
+    """Makes what of these parts, and of what they need, is not there yet; waits for whoever is at it already."""
+    if not outstanding(folder, parts):
         return
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        make_locked(folder, outstanding(folder, parts))
+
+
+def outstanding(folder, parts):
+    return [p for p in PARTS if not is_done(folder, p) and any(p == w or p in NEEDS.get(w, ()) for w in parts)]
+
+
+def make_locked(folder, todo):
     os.environ["PATH"] += ":/usr/sbin:/sbin"     # depmod; not in everybody's path
     missing = sorted({t for p in todo for t in TOOLS[p] if not shutil.which(t)})
     if missing:

@@ -12,8 +12,8 @@
  * numbers, each perhaps with a file descriptor.
  *
  * Always holds:
- *  - an id is never given twice in the life of a server.  QEMU 7.2 keeps the ids of guests that left, and one that hears
- *    of a new guest with such an id corrupts its heap;
+ *  - an id is never given twice in the life of a server.  QEMU 7.2 keeps the ids of guests that left, and one that
+ *    hears of a new guest with such an id corrupts its heap;
  *  - a guest that does not read is let go: sending never blocks the others.
  */
 #include <errno.h>

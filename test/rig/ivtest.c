@@ -4,11 +4,11 @@
  *
  *	ivtest PCI-ADDRESS a|b [N]
  *
- * Runs in both guests at once on the ivshmem device, which is bound to vfio-pci.  Opens it through its IOMMU group, maps
- * its registers and memory, takes its MSI-X vectors as eventfds, and then, with the other guest: a message each way with
- * contents checked, doorbells that wake who sleeps, and the two properties of a CPU that emulation has been seen to drop:
- * atomic instructions are atomic and fences order (README.md, "Settings").  It shares no code with driver-glue/vfio,
- * whose tests it must not depend on.
+ * Runs in both guests at once on the ivshmem device, which is bound to vfio-pci.  Opens it through its IOMMU group,
+ * maps its registers and memory, takes its MSI-X vectors as eventfds, and then, with the other guest: a message each
+ * way with contents checked, doorbells that wake who sleeps, and the two properties of a CPU that emulation has been
+ * seen to drop: atomic instructions are atomic and fences order (README.md, "Settings").  It shares no code with
+ * driver-glue/vfio, whose tests it must not depend on.
  *
  * Who runs it again with the same shared memory says for the how manieth time, N: every run has a part of its own.
  *
@@ -31,7 +31,7 @@ enum { IV_POSITION = 0x8, IV_DOORBELL = 0xc };
 enum { VECTORS = 4, MESSAGE = 256 << 10, BELLS = 200, BALLS = 2000, ADDS = 20000, RACES = 3000 };
 enum { DMA_BYTES = 4 << 20, DMA_IOVA = 64 << 20 };
 
-/* At the start of the shared memory, which is zero at first.  Each guest writes its own side only, but for the counter. */
+/* At the start of the shared memory, zero at first.  Each guest writes its own side only, but for the counter. */
 struct side {
 	alignas(64) _Atomic uint32_t here;	/* id + 1 */
 	alignas(64) _Atomic uint32_t step;	/* barrier: how often this side has arrived */
@@ -100,7 +100,8 @@ static void enable_master(void)
 static void open_device(const char *address)
 {
 	struct vfio_group_status status = { .argsz = sizeof(status) };
-	struct vfio_iommu_type1_dma_map map = { .argsz = sizeof(map), .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+	struct vfio_iommu_type1_dma_map map = { .argsz = sizeof(map),
+						.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
 						.iova = DMA_IOVA, .size = DMA_BYTES };
 	char path[300], group_dir[PATH_MAX];
 	ssize_t n;

@@ -5,20 +5,21 @@
     rig.py [--build build] [--bridge NAME] [--timeout S] [--keep] COMMAND-A [COMMAND-B]
 
 Boots guests a and b under QEMU, without KVM, and runs a shell command in each (one command: in both), in the directory
-it is called in: a guest's root is this machine's, read-only, with an overlay in memory (guest/init).  Between the guests
-are a network (10.77.0.1 and .2, names a and b) and the bridge:
+it is called in: a guest's root is this machine's, read-only, with an overlay in memory (guest/init).  Between the
+guests are a network (10.77.0.1 and .2, names a and b) and the bridge:
 
     ivshmem    one shared memory and doorbells (ivshmem-doorbell of Debian's QEMU)
     gen3 icx spr amd
                a software model of an NTB port in each (ntbrig): Intel Skylake, Ice Lake, Sapphire Rapids; AMD
     none       no bridge
 
-A command finds RIG_ME (a or b), RIG_PEER, RIG_BRIDGE, RIG_BUILD, RIG_LIFE (1: the guest's first) and the directory /out, which guests and host share;
-guest/lib.sh has what guest scripts need beside that.  Consoles go to standard output, each line with its guest before it.
+A command finds RIG_ME (a or b), RIG_PEER, RIG_BRIDGE, RIG_BUILD, RIG_LIFE (1: the guest's first) and the directory
+/out, which guests and host share; guest/lib.sh has what guest scripts need beside that.  Consoles go to standard
+output, each line with its guest before it.
 Exit status: 0 if both commands ended with 0, 1 if not, 2 if the rig itself could not work.
 
-What it needs is fetched once by image.py into BUILD/rig.  Root is not needed.  The directory of a run, with consoles and
-/out, is a new one in TMPDIR, and is deleted unless --keep."""
+What it needs is fetched once by image.py into BUILD/rig.  Root is not needed.  The directory of a run, with consoles
+and /out, is a new one in TMPDIR, and is deleted unless --keep."""
 
 import argparse
 import ctypes
@@ -79,7 +80,7 @@ def stop(process):
 
 
 def cpio(entries):
-    """An initramfs; entries are (name, mode, bytes).  Format: Linux Documentation/driver-api/early-userspace, "newc"."""
+    """An initramfs; entries are (name, mode, bytes).  Format: Linux, driver-api/early-userspace, "newc"."""
     out = bytearray()
     for inode, (name, mode, data) in enumerate([*entries, ("TRAILER!!!", 0, b"")], 1):
         fields = (inode, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
@@ -153,7 +154,8 @@ class Guest:
         peer = GUESTS[1 - number]
         self.token, self.status, self.lines = secrets.token_hex(4), None, []
         self.life += 1
-        env = {"RIG_PEER": peer, "RIG_LIFE": str(self.life), "RIG_BRIDGE": rig.bridge, "RIG_BUILD": rig.build, "RIG_DIR": HERE, **rig.env}
+        env = {"RIG_PEER": peer, "RIG_LIFE": str(self.life), "RIG_BRIDGE": rig.bridge,
+               "RIG_BUILD": rig.build, "RIG_DIR": HERE, **rig.env}
         with open(f"{rig.out}/{self.name}.sh", "w") as f:
             f.writelines(f"export {k}={shlex.quote(v)}\n" for k, v in env.items())
             f.write(f"cd {shlex.quote(rig.cwd)} || exit 125\n{command}\n")
@@ -230,9 +232,9 @@ class Rig:
         with Rig("build", "icx") as rig:
             result = rig.run("true", "true", timeout=60)
 
-    @iommu: guests have an IOMMU, which VFIO wants.  Of a model: @ioat: a copy engine in each guest, too; @remap: windows
-    are memory, fast, but no fault can strike a store; @queued: QEMU gathers posted stores; @window: sizes of BAR2 and
-    BAR4, as ntbrig takes them; @trace: all accesses into the file trace.  @env: for the commands."""
+    @iommu: guests have an IOMMU, which VFIO wants.  Of a model: @ioat: a copy engine in each guest, too; @remap:
+    windows are memory, fast, but no fault can strike a store; @queued: QEMU gathers posted stores; @window: sizes of
+    BAR2 and BAR4, as ntbrig takes them; @trace: all accesses into the file trace.  @env: for the commands."""
 
     def __init__(self, build, bridge, show=False, keep=False, iommu=True, memory=512, env=None, ioat=False, remap=False,
                  queued=False, window="1m", trace=False, model_options=()):
@@ -246,6 +248,9 @@ class Rig:
         self.image = Image(self.build, self.model)
         self.preload = need(f"{self.build}/rig/ntbwin.so", "make rig-programs") if remap else None
         self.folder = tempfile.mkdtemp(prefix="rig.")
+        if len(self.folder) > 80:       # sun_path has 108 bytes
+            os.rmdir(self.folder)
+            raise Failed(f"{self.folder}: too long for the sockets in it; set TMPDIR to something shorter")
         os.chmod(self.folder, 0o755)
         self.out = f"{self.folder}/out"
         self.server = None
@@ -368,7 +373,7 @@ def main():
     parser.add_argument("--bridge", default="ivshmem", choices=BRIDGES)
     parser.add_argument("--no-iommu", action="store_true", help="guests without an IOMMU: no VFIO, but faster drivers")
     parser.add_argument("--ioat", action="store_true", help="of a model: a copy engine in each guest, too")
-    parser.add_argument("--remap", action="store_true", help="of a model: windows are memory; no access of them is seen")
+    parser.add_argument("--remap", action="store_true", help="of a model: windows are memory, seen by no fault")
     parser.add_argument("--trace", action="store_true", help="of a model: all accesses to registers; implies --keep")
     parser.add_argument("--memory", type=int, default=512, metavar="MB", help="of each guest (512)")
     parser.add_argument("--timeout", type=int, default=120, metavar="S", help="for everything together (120)")

@@ -30,11 +30,14 @@ TAIL = 60
 
 
 class Run:
-    """@strike: called with the pair once both guests are started; what it does to them is part of the run."""
+    """@strike: called with the pair once both guests are started; what it does to them is part of the run.
+
+    An access to a register that a model does not know ends it, and fails the run."""
 
     def __init__(self, name, bridge, script, what, limit=180, strike=None, **options):
         self.name, self.bridge, self.script, self.what = name, bridge, script, what
-        self.limit, self.strike, self.options = limit, strike, options
+        self.limit, self.strike = limit, strike
+        self.options = {"model_options": ("--strict",), **options}
 
 
 def lose_b(rig, command, limit):
@@ -46,14 +49,17 @@ def lose_b(rig, command, limit):
 RUNS = [
     Run("server", None, "ivserver_test.py", "the ivshmem server, spoken to without guests", limit=30),
     Run("ivshmem", "ivshmem", "ivshmem.sh", "VFIO and doorbells over ivshmem; ntbsock inside a guest"),
-    Run("ivshmem-return", "ivshmem", "return.sh", "a guest loses its power, boots again, and is met anew", strike=lose_b),
+    Run("ivshmem-return", "ivshmem", "return.sh", "a guest loses its power, boots again, and is met anew",
+        strike=lose_b),
     Run("ivshmem-selftest", "ivshmem", "selftest.sh", "ntbsock-ctl ports, bind, selftest, unbind over ivshmem"),
 ]
 for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire Rapids"), ("amd", "AMD")):
     RUNS += [
-        Run(f"{family}-netdev", family, "netdev.sh", f"Linux' driver and network device on the {cpu} model", iommu=False),
+        Run(f"{family}-netdev", family, "netdev.sh", f"Linux' driver and network device on the {cpu} model",
+            iommu=False),
         Run(f"{family}-selftest", family, "selftest.sh", f"ntbsock-ctl selftest on the {cpu} model, through VFIO"),
-        Run(f"{family}-ntb_test", family, "ntbtest.sh", f"the kernel's ntb_test.sh on the {cpu} model", limit=300, iommu=False),
+        Run(f"{family}-ntb_test", family, "ntbtest.sh", f"the kernel's ntb_test.sh on the {cpu} model", limit=300,
+            iommu=False),
     ]
 RUNS += [
     Run("icx-mapped", "icx", "netdev.sh", "the same with windows that QEMU maps, as a test wants that polls memory",

@@ -2,8 +2,8 @@
 /*
  * tsckhz.c - prints the frequency of this machine's time stamp counter in kHz
  *
- * An emulated guest reads the host's counter.  Told its frequency, its kernel need not measure it, which goes wrong on a
- * busy host: guests were seen whose clock ran seventeen times too fast (README.md, "Settings").
+ * An emulated guest reads the host's counter.  Told its frequency, its kernel need not measure it, which goes wrong on
+ * a busy host: guests were seen whose clock ran seventeen times too fast (README.md, "Settings").
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -95,9 +95,10 @@ ntb_port() {
 	port=$(pci_find "$id")
 }
 
-# Linux' driver on the port, and so a device on the bus "ntb".  ntb_hw_amd looks for its peer a second after it was bound, and
-# announces the link once more if it is there; a client that is up by then, as ntb_transport may be, begins anew on that
-# side alone, and loses what it has on its way (Linux 6.1, amd_link_hb()).  So nothing is loaded on top before that.
+# Linux' driver on the port, and so a device on the bus "ntb".  ntb_hw_amd looks for its peer a second after it was
+# bound, and announces the link once more if it is there; a client that is up by then, as ntb_transport may be, begins
+# anew on that side alone, and loses what it has on its way (Linux 6.1, amd_link_hb()).  So nothing is loaded on top
+# before that.
 bind_linux() {
 	modprobe "$driver" || return 1
 	[ "$(basename "$(readlink "/sys/bus/pci/devices/$port/driver")")" = "$driver" ] || return 1

@@ -3,8 +3,8 @@
 #
 # ntbtest.sh - in both guests: the kernel's own ntb_test.sh, guest a driving, b by ssh
 #
-# It makes some hundred ssh calls, so they share one connection.  On AMD its link test cannot end well: what it calls to take
-# the link down only masks the port's interrupts there.  So on AMD, and only there, those two calls are taken out.
+# It makes some hundred ssh calls, so they share one connection.  On AMD its link test cannot end well: what it calls to
+# take the link down only masks the port's interrupts there.  So on AMD, and only there, those two calls are taken out.
 . "$RIG_DIR/guest/lib.sh"
 if [ "$RIG_ME" = a ]; then plan 3; else plan 2; fi
 script=$RIG_BUILD/rig/ntb/ntb_test.sh
