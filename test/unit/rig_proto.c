@@ -170,6 +170,43 @@ static void harmless(void)
 	t_eq(server_ends(), 0, "status");
 }
 
+/* Messages drawn by chance: a server that dislikes them says so, and does nothing worse. */
+static void by_chance(void)
+{
+	static const uint16_t cmds[] = { VC_VERSION, VC_DMA_MAP, VC_DMA_UNMAP, VC_INFO, VC_REGION_INFO, VC_IRQ_INFO, VC_SET_IRQS, VC_READ,
+					 VC_WRITE, VC_DMA_WRITE, VC_RESET, VC_MULTI, 6, 99 };
+	static const uint32_t words[] = { 0, 1, 2, 3, 4, 7, 8, 16, 20, 24, 32, 33, 34, 0x21, 0x24, 0x1000, 0x8000, 0xfffff, 0x100000, 0x7fffffff,
+					  0xfffff000, 0xffffffff };
+	unsigned survived = 0;
+
+	for (int round = 0; round < 40; round++) {
+		struct vc *c = &host[0];
+		int fds[2] = { ram_fd[0], ram_fd[1] }, status;
+
+		spawn(NULL);
+		t_must(vc_connect(c, "s0") && vc_hello(c) && vc_map(c, 0, 0x8000, ram_fd[0], 0), "hello");
+		for (int i = 0; i < 12; i++) {
+			uint8_t body[256];
+			uint16_t cmd = cmds[t_rand() % (sizeof(cmds) / sizeof(*cmds))];
+			size_t len = 4 * (t_rand() % (sizeof(body) / 4));
+
+			for (size_t k = 0; k < sizeof(body); k += 4)
+				memcpy(body + k, &words[t_rand() % (sizeof(words) / sizeof(*words))], 4);
+			if (t_rand() & 1)	/* of the length that the command has */
+				len = cmd == VC_DMA_MAP || cmd == VC_REGION_INFO ? 32 : cmd == VC_DMA_UNMAP ? 24 : cmd == VC_SET_IRQS ? 20 : 16;
+			if (!vc_send(c, cmd, t_rand() % 4 ? 0 : VC_NO_REPLY, body, len, fds, t_rand() % 8 ? 0 : (int)(t_rand() % 3)))
+				break;
+		}
+		usleep(2000);
+		vc_close(c);
+		kill(server, SIGTERM);
+		status = server_ends();
+		survived += !status;
+		t_ok(status == 0 || status == 3, "round %d: status %d", round, status);
+	}
+	t_ok(survived < 40, "some of it must have been wrong");
+}
+
 /* The table against an array that says of every page what is there. */
 static void table(void)
 {
@@ -246,5 +283,6 @@ int main(void)
 		one(&bads[i]);
 	cut_short();
 	harmless();
+	by_chance();
 	return t_done();
 }
