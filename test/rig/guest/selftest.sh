@@ -4,7 +4,7 @@
 # selftest.sh - in both guests: ntbsock-ctl finds the port, takes it from Linux' driver, the selftests of both guests
 # meet twice over VFIO, and the driver gets the port back
 . "$RIG_DIR/guest/lib.sh"
-plan 10
+plan 11
 ctl=/run/tmp/ntbsock-ctl
 cp "$RIG_BUILD/ntbsock-ctl" $ctl
 
@@ -78,6 +78,24 @@ again() {
 	END
 }
 
+# One is killed in the middle: the other ends by itself, with a reason, and then both meet as if nothing had been.
+killed() {
+	if [ "$RIG_ME" = a ]; then
+		$ctl selftest --wait 40 "$port" >/dev/null 2>&1 &
+		pid=$!
+		wait_for 10 sh -c "ls -l /proc/$pid/fd | grep -q /dev/vfio/" || return 1
+		sleep 0.7
+		kill -9 "$pid"
+		wait "$pid"
+	else
+		timeout 60 $ctl selftest --wait 5 "$port" >/run/tmp/survived 2>&1
+		status=$?
+		cat /run/tmp/survived
+		[ "$status" = 1 ] && grep FAILED /run/tmp/survived || return 1
+	fi
+	together killed && again
+}
+
 # By force the kernel asks whoever has it to let go, and waits: the selftest, which waits for nobody, does.
 request() {
 	[ "$RIG_ME" = a ] || { together requested; return; }
@@ -110,6 +128,7 @@ check "selftest" selftest
 together first
 check "selftest once more, and its numbers" again
 together second
+check "one is killed, and both meet again" killed
 check "unbind gives the port back" unbind
 check "a request to let go ends a selftest" request
 check "the kernel has nothing to complain of" kernel_is_fine
