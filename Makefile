@@ -25,6 +25,9 @@ ALL_CFLAGS := -std=gnu11 $(WARN) -fno-strict-aliasing -fvisibility=hidden $(CFLA
 # Libraries.  The preloaded library links liburcu alone: libpci is GPL and only for programs that may be.
 URCU_CFLAGS := $(shell $(PKG_CONFIG) --cflags liburcu-bp 2>/dev/null)
 URCU_LIBS   := $(shell $(PKG_CONFIG) --libs liburcu-bp 2>/dev/null || echo -lurcu-bp)
+PCI_LIBS    := $(shell $(PKG_CONFIG) --libs libpci 2>/dev/null || echo -lpci)
+NUMA_LIBS   := $(shell $(PKG_CONFIG) --libs numa 2>/dev/null || echo -lnuma)
+PCI_CFLAGS  := $(shell $(PKG_CONFIG) --cflags libpci 2>/dev/null)
 JSON_LIBS   := $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
 
 # Sources, in the order of the send path
@@ -34,7 +37,9 @@ SIM_SRC  := driver-glue/sim/wcsim.c
 QUEUE_SRC := ntbsock/msgq_tx.c ntbsock/msgq_rx.c ntbsock/user.c ntbsock/crc32c.c $(GLUE_SRC)
 LIB_SRC  := $(sort $(wildcard ntbsock/*.c) $(GLUE_SRC))
 BROKER_SRC := $(wildcard ntbsock/broker/*.c) driver-glue/log.c
-CTL_SRC  := $(wildcard ntbsock/ctl/*.c) ntbsock/broker/conf_file.c
+# Bridges through VFIO, for programs that may link libpci
+VFIO_SRC := $(wildcard driver-glue/vfio/*.c)
+CTL_SRC  := $(wildcard ntbsock/ctl/*.c) ntbsock/broker/conf_file.c $(VFIO_SRC) driver-glue/port.c
 PERF_SRC := perf/pingpong.c
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
@@ -52,7 +57,8 @@ $(B)/ntbsockd: $(call obj,$(BROKER_SRC))
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
 
 $(B)/ntbsock-ctl: $(call obj,$(CTL_SRC))
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(JSON_LIBS)
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(JSON_LIBS) $(PCI_LIBS) $(NUMA_LIBS) -lm
+$(call obj,$(VFIO_SRC)): CPPFLAGS += $(PCI_CFLAGS)
 
 $(B)/pingpong: $(call obj,$(PERF_SRC))
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(JSON_LIBS) -lpthread -lm
@@ -71,7 +77,7 @@ $(B)/pic/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(URCU_CFLAGS) -fPIC -ftls-model=initial-exec -MMD -MP -c -o $@ $<
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -name '*.d' -type f ! -path 'build/rig/*' 2>/dev/null)
 
 # Parts with rules of their own; each says what it adds.
 -include test/tests.mk perf/perf.mk man/man.mk config/install.mk

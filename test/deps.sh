@@ -3,7 +3,7 @@
 #
 # deps.sh - what building, the demo and the tests need from the system
 #
-#	deps.sh build|demo|check|runtimes
+#	deps.sh build|demo|check|runtimes|rig
 #
 # Looks for each tool or library itself, not for a package, so that any source of it will do.  What is missing is
 # installed with apt-get if we are root, otherwise named, with the command that installs it, and the exit status
@@ -16,7 +16,7 @@ policy=/usr/sbin/policy-rc.d
 
 # package:probe; a probe is a command, or pc= and a pkg-config module, or file= and a path pattern
 build='gcc:gcc libc6-dev:file=/usr/include/stdio.h make:make pkg-config:pkg-config
-	liburcu-dev:pc=liburcu-bp libjansson-dev:pc=jansson python3:python3'
+	liburcu-dev:pc=liburcu-bp libjansson-dev:pc=jansson libpci-dev:pc=libpci libnuma-dev:pc=numa python3:python3'
 demo='redis-server:redis-server redis-tools:redis-benchmark curl:curl'
 check='clang:clang libclang-rt-14-dev:file=/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a
 	spin:spin mandoc:mandoc gnuplot-nox:gnuplot strace:strace iproute2:ip procps:ps util-linux:unshare
@@ -28,6 +28,12 @@ check='clang:clang libclang-rt-14-dev:file=/usr/lib/llvm-*/lib/clang/*/lib/linux
 # What make check-runtimes wants beside that: 250 MB of archives
 runtimes="openjdk-17-jdk-headless:javac nodejs:node cargo:cargo rustc:rustc
 	librust-tokio-dev:file=/usr/share/cargo/registry/tokio-1*"
+
+# What make rig wants beside build: tools that fetch and build what the guests need, and what the guests find on the
+# host's file system.  The rest it unpacks from packages that it does not install.
+rig='gcc-12:gcc-12 binutils:objcopy tar:tar xz-utils:xz libelf1:file=/usr/lib/x86_64-linux-gnu/libelf.so.1
+	debian-archive-keyring:file=/usr/share/keyrings/debian-archive-keyring.gpg
+	kmod:depmod openssh-server:sshd openssh-client:ssh'
 
 # Each of these excludes others of its kind, which may be in use here: never in place of them, and only for root, who
 # alone can run the test.  Without them it is skipped, and says so.
@@ -41,7 +47,8 @@ build) want=$build ;;
 demo) want="$build $demo" ;;
 check) want="$build $demo $check" ;;
 runtimes) want="$build $demo $check $runtimes" ;;
-*) echo "deps.sh: '$level' is not one of build, demo, check, runtimes" >&2; exit 2 ;;
+rig) want="$build $rig" ;;
+*) echo "deps.sh: '$level' is not one of build, demo, check, runtimes, rig" >&2; exit 2 ;;
 esac
 
 have() {

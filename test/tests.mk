@@ -7,6 +7,7 @@
 #	make soak SECONDS=3600              new sequences for test/diff for so long, or without SECONDS sock and sys in full size
 #	make check SAN=thread               unit and socket tests of that variant alone
 #	make check-sock T='stream epoll*'   some of them
+#	make rig                            two emulated hosts and what runs on them (test/rig/README.md); not part of check
 #	make check-runtimes                 Java, Node and Rust, which it installs; not part of check
 #
 # Unit and fault tests link the message queue and the sources that their line "links: a.c b.c" names.  Socket
@@ -22,7 +23,8 @@ FAULT_TESTS := $(patsubst %.c,$(B)/%,$(wildcard test/fault/*.c))
 SOCK_TESTS  := $(patsubst %.c,$(B)/%,$(wildcard test/sock/*.c))
 SYS_PROGRAMS := $(if $(SAN),,$(B)/test/sys/witness.so)
 DIFF_PROGRAM := $(if $(SAN),,$(B)/test/diff/diff)
-TEST_PROGRAMS := $(UNIT_TESTS) $(FAULT_TESTS) $(SOCK_TESTS) $(SYS_PROGRAMS) $(DIFF_PROGRAM)
+# The unit tests of the emulated bridge speak to its server.
+TEST_PROGRAMS := $(B)/rig/ntbrig $(B)/rig/ntbwin.so $(UNIT_TESTS) $(FAULT_TESTS) $(SOCK_TESTS) $(SYS_PROGRAMS) $(DIFF_PROGRAM)
 
 # Sources that test $(1) wants beside the message queue
 test_links = $(shell sed -n 's,.*[^a-z]links: \([^*]*\).*,\1,p' $(1))
@@ -33,7 +35,7 @@ TEST_CPPFLAGS := -Itest
 $(B)/test/unit/% $(B)/test/fault/%: CPPFLAGS += $(TEST_CPPFLAGS)
 $(UNIT_TESTS) $(FAULT_TESTS): $(B)/%: $(B)/obj/%.o $$(call obj,$$(sort $$(QUEUE_SRC) $$(SIM_SRC) $$(call test_links,$$*.c)))
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(URCU_LIBS) $(JSON_LIBS) -ldl -lpthread
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(URCU_LIBS) $(JSON_LIBS) $(if $(findstring vfio/pci,$^),$(PCI_LIBS)) -ldl -lpthread
 
 $(SOCK_TESTS): $(B)/%: $(B)/obj/%.o $(if $(SAN),$(call pic,$(LIB_SRC)))
 	@mkdir -p $(@D)
@@ -54,7 +56,7 @@ $(B)/test/diff/diff: $(call obj,$(DIFF_SRC))
 test-programs: $(TEST_PROGRAMS)
 
 # What the goals given on the command line need: the demo less than the tests.
-DEPS_LEVEL := $(if $(filter check-runtimes,$(MAKECMDGOALS)),runtimes,$(if $(filter-out demo,$(MAKECMDGOALS)),check,demo))
+DEPS_LEVEL := $(if $(filter check-runtimes,$(MAKECMDGOALS)),runtimes,$(if $(filter-out demo rig rig-image,$(MAKECMDGOALS)),check,$(if $(filter rig%,$(MAKECMDGOALS)),rig,demo)))
 deps:
 	@sh test/deps.sh $(DEPS_LEVEL)
 
@@ -95,6 +97,6 @@ soak: all test-programs
 model:
 	$(RUN_TESTS) model
 
--include test/fuzz/fuzz.mk
+-include test/fuzz/fuzz.mk test/rig/rig.mk
 
 .PHONY: deps check check-build check-san check-unit check-sock check-sys check-fault check-diff check-runtimes san-programs test-programs soak model

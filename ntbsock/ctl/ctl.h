@@ -33,8 +33,10 @@ enum {
 	NTBS_OPT_OWN, /* a verb's own long options count from here */
 };
 #define NTBS_CTL_OPTIONS                                                                           \
-	{ "broker-dir", required_argument, NULL, NTBS_OPT_BROKER_DIR },                            \
-		{ "json", no_argument, NULL, NTBS_OPT_JSON },                                      \
+	{ "broker-dir", required_argument, NULL, NTBS_OPT_BROKER_DIR }, NTBS_CTL_OWN_OPTIONS
+/* Of a verb that asks no broker. */
+#define NTBS_CTL_OWN_OPTIONS                                                                       \
+	{ "json", no_argument, NULL, NTBS_OPT_JSON },                                              \
 		{ "help", no_argument, NULL, NTBS_OPT_HELP }
 
 struct ntbs_ctl_opts {
@@ -80,5 +82,9 @@ int ntbs_show_stats(int argc, char **argv);
 int ntbs_show_reload(int argc, char **argv);
 int ntbs_conns_verb(int argc, char **argv);
 int ntbs_drain_verb(int argc, char **argv);
+int ntbs_ports_verb(int argc, char **argv);
+int ntbs_bind_verb(int argc, char **argv);
+int ntbs_unbind_verb(int argc, char **argv);
+int ntbs_selftest_verb(int argc, char **argv);
 
 #endif

@@ -83,6 +83,30 @@ static const struct verb {
 	  "  --no-reload          do not ask a running broker to read it again\n" },
 	{ "reload", NULL, "", "have the broker read its configuration again", ntbs_show_reload,
 	  "Root, or the user that the broker runs as.  Wrong lines are named and left out (exit status 1).\n" },
+	{ "ports", NULL, "", "bridges (NTB) of this host, and what each lacks to be used", ntbs_ports_verb,
+	  "The NTB functions on the PCI bus: address, ids, driver, IOMMU group, NUMA node, BARs, and for each\n"
+	  "what is missing to use it, with what to do.  Root sees more (interrupts).  Asks no broker.\n" },
+	{ "bind", NULL, "ADDRESS [--force]", "give an NTB function to vfio-pci", ntbs_bind_verb,
+	  "Takes the function from its driver (say, ntb_hw_intel), whose name is noted, and gives it to vfio-pci,\n"
+	  "which must be loaded.  If that fails it gets its driver back.  Root only.  Asks no broker.\n"
+	  "\n"
+	  "      --force       also a function that is no NTB of a family that ntbsock drives\n" },
+	{ "selftest", NULL, "ADDRESS [--wait S] [--window BYTES] [--no-link-pull]",
+	  "measure a bridge, with the other host's selftest", ntbs_selftest_verb,
+	  "Opens the function through VFIO, meets the selftest of the other host, which must be run at the same\n"
+	  "time, and prints memory type, windows, latency, bandwidth, doorbells and what became of a link that was\n"
+	  "taken down; contents are checked on the way.  Nobody else can use the function meanwhile.\n"
+	  "\n"
+	  "      --wait S      for the other host, so many seconds (default 60)\n"
+	  "      --window BYTES  use so much of the window at most (K, M; default 64M)\n"
+	  "      --no-link-pull  do not take the link down\n"
+	  "\n"
+	  "Exit status 1 if something failed; the report says what.\n" },
+	{ "unbind", NULL, "ADDRESS [--force]", "undo bind: the function gets its former driver back", ntbs_unbind_verb,
+	  "Refused while a process has the function open, which is named.  Root only.  Asks no broker.\n"
+	  "\n"
+	  "      --force       also a function that bind has not bound, or that is in use: the kernel then waits\n"
+	  "                    until it is not\n" },
 };
 #define NR_VERBS (sizeof(verbs) / sizeof(verbs[0]))
 
@@ -225,6 +249,13 @@ static int unknown_verb(const char *name)
 	return ntbs_ctl_usage(NULL, "unknown verb '%s'; to start a program: ntbsock-ctl run -- %s", name, name);
 }
 
+/* What concerns bridges comes before there is a broker that uses one. */
+static bool asks_broker(const struct verb *v)
+{
+	return v->fn != ntbs_ports_verb && v->fn != ntbs_bind_verb && v->fn != ntbs_unbind_verb &&
+	       v->fn != ntbs_selftest_verb;
+}
+
 int ntbs_ctl_help(const char *name)
 {
 	const struct verb *v = name ? find_verb(name) : NULL;
@@ -235,8 +266,8 @@ int ntbs_ctl_help(const char *name)
 		printf("usage: ntbsock-ctl %s %s\n\n%s%s%s\n%s", v->name, v->args, v->summary,
 		       v->alias ? ".  Short: " : "", v->alias ? v->alias : "", v->help);
 		if (v->fn != ntbs_run_verb)
-			printf("\n  --broker-dir DIR  ask the broker of that run directory\n"
-			       "  --json            print JSON\n");
+			printf("\n%s  --json            print JSON\n",
+			       asks_broker(v) ? "  --broker-dir DIR  ask the broker of that run directory\n" : "");
 		return NTBS_CTL_OK;
 	}
 	printf("usage: ntbsock-ctl VERB [OPTION...] [ARG...]\n\n");

@@ -83,6 +83,10 @@ start again holds
 for mistake in OFFER_UNREAD OFFER_REPLAY W_OF_STREAM SAME_RING PLAIN_SLEEP; do
 	start again fails $mistake K0=2 K1=2
 done
+start link holds
+for mistake in SAME_EPOCH HALF_WORD ANY_WORD NO_SEEN_YET; do
+	start link fails $mistake
+done
 wait
 
 i=1

@@ -89,6 +89,28 @@ if [ -e /dev/full ]; then
 	same "full disk" $? 1
 fi
 
+# ---------------------------------------------------------------- bridges: what is said without one
+status 2 "ports takes nothing" "$ctl" ports 17:00.0
+status 2 "ports asks no broker" "$ctl" ports --broker-dir /nowhere; says err "'--broker-dir" "option named"
+status 2 "ports forces nothing" "$ctl" ports --force
+for v in bind unbind selftest; do
+	status 2 "$v what" "$ctl" $v; says err "One address" "$v asks for an address"
+	status 2 "$v one at a time" "$ctl" $v 17:00.0 18:00.0
+	for bad in 17 17:00.8 ../17:00.0 0000:17:00.0/driver ''; do
+		status 2 "$v '$bad'" "$ctl" $v "$bad"; says err "no address" "'$bad' is none"
+	done
+	status 1 "$v of nothing" "$ctl" $v ffff:ff:1f.7; says err "no such PCI function" "$v says so"
+done
+status 2 "selftest waits for a number" "$ctl" selftest --wait long 17:00.0
+for bad in 1 32K 1G x -4M; do status 2 "window of $bad" "$ctl" selftest --window "$bad" 17:00.0; done
+if [ -e /sys/bus/pci ]; then
+	status 0 "ports" "$ctl" ports
+	status 0 "ports --json" "$ctl" ports --json; json "ports" "isinstance(j['ports'], list)"
+	for port in $(python3 -c "import json; [print(p['address']) for p in json.load(open('$tmp/out'))['ports']]"); do
+		grep -q . "/sys/bus/pci/devices/$port/vendor" || fail "$port is listed and is not there"
+	done
+fi
+
 # ---------------------------------------------------------------- no broker
 none=$tmp/none
 status 3 "drain without broker" "$ctl" drain --all --broker-dir "$none"

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""suite.py - the runs of make rig: boots pairs of guests and counts what their scripts say
+
+    suite.py [--build build] [--list] [--keep] [--logs DIR] [RUN...]
+
+A run is a pair of guests on one bridge, in which both run one script of test/rig/guest; "server" is the ivshmem server
+alone, without guests.  The script says how many checks
+it makes ("PLAN n") and what became of each ("TEST ok ms name", "TEST failed ms name"); a check that is announced and
+not reported has failed, and so has a guest that does not end, ends otherwise, or has a clock that runs fast.
+The console of a guest in which something failed is shown.  Without RUN all that are part of make rig; names with shell
+patterns will do.  Closes with the line "N passed, N failed"; exit status 1 if one failed or nothing ran."""
+
+import argparse
+import fnmatch
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import image
+import rig as riglib
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TAIL = 60
+
+
+class Run:
+    """@strike: called with the pair once both guests are started; what it does to them is part of the run.
+
+    An access to a register that a model does not know ends it, and fails the run."""
+
+    def __init__(self, name, bridge, script, what, limit=180, strike=None, **options):
+        self.name, self.bridge, self.script, self.what = name, bridge, script, what
+        self.limit, self.strike = limit, strike
+        self.options = {"model_options": ("--strict",), **options}
+
+
+def lose_b(rig, command, limit):
+    if rig.guests["a"].wait_line("READY", time.monotonic() + limit):
+        rig.guests["b"].kill()
+        rig.start("b", command)
+
+
+RUNS = [
+    Run("server", None, "ivserver_test.py", "the ivshmem server, spoken to without guests", limit=30),
+    Run("ivshmem", "ivshmem", "ivshmem.sh", "VFIO and doorbells over ivshmem; ntbsock inside a guest"),
+    Run("ivshmem-return", "ivshmem", "return.sh", "a guest loses its power, boots again, and is met anew",
+        strike=lose_b),
+    Run("ivshmem-selftest", "ivshmem", "selftest.sh", "ntbsock-ctl ports, bind, selftest, unbind over ivshmem"),
+]
+for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire Rapids"), ("amd", "AMD")):
+    RUNS += [
+        Run(f"{family}-netdev", family, "netdev.sh", f"Linux' driver and network device on the {cpu} model",
+            iommu=False),
+        Run(f"{family}-selftest", family, "selftest.sh", f"ntbsock-ctl selftest on the {cpu} model, through VFIO"),
+        Run(f"{family}-ntb_test", family, "ntbtest.sh", f"the kernel's ntb_test.sh on the {cpu} model", limit=300,
+            iommu=False),
+    ]
+RUNS += [
+    Run("icx-mapped", "icx", "netdev.sh", "the same with windows that QEMU maps, as a test wants that polls memory",
+        iommu=False, remap=True),
+    Run("icx-ioat", "icx", "netdev.sh", "the same with copies by an engine that Linux' ioatdma accepts", iommu=False,
+        ioat=True, env={"RIG_IOAT": "1"}),
+]
+
+
+class Clock:
+    """The host's time between two lines on the console of a guest that sleeps two seconds by its own clock."""
+
+    def __init__(self, guest):
+        self.guest, self.seconds = guest, None
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def watch(self):
+        never = time.monotonic() + 3600
+        if self.guest.wait_line("CLOCK begins", never):
+            start = time.monotonic()
+            if self.guest.wait_line("CLOCK ends", never):
+                self.seconds = time.monotonic() - start
+
+    def problem(self):
+        if self.seconds is not None and self.seconds < 1.5:
+            return f"its clock is fast: two seconds took {self.seconds:.1f} s"
+        return None
+
+
+def judge(name, lines, status):
+    """Of one guest: (checks passed, what failed)."""
+    planned, passed, failed = None, 0, []
+    for line in lines:
+        found = re.match(r"(?:PLAN (\d+)|TEST (ok|failed) (\d+) (.*))$", line)
+        if not found:
+            continue
+        if found.group(1):
+            planned = int(found.group(1))
+        elif found.group(2) == "ok":
+            passed += 1
+        else:
+            failed.append(found.group(4))
+        if found.group(2):
+            print(f"  {found.group(2):6} {name}: {found.group(4)} ({int(found.group(3)) / 1000:.1f} s)", flush=True)
+    if planned is None:
+        failed.append("it did not begin its checks")
+    elif passed + len(failed) != planned:
+        failed += [f"{passed + len(failed)} of {planned} checks were made"]
+    if status != 0 and not (status == 1 and failed):
+        failed.append(riglib.describe(name, status))
+    return passed, failed
+
+
+def blame(name, failed, lines):
+    for text in failed:
+        print(f"  FAILED {name}: {text}", flush=True)
+    if failed:
+        print("".join(f"    {name}| {line}\n" for line in lines[-TAIL:]), end="", flush=True)
+
+
+def perform_here(run, args):
+    """A run without guests: a script of this directory."""
+    try:
+        done = subprocess.run([f"{HERE}/{run.script}", f"{args.build}/rig/ivserver"], timeout=run.limit, check=False,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        status, text = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as e:
+        status, text = None, e.stdout or b""
+    lines = text.decode(errors="replace").splitlines()
+    passed, failed = judge("here", lines, status)
+    blame("here", failed, lines)
+    return passed, len(failed)
+
+
+def perform(run, args):
+    """One run, told: (passed, failed)."""
+    print(f"{run.name}: {run.what}", flush=True)
+    start = time.monotonic()
+    passed, failures = (perform_pair if run.bridge else perform_here)(run, args)
+    print(f"{run.name}: {passed} passed, {failures} failed, {time.monotonic() - start:.0f} s", flush=True)
+    return passed, failures
+
+
+def perform_pair(run, args):
+    with riglib.Rig(args.build, run.bridge, keep=args.keep, **run.options) as rig:
+        clocks, command = {}, f"sh {HERE}/guest/{run.script}"
+        for name in riglib.GUESTS:
+            rig.start(name, command)
+            clocks[name] = Clock(rig.guests[name])
+        if run.strike:
+            run.strike(rig, command, run.limit)
+        result = rig.wait(run.limit)
+        passed = failures = 0
+        for name in riglib.GUESTS:
+            ok, failed = judge(name, rig.guests[name].lines, result[name])
+            if clocks[name].problem():
+                failed.append(clocks[name].problem())
+            passed, failures = passed + ok, failures + len(failed)
+            blame(name, failed, rig.guests[name].lines)
+        if rig.server_problem():
+            failures += 1
+            print(f"  FAILED server: {rig.server_problem()}", flush=True)
+        if failures and os.path.exists(f"{rig.folder}/server.log"):
+            with open(f"{rig.folder}/server.log", errors="replace") as f:
+                print("".join(f"    server| {line}" for line in f.readlines()[-TAIL:]), end="", flush=True)
+        if args.logs:
+            os.makedirs(args.logs, exist_ok=True)
+            for log in ("a.log", "b.log", "server.log"):
+                if os.path.exists(f"{rig.folder}/{log}"):
+                    shutil.copyfile(f"{rig.folder}/{log}", f"{args.logs}/{run.name}.{log}")
+    return passed, failures
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default="build", help="build directory (build)")
+    parser.add_argument("--list", action="store_true", help="say which runs there are")
+    parser.add_argument("--keep", action="store_true", help="leave the directory of each run behind")
+    parser.add_argument("--logs", metavar="DIR", help="put the consoles of all runs there")
+    parser.add_argument("runs", nargs="*", metavar="RUN")
+    args = parser.parse_args()
+    if args.list:
+        for run in RUNS:
+            print(f"{run.name:16} {run.what}")
+        return
+    chosen = [r for r in RUNS if not args.runs or any(fnmatch.fnmatch(r.name, p) for p in args.runs)]
+    if not chosen:
+        parser.error(f"no run {' '.join(args.runs)}; there are {' '.join(r.name for r in RUNS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    start, passed, failed = time.monotonic(), 0, 0
+    try:
+        parts = {p for r in chosen if r.bridge for p in riglib.parts(r.bridge)}
+        image.make(f"{args.build}/rig", parts)
+        print(f"rig: set up in {time.monotonic() - start:.0f} s", flush=True)
+        for run in chosen:
+            ok, bad = perform(run, args)
+            passed, failed = passed + ok, failed + bad
+    except (riglib.Failed, image.Failed) as e:
+        print(f"rig: {e}", flush=True)
+        failed += 1
+    print(f"{time.monotonic() - start:.0f} s")
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main()
