@@ -209,7 +209,28 @@ ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, int flags)
 	return ret ? ret == -ETIMEDOUT ? -EAGAIN : ret : -ENTBS_PASS;
 }
 
-ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
+/* What nearly every call is: on the ring, and enough is there.  -EAGAIN: it is not that simple. */
+static inline ssize_t recv_at_once(struct ntbs_sock *sk, int fd, const struct iovec *iov)
+{
+	ssize_t n = -EAGAIN;
+	struct ntbs_iter it;
+	bool acked = false;
+
+	ntbs_iter_init(&it, iov, iov->iov_len);
+	ntbs_lock(&sk->shm->rx.lock);
+	if (__builtin_expect(current(sk, fd), 1))
+		n = ntbs_stream_recv(sk, fd, &it, 0, INT_MAX, &acked);
+	ntbs_unlock(&sk->shm->rx.lock);
+	if (__builtin_expect(ntbs_sock_rx_state(sk) == NTBS_DIR_BACK && ntbs_sock_tx_state(sk) == NTBS_DIR_BACK, 0))
+		ntbs_handover_settle(sk);
+	if (acked)
+		ntbs_mbox_poke(sk);
+	return n ? n : -ntbs_sock_take_owed(sk);
+}
+
+/* @mark: from the beginning of the call. */
+static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags,
+						    struct ntbs_sig_mark mark)
 {
 	struct ntbs_wait w;
 	size_t len, sum = 0, target, moved;
@@ -219,8 +240,8 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	struct ntbs_iter it;
 	ssize_t n;
 
-	ntbs_cancel_point();
 	may_wait_later(&w);
+	w.mark = mark;
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd, true);
 	if (n)
 		return n == -ENTBS_PASS && (flags & NTBS_MSG_LATER) ? ntbs_sock_later_by_kernel(sk, fd, flags) : n;
@@ -344,6 +365,23 @@ wait:
 		if (moved && w.urgent && urgent_next(sk, fd, flags, moved))	/* before a look passes it */
 			return moved;
 	}
+}
+
+ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
+{
+	struct ntbs_sig_mark mark;
+	ssize_t n;
+
+	ntbs_cancel_point();
+	mark = ntbs_sig_mark();
+	if (__builtin_expect(cnt == 1 && !(flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) && ntbs_sock_stage(sk) == NTBS_LIVE &&
+			     ntbs_sock_rx_state(sk) == NTBS_DIR_RING && ntbs_read_once(sk->shm->rcvlowat) == 1 &&
+			     iov->iov_len - 1 < SSIZE_MAX, 1)) {
+		n = recv_at_once(sk, fd, iov);
+		if (__builtin_expect(n != -EAGAIN, 1))
+			return n;
+	}
+	return recv_any(sk, fd, iov, cnt, flags, mark);
 }
 
 static ssize_t broken_pipe(int flags)
