@@ -39,7 +39,7 @@ enum class { EXACT, RECV, SEND, DRAIN, QUERY, OUTQ, EPOLL, DRIVER };
 enum shape { INT, LINGER, TIMEVAL, INFO, STR };
 
 /* How two answers may differ: the table is in compare.c. */
-enum rule { SAME, R_SPLIT, R_TAKEN, R_ROOM, R_AMOUNT, R_OUTQ, R_INFO, R_RCVBUF, R_CLAMP, R_MAXSEG, R_QUICKACK, R_CPU,
+enum rule { SAME, R_SPLIT, R_TAKEN, R_ROOM, R_AMOUNT, R_OUTQ, R_INFO, R_RCVBUF, R_SNDBUF, R_CLAMP, R_MAXSEG, R_QUICKACK, R_CPU,
 	    R_NUMBER, R_LATER, RULES };
 
 struct call_info {
