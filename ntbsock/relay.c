@@ -103,13 +103,17 @@ static void __attribute__((noreturn)) pump(int program, int peer, char *buf, cha
 	leave();
 }
 
+static bool close_span(unsigned from, unsigned to)
+{
+	return from > to || !ntbs_sys3(SYS_close_range, from, to, 0);
+}
+
 static void close_others(int program, int peer)
 {
 	struct rlimit lim = { 65536, 65536 };
 	unsigned lo = program < peer ? program : peer, hi = program < peer ? peer : program;
 
-	if (!ntbs_sys3(SYS_close_range, 0, lo - 1, 0) && !ntbs_sys3(SYS_close_range, lo + 1, hi - 1, 0) &&
-	    !ntbs_sys3(SYS_close_range, hi + 1, ~0u, 0))
+	if (close_span(0, lo - 1) && close_span(lo + 1, hi - 1) && close_span(hi + 1, ~0u))
 		return;
 	ntbs_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim);		/* before Linux 5.9 */
 	for (unsigned fd = 0; fd < lim.rlim_cur && fd < 1u << 20; fd++)

@@ -5,22 +5,7 @@
  * ring: yes
  */
 #include "sock.h"
-
-extern char **environ;
-
-/* The environment without what would preload us into the new image. */
-static char **foreign_env(void)
-{
-	static char *env[1000];
-	int n = 0;
-
-	for (char **e = environ; *e && n < 999; e++) {
-		if (strncmp(*e, "LD_PRELOAD=", 11) && strncmp(*e, "NTBSOCK_", 8))
-			env[n++] = *e;
-	}
-	env[n] = NULL;
-	return env;
-}
+#include "hand_on.h"
 
 /*
  * A child turns into cat with the socket as both ends.  Bytes that were there before it started, and after, come
@@ -44,7 +29,7 @@ static void cat(struct peer *p, int fd, bool foreign)
 		dup2(fd, 0);
 		dup2(fd, 1);
 		closefrom(3);
-		execve("/bin/cat", argv, foreign ? foreign_env() : environ);
+		execve("/bin/cat", argv, foreign ? s_foreign_env() : environ);
 		_exit(126);
 	}
 	close(fd);
@@ -86,7 +71,7 @@ static void itself(int family, bool is_foreign)
 		dup2(fd, 0);
 		dup2(fd, 1);
 		close(fd);
-		execve("/bin/cat", argv, is_foreign ? foreign_env() : environ);
+		execve("/bin/cat", argv, is_foreign ? s_foreign_env() : environ);
 		_exit(126);
 	}
 	close(lfd);
@@ -108,7 +93,7 @@ static void fails(struct peer *p, int fd)
 {
 	char *argv[] = { "nothing", NULL };
 
-	t_ok(execve("/nonexistent/program", argv, foreign_env()) == -1 && errno == ENOENT, "%s: no such program", s_case);
+	t_ok(execve("/nonexistent/program", argv, s_foreign_env()) == -1 && errno == ENOENT, "%s: no such program", s_case);
 	t_must(s_send_stream(fd, 1, 0, 10000), "after");
 	t_eq(p_recv(p, 1, 0, 10000), 10000, "%s: after a failed exec", s_case);
 	p_send(p, 2, 0, 10000);

@@ -5,64 +5,22 @@
  * ring: yes
  */
 #include "sock.h"
+#include "hand_on.h"
 
 #include <spawn.h>
 #include <sys/mman.h>
 
 #define BYTES 300000
 
-extern char **environ;
-
 enum way { FORK, VFORK, SPAWN, PASS, NR_WAYS };
 
-/* The environment without what would preload us into the new image. */
-static char **foreign_env(void)
-{
-	static char *env[1000];
-	int n = 0;
-
-	for (char **e = environ; *e && n < 999; e++) {
-		if (strncmp(*e, "LD_PRELOAD=", 11) && strncmp(*e, "NTBSOCK_", 8))
-			env[n++] = *e;
-	}
-	env[n] = NULL;
-	return env;
-}
-
 static char *const cat[] = { "cat", NULL };
-
-static void send_fd(int un, int fd)
-{
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(sizeof(int))];
-	} c = { .h = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
-	struct msghdr mh = { .msg_iov = &(struct iovec){ "f", 1 }, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c) };
-
-	memcpy(CMSG_DATA(&c.h), &fd, sizeof(fd));
-	t_must(sendmsg(un, &mh, 0) == 1, "pass");
-}
-
-static int take_fd(int un)
-{
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(sizeof(int))];
-	} c;
-	char b;
-	struct msghdr mh = { .msg_iov = &(struct iovec){ &b, 1 }, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c) };
-	int fd = -1;
-
-	t_must(recvmsg(un, &mh, 0) == 1 && c.h.cmsg_type == SCM_RIGHTS, "take");
-	memcpy(&fd, CMSG_DATA(&c.h), sizeof(fd));
-	return fd;
-}
 
 static void become_cat(int in, int out)
 {
 	dup2(in, 0);
 	dup2(out, 1);
-	execve("/bin/cat", cat, foreign_env());
+	execve("/bin/cat", cat, s_foreign_env());
 	_exit(126);
 }
 
@@ -77,7 +35,7 @@ static pid_t receiver(int un[2], int out)
 		int fd;
 
 		close(un[0]);
-		fd = take_fd(un[1]);
+		fd = s_take(un[1]);
 		become_cat(fd, out < 0 ? fd : out);
 	}
 	close(un[1]);
@@ -100,7 +58,7 @@ static pid_t start(enum way way, int fd, int out)
 		if (!pid) {
 			dup2(fd, 0);
 			dup2(out, 1);
-			execve("/bin/cat", cat, foreign_env());
+			execve("/bin/cat", cat, s_foreign_env());
 			_exit(126);
 		}
 		break;
@@ -108,7 +66,7 @@ static pid_t start(enum way way, int fd, int out)
 		posix_spawn_file_actions_init(&actions);
 		posix_spawn_file_actions_adddup2(&actions, fd, 0);
 		posix_spawn_file_actions_adddup2(&actions, out, 1);
-		t_ok(!posix_spawn(&pid, "/bin/cat", &actions, NULL, cat, foreign_env()), "spawn");
+		t_ok(!posix_spawn(&pid, "/bin/cat", &actions, NULL, cat, s_foreign_env()), "spawn");
 		posix_spawn_file_actions_destroy(&actions);
 	}
 	return pid;
@@ -138,7 +96,7 @@ static void ended(int family, bool we_connect, enum way way, bool closed)
 	else
 		p_shutdown(&p, SHUT_WR);
 	if (way == PASS)
-		send_fd(un[0], fd);
+		s_pass(un[0], fd);
 	else
 		pid = start(way, fd, closed ? file : fd);
 	close(fd);

@@ -5,33 +5,7 @@
  * ring: yes
  */
 #include "sock.h"
-
-static void pass(int un, int fd)
-{
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(sizeof(int))];
-	} c = { .h = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
-	struct msghdr mh = { .msg_iov = &(struct iovec){ "f", 1 }, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c) };
-
-	memcpy(CMSG_DATA(&c.h), &fd, sizeof(fd));
-	t_must(sendmsg(un, &mh, 0) == 1, "pass");
-}
-
-static int take(int un)
-{
-	union {
-		struct cmsghdr h;
-		char space[CMSG_SPACE(sizeof(int))];
-	} c;
-	char b;
-	struct msghdr mh = { .msg_iov = &(struct iovec){ &b, 1 }, .msg_iovlen = 1, .msg_control = &c, .msg_controllen = sizeof(c) };
-	int fd = -1;
-
-	t_must(recvmsg(un, &mh, MSG_CMSG_CLOEXEC) == 1 && c.h.cmsg_type == SCM_RIGHTS, "take");
-	memcpy(&fd, CMSG_DATA(&c.h), sizeof(fd));
-	return fd;
-}
+#include "hand_on.h"
 
 static void passed(int family, bool keep, bool we_connect)
 {
@@ -45,7 +19,7 @@ static void passed(int family, bool keep, bool we_connect)
 	pid = t_fork();
 	if (!pid) {
 		close(un[0]);
-		fd = take(un[1]);
+		fd = s_take(un[1]);
 		s_recv_stream(fd, 2, 1000, 50000);
 		s_send_stream(fd, 1, 1000, 50000);
 		char c = 'd';
@@ -60,7 +34,7 @@ static void passed(int family, bool keep, bool we_connect)
 	t_must(s_send_stream(fd, 1, 0, 1000), "before");
 	t_eq(p_recv(&p, 1, 0, 1000), 1000, "%s: before", s_case);
 	p_send(&p, 2, 1000, 20000);	/* unread when it is passed */
-	pass(un[0], fd);
+	s_pass(un[0], fd);
 	if (!keep)
 		close(fd);
 	p_send(&p, 2, 21000, 30000);
