@@ -188,7 +188,7 @@ void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
 {
 	ntbs_lock(&sk->shm->tx.lock);
-	ntbs_le32_write_release(&sk->q.out->again, 1);
+	ntbs_window_store32(sk->q.port, &sk->q.out->again, 1);
 	ntbs_unlock(&sk->shm->tx.lock);
 	return ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
 }

@@ -103,7 +103,7 @@ static void step(struct ntbs_sock *sk, void *arg)
 {
 	if (!ntbs_sock_try_get(sk))
 		return;
-	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0 && !ntbs_read_once(sk->shm->conn.accepted))
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0 && (!ntbs_read_once(sk->shm->conn.accepted) || sk->shm->claim_waits))
 		ntbs_offer_step(sk, sk->fd);
 	ntbs_sock_put(sk);
 }
