@@ -2,7 +2,7 @@
 /*
  * port.h - the only code that stores to the peer's memory
  *
- * A port is one way to reach a peer's memory: ordinary shared memory (shm), a device window, or the hostile
+ * A port is one way to reach a peer's memory: ordinary shared memory (shm), a window (window.h), or the hostile
  * fabric of the tests (wcsim).  The message queue says what must be ordered; the port knows what that costs.
  * On shm everything here is a plain store, inlined; any other port has ops.
  *

@@ -293,7 +293,7 @@ static void chan_fail(const struct ntbs_msg_chan *m)
 	struct ntbs_chan *c = own_chan(m->chan);
 
 	if (c && c->is_far && c->far_state == NTBS_FAR_ASKED)
-		c->far_state = NTBS_FAR_FAILED;
+		c->far_state = m->reason == ENOLINK ? NTBS_FAR_GONE : NTBS_FAR_FAILED;
 }
 
 static bool chan_busy(struct ntbs_chan *c)
@@ -326,9 +326,9 @@ static void peer_gone(uint32_t proc)
 		c->peer->chans--;
 		if (c->leases)
 			ntbs_sys2(SYS_munmap, c->leases, sizeof(*c->leases));
-		if (c->is_far)
+		if (c->is_far && !c->forked)
 			ntbs_far_chan_drop(c);
-		else
+		if (!c->is_far)
 			ntbs_sys2(SYS_munmap, c->shm, c->bytes);
 		ntbs_sys2(SYS_munmap, c, sizeof(*c));
 	}
@@ -401,11 +401,6 @@ static bool handle(struct packet *p)
 			return false;
 		chan_port((struct ntbs_msg_region *)p);
 		return true;
-	case NTBS_MSG_PORT_DOWN:
-		if (!shape(p, sizeof(struct ntbs_msg_port), 0))
-			return false;
-		ntbs_far_port_down(((struct ntbs_msg_port *)p)->session);
-		return true;
 	case NTBS_MSG_CLAIM_RESULT:	/* likewise; a good one is seen in memory */
 		return shape(p, sizeof(struct ntbs_msg_claim), 0);
 	case NTBS_MSG_PEER_MBOX:
@@ -452,7 +447,11 @@ int ntbs_broker_receive(void)
 		close_fds(&p);
 		if (ret < 0) {
 			int fd = ntbs_rt.broker;
+			struct ntbs_chan *c;
 
+			cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+				if (c->is_far && c->far_state == NTBS_FAR_ASKED)
+					c->far_state = NTBS_FAR_GONE;
 			ntbs_rt.broker = -1;
 			ntbs_fd_unhide_close(fd);
 			ntbs_unlock(&ntbs_rt.lock);

@@ -13,11 +13,13 @@
 #include "crc32c.h"
 #include "fdtab.h"
 #include "log.h"
+#include "service.h"
 #include "sys.h"
 #include "wait.h"
 
 #define ANSWER_NS 2000000000ull
 
+static _Atomic int life = -1;		/* our part of it, or the one of the process that forked us */
 static struct ntbs_far *sessions;	/* newest first; only ever added to, under the runtime's lock */
 
 static void *map(size_t len, int prot, int flags, int fd, uint64_t offset)
@@ -44,6 +46,14 @@ static struct ntbs_far *session(uint32_t nr)
 	return f;
 }
 
+/* Never closed: its end is ours, and that of our children. */
+static void keep_life(int *fds)
+{
+	life = ntbs_fd_hide(fds[3]);
+	fds[3] = -1;
+	ntbs_service_watch_life();
+}
+
 /* fds: arena, window, doorbell, life. */
 void ntbs_far_port(const struct ntbs_msg_port *m, int *fds)
 {
@@ -52,8 +62,7 @@ void ntbs_far_port(const struct ntbs_msg_port *m, int *fds)
 	void *window;
 
 	if (session(m->session)) {	/* mapped by the process that forked us; what is new is that we live as well */
-		ntbs_fd_hide(fds[3]);
-		fds[3] = -1;
+		keep_life(fds);
 		return;
 	}
 	f = map(sizeof(*f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -75,10 +84,10 @@ void ntbs_far_port(const struct ntbs_msg_port *m, int *fds)
 	ntbs_sys3(SYS_madvise, window, m->window_bytes, MADV_DONTDUMP);
 	ntbs_window_open(&f->window, window, m->window_bytes, NTBS_ARENA_PENDING, m->mem);
 	f->window.bell_fd = ntbs_fd_hide(fds[2]);
-	ntbs_fd_hide(fds[3]);		/* never closed: its end is ours, and that of our children */
-	fds[2] = fds[3] = -1;
+	fds[2] = -1;
+	keep_life(fds);
 	f->next = sessions;
-	sessions = f;
+	__atomic_store_n(&sessions, f, __ATOMIC_RELEASE);
 	return;
 
 err_unmap:
@@ -88,12 +97,14 @@ err_free:
 	ntbs_sys2(SYS_munmap, f, sizeof(*f));
 }
 
-void ntbs_far_port_down(uint32_t nr)
+struct ntbs_far *ntbs_far_sessions(void)
 {
-	struct ntbs_far *f = session(nr);
+	return __atomic_load_n(&sessions, __ATOMIC_ACQUIRE);
+}
 
-	if (f)
-		f->down = true;
+int ntbs_far_life(void)
+{
+	return life;
 }
 
 static struct ntbs_chan *chan_new(void)
@@ -213,7 +224,7 @@ static uint32_t header_crc(const struct ntbs_inbox_shm *box)
 void ntbs_far_prepare(struct ntbs_sock *sk, struct ntbs_chan *c, uint32_t generation, uint32_t seq_in, uint32_t seq_out)
 {
 	alignas(128) char lines[offsetof(struct ntbs_inbox_shm, slot)];
-	struct ntbs_inbox_shm *box = (struct ntbs_inbox_shm *)lines, *in;
+	struct ntbs_inbox_shm *box = (struct ntbs_inbox_shm *)lines, *in = (struct ntbs_inbox_shm *)sk->q.in;
 
 	for (int i = 0; i < 2; i++) {		/* what the connector finds, then what we do */
 		memset(lines, 0, sizeof(lines));
@@ -230,8 +241,9 @@ void ntbs_far_prepare(struct ntbs_sock *sk, struct ntbs_chan *c, uint32_t genera
 			ntbs_window_flush(sk->q.port);	/* before the claim, which goes by the broker */
 		}
 	}
-	in = (struct ntbs_inbox_shm *)sk->q.in;
-	memcpy(in, lines, sizeof(lines));
+	/* by words: who rang for the generation before may just be looking */
+	for (size_t i = 0; i < sizeof(lines) / 8; i++)
+		ntbs_le64_write((ntbs_le64 *)in + i, ((uint64_t *)(void *)lines)[i]);
 }
 
 bool ntbs_far_prepared(const struct ntbs_msgq *q, uint32_t *generation, uint32_t *first_in, uint32_t *first_out)

@@ -19,7 +19,8 @@
 #include "runtime.h"
 #include "window.h"
 
-enum ntbs_far_state { NTBS_FAR_ASKED, NTBS_FAR_OPEN, NTBS_FAR_FAILED };
+/* FAILED: the other process cannot have one.  GONE: nobody answers; the next one may. */
+enum ntbs_far_state { NTBS_FAR_ASKED, NTBS_FAR_OPEN, NTBS_FAR_FAILED, NTBS_FAR_GONE };
 
 struct ntbs_far {
 	struct ntbs_far *next;
@@ -30,9 +31,22 @@ struct ntbs_far {
 	struct ntbs_window window;
 };
 
-/* NTBS_MSG_PORT and PORT_DOWN; takes over what it keeps of the descriptors.  Runtime's lock held. */
+/* NTBS_MSG_PORT; takes over what it keeps of the descriptors.  Runtime's lock held. */
 void ntbs_far_port(const struct ntbs_msg_port *m, int *fds);
-void ntbs_far_port_down(uint32_t session);
+
+/*
+ * Loss (far_lost.c).  A session is over when its link is down or our broker is gone: then nobody rings for us any more, and
+ * what is under way may be lost.  Both directions of each connection leave at their senders' tails; the other side does the
+ * same, for it is told as well, or is asked.  Where its answer has not come after two seconds it will not: a reset, and
+ * never a gap.  Meanwhile everybody here looks every few milliseconds.
+ *
+ * All for the service thread, without a lock.
+ */
+int ntbs_far_life(void);		/* a descriptor that shows EPOLLERR when the broker is gone; -1: none yet */
+void ntbs_far_look(void);		/* a service bell */
+void ntbs_far_orphaned(void);		/* the broker is gone */
+int ntbs_far_tick(void);		/* on every turn; ms until the next at the latest, -1: none is needed */
+struct ntbs_far *ntbs_far_sessions(void);
 
 /* Runtime's lock held.  Ask for a channel with @peer_proc, of so many leases; NULL: the broker cannot be asked. */
 struct ntbs_chan *ntbs_far_chan_ask(uint32_t peer_proc, uint64_t id, uint32_t nr_leases);

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "runtime.h"
+#include "service.h"
 #include "sys.h"
 
 static void arm(struct ntbs_sock *sk)
@@ -46,6 +47,8 @@ void ntbs_mbox_slept(struct ntbs_sock *sk)
 
 void ntbs_mbox_arm_set(struct ntbs_sock *sk)
 {
+	if (ntbs_sock_far(sk))
+		ntbs_service_start();	/* it hears of a lost link */
 	/* sticky: an mbox that a set of ours has once slept on may be rung for nothing, never missed */
 	atomic_fetch_or(&sk->shm->mbox_mask, 1u << ntbs_rt.mbox_self);
 	arm(sk);

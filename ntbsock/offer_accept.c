@@ -244,6 +244,8 @@ void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
 		return;
 	}
 	sk->shm->offer_calls = remote_node ? REMOTE_LOOKS : 1;
+	if (remote_node)	/* calls are many in the time that two brokers take */
+		sk->shm->offered_ns = ntbs_now_ns();
 	/* from now on the service thread steps it too */
 	ntbs_sock_set_stage(sk, NTBS_OFFER, NTBS_WHY_NO_OFFER);
 	if (!ntbs_offer_forks_with_connection)

@@ -176,6 +176,15 @@ static void own_bells(void)
 	ntbs_epoll_new_mbox();
 }
 
+/* What a child may use is given back only when all of us are gone. */
+void ntbs_runtime_fork_prepare(void)
+{
+	struct ntbs_chan *c;
+
+	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+		c->forked = true;
+}
+
 /* Channels go on to serve the inherited sockets.  The broker's connection is the parent's. */
 void ntbs_runtime_fork_child(void)
 {
@@ -259,9 +268,14 @@ static struct ntbs_chan *find(uint64_t id)
 	struct ntbs_chan *c;
 
 	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
-		if (c->id == id && !c->acceptor)
+		if (c->id == id && !c->acceptor && !ntbs_chan_down(c))
 			return c;
 	return NULL;
+}
+
+bool ntbs_chan_down(const struct ntbs_chan *c)
+{
+	return c && c->far && c->far->down;
 }
 
 bool ntbs_chan_known(uint64_t id)
@@ -401,7 +415,7 @@ static bool is_behind_port(uint32_t proc)
 
 static bool has_leases(const struct ntbs_chan *c)
 {
-	return !c->is_far || (c->far_state == NTBS_FAR_OPEN && !c->far->down);
+	return !c->is_far || (c->far_state == NTBS_FAR_OPEN && !ntbs_chan_down(c));
 }
 
 /* Few leases for who has few connections: memory behind a port is not sparse.  Runtime's lock held. */

@@ -67,6 +67,7 @@ struct ntbs_chan {
 	uint64_t id;
 	bool acceptor;			/* we own it */
 	bool inherited;			/* made by the process that forked us: no new leases here */
+	bool forked;			/* a child of ours may use it */
 	struct ntbs_chan_shm *shm;
 	size_t bytes;
 	struct ntbs_msgq_geo geo;
@@ -81,7 +82,7 @@ struct ntbs_chan {
 	struct ntbs_far *far;
 	char *far_in, *far_out;		/* own region, the peer's */
 };
-#define NTBS_FAR_SLOTS 256u		/* more than on one host: acknowledgements cross a link, and nothing is extended */
+#define NTBS_FAR_SLOTS 512u		/* more than on one host: acknowledgements cross a link, and nothing is extended */
 
 
 struct ntbs_board {
@@ -111,6 +112,7 @@ extern struct ntbs_runtime ntbs_rt;
 /* Is there a broker to talk to?  Tries to connect, if it has not lately.  May wait for the broker's answer, once. */
 bool ntbs_runtime_ready(void);
 void ntbs_runtime_fork_child(void);
+void ntbs_runtime_fork_prepare(void);	/* its lock held */
 void ntbs_runtime_init(void);
 
 /* One packet to the broker, with descriptors; takes the runtime's lock.  False: the broker is gone. */
@@ -133,6 +135,7 @@ enum ntbs_reason ntbs_rules_check(const struct ntbs_tuple *t, bool accepted, uin
 
 /* Channels.  hold: a connector's channel becomes sk->chan, which keeps it from being unmapped; NULL if it is not there. */
 bool ntbs_chan_known(uint64_t id);
+bool ntbs_chan_down(const struct ntbs_chan *c);	/* over a port whose link is lost: nothing new goes there */
 struct ntbs_chan *ntbs_chan_hold(struct ntbs_sock *sk, uint64_t id);
 /* Acceptor; makes one if need be.  NULL: @lease is -EAGAIN if it is on its way (far.h), else there is none. */
 struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease);

@@ -64,7 +64,8 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
 		ret = ntbs_msgq_peek_switch(&sk->q, &w);
 		if (!ret) {
-			if (q)		/* stated without a switch before it: the direction never leaves TCP */
+			/* stated without a switch before it: the direction never leaves TCP; or a link has lost the switch */
+			if (q && (q == 1 || !ntbs_sock_far(sk)))
 				rx_state(sk, NTBS_DIR_BACK);
 			return 0;
 		}

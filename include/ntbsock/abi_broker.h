@@ -169,7 +169,6 @@ enum ntbs_msg_type {
 	NTBS_MSG_LEAVE,		/* move a connection to TCP, if you hold it (struct ntbs_msg_drain) */
 	NTBS_MSG_PORT,		/* before the first CHAN_PORT of its session.  fds: arena, window, doorbell, life */
 	NTBS_MSG_CHAN_PORT,	/* to both ends: a channel over the port is open (struct ntbs_msg_region) */
-	NTBS_MSG_PORT_DOWN,	/* a session of the port's link has ended (struct ntbs_msg_port, @session alone) */
 
 	/* ntbsock-ctl <-> broker */
 	NTBS_MSG_STATUS = 64,
@@ -208,7 +207,8 @@ struct ntbs_msg_welcome {
  * The port, as a process gets it once a session: its arena (abi_port.h) whole, and the window, so processes that use one
  * port trust each other.  The descriptors may be closed once they are mapped.  @life is the writing end of a pipe in
  * which nothing is ever written: the broker keeps what it has for the process (its bells, its part of the arena) until
- * the last of it and its children is gone.
+ * the last of it and its children is gone; and they see by it that the broker is.  The end of a session is told in the
+ * arena (@down), with a ring of every service bell.
  */
 struct ntbs_msg_port {
 	struct ntbs_msg h;

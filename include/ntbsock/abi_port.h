@@ -69,6 +69,7 @@ static_assert(sizeof(struct ntbs_ctl_slot) == 128, "port ABI 1");
 
 struct ntbs_ctl_shm {
 	alignas(64) ntbs_le64 consumed;	/* of what this arena's broker has sent: count (32), epoch (32) */
+	alignas(64) ntbs_le32 down;	/* by this arena's broker, for its processes: the session has ended */
 	alignas(4096) struct ntbs_ctl_slot slot[NTBS_CTL_SLOTS];
 };
 static_assert(NTBS_ARENA_PENDING + NTBS_PENDING_BYTES <= NTBS_ARENA_CTL, "port ABI 1");

@@ -166,12 +166,11 @@ void ntbs_bridge_down(const char *why)
 
 void ntbs_bridge_lost(void)
 {
-	struct ntbs_msg_port msg = { .session = end.session };
-	struct ntbs_client *c;
+	struct ntbs_ctl_shm *shm = end.session ? (struct ntbs_ctl_shm *)((char *)end.arena + NTBS_ARENA_CTL) : NULL;
 
-	for (uint32_t nr = 0; end.session && (c = ntbs_client_next(&nr));) {
-		if (c->port_session == end.session)
-			ntbs_client_send(c, &msg, NTBS_MSG_PORT_DOWN, sizeof(msg), NULL, 0);
+	if (shm) {
+		ntbs_le32_write_release(&shm->down, end.session);
+		ntbs_irq_all();
 	}
 	while (!STAILQ_EMPTY(&queue)) {
 		struct waiting *w = STAILQ_FIRST(&queue);

@@ -6,7 +6,7 @@
  * here its arena is laid out (abi_port.h), the control ring becomes the wire of peer.c, regions are leased (region.c),
  * clients get the arena and the window (NTBS_MSG_PORT), and a doorbell becomes eventfds (irq.c).
  *
- * A *session* lasts from up to down.  Its end is told to every client that has been told of it; arena, regions and control
+ * A *session* lasts from up to down.  Its end is told to every process that has it mapped, in its arena; arena, regions and control
  * ring end with it.  The next one begins with new ones.
  */
 #ifndef NTBSOCK_BROKER_BRIDGE_H

@@ -21,6 +21,7 @@
 #include "loop.h"
 #include "meet.h"
 #include "packet.h"
+#include "region.h"
 
 #define EMU_MAGIC 0x55454254u		/* "TBEU" */
 #define EMU_VERSION 1
@@ -33,11 +34,11 @@ struct hello {
 	uint32_t number, rsvd;		/* the sum of both is the session */
 };
 
-static struct ntbs_watch sock = { .fd = -1 }, bell = { .fd = -1 }, timer = { .fd = -1 };
+static struct ntbs_watch sock = { .fd = -1 }, bell = { .fd = -1 }, timer = { .fd = -1 }, cut = { .fd = -1 };
 static int arena_fd = -1, window_fd = -1, peer_bell = -1;
 static void *arena, *window;
 static uint64_t arena_bytes = 4096 * MIB, window_bytes;
-static uint32_t number, delay_us;
+static uint32_t number, delay_us, cut_ms;
 static bool up;
 
 const char *ntbs_emu_name(void)
@@ -69,6 +70,25 @@ static void timer_ready(struct ntbs_watch *w, uint32_t events)
 
 	if (read(w->fd, &count, sizeof(count)) == sizeof(count))
 		ntbs_bridge_bell();
+}
+
+/* As a link that breaks: slots in our arena that have not been read never came. */
+static void cut_ready(struct ntbs_watch *w, uint32_t events)
+{
+	uint64_t count;
+
+	if (read(w->fd, &count, sizeof(count)) != sizeof(count) || !up)
+		return;
+	ntbs_regions_lose();
+	ntbs_bridge_down("it is cut, as its option says");
+}
+
+static void arm_cut(void)
+{
+	struct itimerspec then = { .it_value = { cut_ms / 1000, cut_ms % 1000 * 1000000l } };
+
+	if (cut_ms)
+		timerfd_settime(cut.fd, 0, &then, NULL);
 }
 
 void ntbs_emu_again(void)
@@ -137,6 +157,7 @@ static void on_hello(const struct hello *h, int len, int *fds, int nr_fds)
 		.bell = NTBS_BELL_EVENTFD,
 		.bell_fd = peer_bell,
 	};
+	arm_cut();
 	ntbs_bridge_up(&end);
 }
 
@@ -230,6 +251,13 @@ static int option(const char *text)
 		delay_us = (uint32_t)v;
 		return 0;
 	}
+	if (!strncmp(text, "cut=", 4)) {
+		v = strtoul(text + 4, &stop, 10);
+		if (*stop || v < 1 || v > 1000000)
+			return -EINVAL;
+		cut_ms = (uint32_t)v;
+		return 0;
+	}
 	return -EINVAL;
 }
 
@@ -262,12 +290,18 @@ int ntbs_emu_open(const char *spec, const char *loop)
 	while (!ret && (text = strsep(&rest, ","))) {
 		ret = option(text);
 		if (ret)
-			ntbs_log(NTBS_LOG_ERR, "port emu:%s: \"%s\" is none of arena=MIB, delay=US", path, text);
+			ntbs_log(NTBS_LOG_ERR, "port emu:%s: \"%s\" is none of arena=MIB, delay=US, cut=MS", path, text);
 	}
 	if (!ret && delay_us) {
 		timer = (struct ntbs_watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), .ready = timer_ready };
 		ret = timer.fd < 0 ? -errno : ntbs_loop_add(&timer, EPOLLIN);
 	}
+	if (!ret && cut_ms) {
+		cut = (struct ntbs_watch){ .fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), .ready = cut_ready };
+		ret = cut.fd < 0 ? -errno : ntbs_loop_add(&cut, EPOLLIN);
+	}
+	if (!ret && spec && !*path)
+		ret = -EINVAL;
 	if (!ret)
 		ret = spec ? ntbs_meet_open("port", path, met, busy) : plug_loop();
 	free(copy);
@@ -280,5 +314,6 @@ void ntbs_emu_close(void)
 {
 	ntbs_emu_unplug();
 	ntbs_loop_remove(&timer);
+	ntbs_loop_remove(&cut);
 	ntbs_meet_close();
 }

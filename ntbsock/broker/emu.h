@@ -10,7 +10,7 @@
  * One end alone can lead back to its own host: whatever two processes there say to each other then goes through a window.
  *
  * Options, for tests: arena=MIB (size of the arena, default 4096, sparse), delay=US (a doorbell is heard so much later, and
- * all that come meanwhile are one).
+ * all that come meanwhile are one), cut=MS (each session ends so much later, and what this side has not read by then is lost).
  */
 #ifndef NTBSOCK_BROKER_EMU_H
 #define NTBSOCK_BROKER_EMU_H

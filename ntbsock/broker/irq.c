@@ -105,6 +105,16 @@ void ntbs_irq_scan(uint8_t *pending)
 	}
 }
 
+void ntbs_irq_all(void)
+{
+	for (uint32_t nr = 0; nr < NTBS_PROCS; nr++) {
+		if (families[nr]) {
+			ntbs_check_ring(families[nr]->bell[0]);
+			ntbs_check_ring(families[nr]->bell[1]);
+		}
+	}
+}
+
 void ntbs_irq_close(void)
 {
 	for (uint32_t nr = 0; nr < NTBS_PROCS; nr++) {

@@ -20,6 +20,7 @@ struct ntbs_client;
 int ntbs_irq_add(struct ntbs_client *c);
 bool ntbs_irq_taken(uint32_t nr);	/* this process number */
 void ntbs_irq_scan(uint8_t *pending);
+void ntbs_irq_all(void);			/* both bells of everybody */
 void ntbs_irq_close(void);
 
 #endif

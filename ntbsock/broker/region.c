@@ -146,3 +146,19 @@ again:
 		}
 	}
 }
+
+void ntbs_regions_lose(void)
+{
+	struct ntbs_region *r;
+
+	LIST_FOREACH(r, &regions, link)
+	{
+		for (uint32_t lease = 0; lease < r->nr_leases; lease++) {
+			struct ntbs_inbox_shm *in =
+				(struct ntbs_inbox_shm *)(arena + r->offset + PAGE + 2ull * lease * r->inbox_bytes);
+
+			for (uint32_t i = 0; i < r->nr_slots; i++)
+				ntbs_le64_write(&in->slot[i].line1.tail, 0);
+		}
+	}
+}

@@ -45,6 +45,9 @@ struct ntbs_region *ntbs_region_find(uint64_t chan, bool of_connector);
 bool ntbs_region_here_done(struct ntbs_region *r);
 void ntbs_region_there_done(struct ntbs_region *r);
 
+/* As if no slot had landed that its reader has not seen whole.  What he has checked and not copied yet stays as it is. */
+void ntbs_regions_lose(void);
+
 /* The process @proc and its children are gone: @tell for each of their regions that was still in use. */
 void ntbs_regions_proc_gone(uint32_t proc, void (*tell)(uint64_t chan, bool of_connector));
 
