@@ -432,6 +432,8 @@ int ntbs_broker_receive(void)
 			 * claims no more.  Without our lock, which nests in those of sockets. */
 			ntbs_unlock(&ntbs_rt.lock);
 			ntbs_service_step();
+			if (shape(&p, sizeof(struct ntbs_msg_gone), 0))
+				ntbs_handover_peer_gone(((struct ntbs_msg_gone *)&p)->proc);
 			ntbs_lock(&ntbs_rt.lock);
 		}
 		if (ret > 0 && p.h.type == NTBS_MSG_LEAVE && shape(&p, sizeof(struct ntbs_msg_drain), 0)) {

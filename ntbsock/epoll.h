@@ -46,14 +46,21 @@ struct ntbs_epm {
 	_Atomic uint64_t rx_mark;	/* EPOLLET: what has been reported */
 	_Atomic uint64_t tx_mark;
 	_Atomic uint32_t end_mark;
+	_Atomic uint64_t inner_mark;	/* what an outer set has seen of it; UINT64_MAX: nothing */
+	_Atomic uint64_t room_mark;	/* the same, of room */
+	_Atomic uint32_t kernel_says;	/* a nested set: there may be something of the kernel's in it */
 	struct ntbs_epm *next_of_sock;
 	uint32_t pos;			/* in ep->member */
+	bool quiet;			/* exec: no edge of it is untold; under the pool's lock */
 };
 
 struct ntbs_ep {
 	struct ntbs_file file;
 	bool used;			/* under the pool's lock */
 	bool inherited;			/* by fork: the kernel's set is one with the parent's */
+	bool shared;			/* there has been a fork: it is one with another process's */
+	bool bare;			/* as another image is to get it, and stays so; under the pool's lock */
+	_Atomic uint32_t others;	/* it has had members that the kernel alone knows */
 	_Atomic int epfd;
 	struct ntbs_lock lock;
 	struct ntbs_epm *_Atomic *_Atomic member;
@@ -67,6 +74,8 @@ struct ntbs_ep {
 	_Atomic uint64_t asked_ns;	/* when the kernel was last asked */
 	_Atomic uint32_t sleepers;	/* threads in, or about to enter, the kernel's wait */
 	_Atomic uint32_t slept_on;	/* poll() or an outer set has slept on it: as if somebody always did */
+	_Atomic uint64_t news;		/* edges, for an outer set */
+	_Atomic uint32_t nested;	/* one asks for them */
 	struct ntbs_lock asking;	/* one at a time asks the kernel for an outer set */
 	struct epoll_event pending[NTBS_EP_PENDING];	/* taken from the kernel for an outer set; under @lock */
 	_Atomic uint32_t nr_pending;
@@ -99,13 +108,21 @@ bool ntbs_epoll_kernel_any(struct ntbs_ep *ep);
 /* A socket has become OFFER or LIVE; is about to lose its last descriptor in this process. */
 void ntbs_epoll_sock_offer(struct ntbs_sock *sk);
 void ntbs_epoll_sock_live(struct ntbs_sock *sk);
+/* It is the kernel's again: would that tell of edges that have been told? */
+bool ntbs_epoll_sock_repeats(struct ntbs_sock *sk);
 /* It has been LIVE and is the kernel's again. */
 void ntbs_epoll_sock_plain(struct ntbs_sock *sk);
+/* The kernel has woken whoever waits on it, whatever for: an edge. */
+void ntbs_epoll_sock_woken(struct ntbs_sock *sk);
 void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it);
 void ntbs_epoll_init(void);
 void ntbs_epoll_fork_prepare(void);
 void ntbs_epoll_fork_parent(void);
 void ntbs_epoll_fork_child(void);
+/* Sets that a new image inherits, when the sockets that it inherits are on TCP; and if it does not start. */
+void ntbs_epoll_before_exec(void);
+bool ntbs_epoll_goes_along(struct ntbs_sock *sk);	/* is it in one? */
+void ntbs_epoll_exec_failed(void);
 /* The process has got another mbox: inherited sets that had the old one take it in. */
 void ntbs_epoll_new_mbox(void);
 

@@ -55,21 +55,29 @@ void ntbs_epoll_need_mbox(struct ntbs_ep *ep)
 {
 	int bell = ntbs_rt.mbox[ntbs_rt.mbox_self];
 
-	if (bell < 0 || atomic_exchange(&ep->mbox_in, 1))
+	if (bell < 0 || ep->bare || atomic_exchange(&ep->mbox_in, 1))
 		return;
 	kernel_ctl(ep, EPOLL_CTL_ADD, bell, EPOLLIN | EPOLLET, cookie(NTBS_EP_MBOX_INDEX, 0));
 }
 
+void ntbs_epoll_drop_mbox(struct ntbs_ep *ep)
+{
+	if (atomic_exchange(&ep->mbox_in, 0))
+		kernel_ctl(ep, EPOLL_CTL_DEL, ntbs_rt.mbox[ntbs_rt.mbox_self], 0, 0);
+}
+
 /* What the kernel shall report of a member, given where its socket is. */
-static uint32_t kernel_events(const struct ntbs_epm *m)
+uint32_t ntbs_epm_kernel_events(const struct ntbs_epm *m)
 {
 	uint32_t ev;
 
+	if (!m->sk && (m->events & EPOLLONESHOT))	/* told once: by us, who know if it is to be told at all */
+		return (m->events & ~EPOLLONESHOT) | EPOLLET;
 	if (!m->sk || ntbs_sock_stage(m->sk) != NTBS_LIVE)
 		return m->events;
 	ev = SHADOW_EVENTS;
 	if (ntbs_sock_tx_state(m->sk) != NTBS_DIR_RING)
-		ev |= m->events & NTBS_EP_OUT;
+		ev |= m->events & NTBS_EP_OUT_NEWS;
 	return ev;
 }
 
@@ -84,10 +92,13 @@ static bool kernel_knows(const struct ntbs_epm *m, uint32_t before)
 	       !((before | m->events) & EPOLLEXCLUSIVE);
 }
 
-static void register_events(struct ntbs_epm *m, uint32_t events)
+uint64_t ntbs_epm_cookie(const struct ntbs_epm *m)
 {
-	uint64_t data = cookie(m->index, m->gen);
+	return cookie(m->index, m->gen);
+}
 
+void ntbs_epm_register(struct ntbs_epm *m, uint32_t events, uint64_t data)
+{
 	if (m->events & EPOLLEXCLUSIVE) {	/* the kernel does not modify those */
 		kernel_ctl(m->ep, EPOLL_CTL_DEL, m->fd, 0, 0);
 		kernel_ctl(m->ep, EPOLL_CTL_ADD, m->fd, events, data);
@@ -96,10 +107,16 @@ static void register_events(struct ntbs_epm *m, uint32_t events)
 	}
 }
 
+static void register_events(struct ntbs_epm *m, uint32_t events)
+{
+	if (!m->ep->bare)
+		ntbs_epm_register(m, events, cookie(m->index, m->gen));
+}
+
 void ntbs_epm_watch_shadow(struct ntbs_epm *m)
 {
 	atomic_store(&m->watched_live, 1);
-	register_events(m, kernel_events(m));
+	register_events(m, ntbs_epm_kernel_events(m));
 }
 
 /* ---------------------------------------------------------- membership */
@@ -136,6 +153,9 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 	m->events = ev->events;
 	m->data = ev->data.u64;
 	atomic_store(&m->watched_out, 0);
+	atomic_store(&m->inner_mark, UINT64_MAX);
+	atomic_store(&m->room_mark, 0);
+	atomic_store(&m->kernel_says, 0);
 	ntbs_epm_untold(m);
 	atomic_store(&m->watched_live, sk && ntbs_sock_stage(sk) == NTBS_LIVE);
 	/* a thread in the wait may get its event at once: the lock makes it wait for the entry */
@@ -145,7 +165,7 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 		ntbs_unlock(&ntbs_epoll_pool_lock);
 		return -ENTBS_STALE;
 	}
-	ret = kernel_ctl(ep, EPOLL_CTL_ADD, fd, kernel_events(m), cookie(m->index, m->gen));
+	ret = kernel_ctl(ep, EPOLL_CTL_ADD, fd, ntbs_epm_kernel_events(m), cookie(m->index, m->gen));
 	if (!ret) {
 		ntbs_lock(&ep->lock);
 		if (!ntbs_epoll_add(ep, m))
@@ -171,7 +191,7 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && !atomic_exchange(&m->watched_live, 1))
 			ntbs_epm_watch_shadow(m);	/* it became LIVE meanwhile */
 		ntbs_epm_warm(ep, m);
-		ntbs_epoll_changed(ep, m);
+		ntbs_epoll_changed(ep, m, false);
 	}
 	return 0;
 }
@@ -181,10 +201,14 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 	struct ntbs_sock *sk = fd >= 0 ? ntbs_fdtab_sock(fd) : NULL;
 	struct ntbs_ep *inner = fd >= 0 ? ntbs_epoll_of(fd) : NULL;
 	struct ntbs_epm *m;
+	bool held = false;
 	int ret;
 
-	if ((!sk && !inner) || (inner == ep))
+	if ((!sk && !inner) || (inner == ep)) {
+		if (op == EPOLL_CTL_ADD)
+			atomic_store(&ep->others, 1);
 		return -ENTBS_PASS;
+	}
 	if (op != EPOLL_CTL_DEL && !ev)
 		return -EFAULT;
 	if (op != EPOLL_CTL_DEL && ev->events & EPOLLEXCLUSIVE &&
@@ -210,13 +234,14 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		uint32_t before = m->events;
 		uint64_t data = m->data;
 
+		held = atomic_load(&ep->nested) && ntbs_epm_holds(m);
 		/* first ours: a thread in the wait may get the kernel's event at once, and sets marks of its own */
 		m->events = 0;
 		m->data = ev->data.u64;
 		atomic_store(&m->watched_out, 0);
 		ntbs_epm_untold(m);
 		m->events = ev->events;
-		ret = kernel_knows(m, before) ? 0 : kernel_ctl(ep, op, fd, kernel_events(m), cookie(m->index, m->gen));
+		ret = kernel_knows(m, before) ? 0 : kernel_ctl(ep, op, fd, ntbs_epm_kernel_events(m), cookie(m->index, m->gen));
 		if (ret) {
 			m->events = before;
 			m->data = data;
@@ -225,7 +250,7 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 	if (!ret && op == EPOLL_CTL_MOD && ntbs_epm_is_ours(m)) {
 		ntbs_epm_warm(ep, m);
-		ntbs_epoll_changed(ep, m);
+		ntbs_epoll_changed(ep, m, held);
 	}
 	return ret;
 }
@@ -266,12 +291,41 @@ void ntbs_epoll_sock_live(struct ntbs_sock *sk)
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }
 
+bool ntbs_epoll_sock_repeats(struct ntbs_sock *sk)
+{
+	bool repeats = false;
+
+	if (!sk->members)
+		return false;
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	for (struct ntbs_epm *m = sk->members; m && !repeats; m = m->next_of_sock)
+		repeats = atomic_load(&m->watched_live) && ntbs_epm_would_repeat(m);
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+	return repeats;
+}
+
 void ntbs_epoll_sock_plain(struct ntbs_sock *sk)
 {
 	ntbs_lock(&ntbs_epoll_pool_lock);
 	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock)
 		if (atomic_exchange(&m->watched_live, 0))	/* a ONESHOT that has been reported stays silent */
 			register_events(m, atomic_load(&m->disabled) ? m->events & (EPOLLET | EPOLLONESHOT) : m->events);
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+}
+
+void ntbs_epoll_sock_woken(struct ntbs_sock *sk)
+{
+	if (!sk->members)
+		return;
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock) {
+		atomic_fetch_add(&m->ep->news, 1);
+		if (!(m->events & EPOLLET))
+			continue;
+		ntbs_epm_news(m);
+		ntbs_epm_warm(m->ep, m);
+		wake_sleepers(m->ep);
+	}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }
 

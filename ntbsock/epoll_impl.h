@@ -6,6 +6,7 @@
  *   epoll_ctl.c    epoll_ctl() and changes of a socket's stage: what the kernel's set is told
  *   epoll_ready.c  what is ready among our members, by looking at memory; hot and cold, edges
  *   epoll_wait.c   epoll_wait(): the kernel's events translated, polling, sleeping
+ *   epoll_exec.c   sets that another image inherits
  *
  * Locks, in the order in which they nest: @asking of a set (an outer set's before an inner one's), a socket's ctl
  * lock (with the runtime's in it), the pool lock, @lock of a set.  A socket that changes its stage holds its ctl lock
@@ -45,11 +46,19 @@ static inline bool ntbs_epm_taken(const struct ntbs_epm *m)
 /* A cookie: secret 32, generation 8, index 24. */
 #define NTBS_EP_IN (EPOLLIN | EPOLLRDNORM)
 #define NTBS_EP_OUT (EPOLLOUT | EPOLLWRNORM)
+/* The kernel wakes with all of these, whatever has come or become free (net/core/sock.c, sock_def_readable()) */
+#define NTBS_EP_IN_NEWS (NTBS_EP_IN | EPOLLPRI | EPOLLRDBAND)
+#define NTBS_EP_OUT_NEWS (NTBS_EP_OUT | EPOLLWRBAND)
 #define NTBS_EP_MBOX_INDEX 0xffffffu
 extern uint64_t ntbs_epoll_secret;	/* upper 32 bits of every cookie: a program's data will not look like it */
 
 /* The mbox of the process into the kernel's set, once there is one. */
 void ntbs_epoll_need_mbox(struct ntbs_ep *ep);
+void ntbs_epoll_drop_mbox(struct ntbs_ep *ep);
+/* A member's registration: under the pool lock, but for who has set @watched_live. */
+uint32_t ntbs_epm_kernel_events(const struct ntbs_epm *m);
+uint64_t ntbs_epm_cookie(const struct ntbs_epm *m);
+void ntbs_epm_register(struct ntbs_epm *m, uint32_t events, uint64_t data);
 /* It is LIVE: the kernel's registration becomes the shadow's.  One does it, who has set @watched_live. */
 void ntbs_epm_watch_shadow(struct ntbs_epm *m);
 
@@ -72,17 +81,26 @@ bool ntbs_epoll_slept_on(struct ntbs_ep *ep);
  * A member of ours has come or wants something else: who sleeps already has looked at it before, or never.  It is armed,
  * and they are rung for if it is ready now.  No lock held.
  */
-void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m);
+void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m, bool held);
+/* A level that holds: the kernel has it on its list, and a change wakes nobody.  @held above. */
+bool ntbs_epm_holds(struct ntbs_epm *m);
 /* It is active: looked at each turn from now on.  Takes @lock. */
 void ntbs_epm_warm(struct ntbs_ep *ep, struct ntbs_epm *m);
+bool ntbs_epm_would_repeat(struct ntbs_epm *m);
 /* What of @ev is news for an edge-triggered member; one thread gets it. */
 uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all);
-/* All that holds is news again, also for a ONESHOT that has been told. */
-static inline void ntbs_epm_untold(struct ntbs_epm *m)
+/* All that holds is news again. */
+static inline void ntbs_epm_news(struct ntbs_epm *m)
 {
 	atomic_store(&m->rx_mark, UINT64_MAX);
 	atomic_store(&m->tx_mark, UINT64_MAX);
 	atomic_store(&m->end_mark, UINT32_MAX);
+}
+
+/* Also for a ONESHOT that has been told. */
+static inline void ntbs_epm_untold(struct ntbs_epm *m)
+{
+	ntbs_epm_news(m);
 	atomic_store(&m->disabled, 0);
 }
 

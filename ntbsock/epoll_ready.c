@@ -21,7 +21,6 @@
 #define ROTATE 4u			/* cold members looked at each turn */
 #define END_EVENTS (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 #define TCP_MARK (1ull << 63)
-#define IN_NEWS (NTBS_EP_IN | EPOLLPRI)	/* what comes is an edge of both, urgent or not */
 
 static __thread uint32_t looks;		/* of this thread: names a look, with the thread's id */
 
@@ -73,6 +72,8 @@ void ntbs_epm_warm(struct ntbs_ep *ep, struct ntbs_epm *m)
 
 /* ------------------------------------------------------------- readiness */
 
+static uint32_t evaluate(struct ntbs_epm *m, bool take);
+
 static bool edge(_Atomic uint64_t *mark, uint64_t now)
 {
 	uint64_t seen = atomic_load(mark);
@@ -80,30 +81,43 @@ static bool edge(_Atomic uint64_t *mark, uint64_t now)
 	return seen != now && atomic_compare_exchange_strong(mark, &seen, now);
 }
 
+/* Bytes of the ring that come once more by TCP, behind Q. */
+static uint64_t come_twice(struct ntbs_sock *sk)
+{
+	uint64_t q, end;
+	ssize_t n;
+
+	ntbs_lock(&sk->shm->rx.lock);
+	q = ntbs_le64_read_acquire(&sk->q.in->q);
+	n = q ? ntbs_msgq_avail(&sk->q) : 0;
+	end = sk->shm->rx.pos + (n > 0 ? n : 0);
+	ntbs_unlock(&sk->shm->rx.lock);
+	return q && end > q - 1 ? end - (q - 1) : 0;
+}
+
 /*
- * How far the bytes that can be read reach.  On TCP: how many have come.  From the switch on: the ring's mark, and before
- * the last byte of TCP has come, how many are missing.
+ * How far the bytes that can be read reach.  On TCP: how many have come.  From the switch on: the ring's mark, and what has
+ * come by TCP before the ring (less than the switch said) or behind it.
  */
 static uint64_t in_mark(const struct ntbs_epm *m)
 {
 	struct ntbs_shadow_info info;
 	uint32_t state = ntbs_sock_rx_state(m->sk);
-	uint64_t mark;
-	int inq = 0;
+	uint64_t w, mark, twice;
 
-	if (ntbs_sock_stage(m->sk) == NTBS_LIVE && (state == NTBS_DIR_RING || state == NTBS_DIR_DRAIN)) {
-		mark = ntbs_msgq_rx_mark(&m->sk->q);
-		if (state == NTBS_DIR_DRAIN) {
-			ntbs_shadow_inq(m->fd, &inq);
-			mark += ntbs_read_once(m->sk->shm->rx.tcp_left) - inq;
-		} else if (ntbs_le64_read(&m->sk->q.in->q)) {	/* what comes now comes by TCP, behind the ring's bytes */
-			if (ntbs_shadow_unread(m->fd, &inq))
-				inq = 0;
-			mark += inq;
-		}
-		return mark & ~TCP_MARK;
+	if (ntbs_sock_stage(m->sk) != NTBS_LIVE || !(w = ntbs_read_once(m->sk->shm->rx.w)))
+		return ntbs_shadow_info(m->fd, &info) ? UINT64_MAX : TCP_MARK | info.bytes_received;
+	mark = ntbs_msgq_rx_mark(&m->sk->q);
+	if ((state != NTBS_DIR_RING || ntbs_le64_read(&m->sk->q.in->q)) && !ntbs_shadow_info(m->fd, &info)) {
+		uint64_t tcp = info.bytes_received - (w - 1);
+
+		twice = come_twice(m->sk);
+		if ((int64_t)tcp < 0)
+			mark += tcp;
+		else if (tcp > twice)
+			mark += tcp - twice;
 	}
-	return ntbs_shadow_info(m->fd, &info) ? UINT64_MAX : TCP_MARK | info.bytes_received;
+	return mark & ~TCP_MARK;
 }
 
 /* Something to read that has not been reported.  The switch itself is no byte. */
@@ -126,7 +140,7 @@ static uint32_t ready(const struct ntbs_epm *m)
 {
 	struct ntbs_sock *sk = m->sk;
 
-	return (uint16_t)ntbs_sock_ready(sk, m->fd, m->events,
+	return (uint16_t)ntbs_sock_ready(sk, m->fd, m->events & NTBS_EP_OUT_NEWS ? m->events | EPOLLOUT : m->events,
 					 ntbs_sock_rx_state(sk) != NTBS_DIR_RING || ntbs_sock_tx_state(sk) != NTBS_DIR_RING);
 }
 
@@ -140,6 +154,24 @@ static uint32_t readable(const struct ntbs_epm *m)
 	return inq ? NTBS_EP_IN : 0;
 }
 
+/*
+ * If the kernel is told anew what the member wants, does it tell what has been told?  For one whose bytes are TCP's alone.
+ */
+bool ntbs_epm_would_repeat(struct ntbs_epm *m)
+{
+	uint32_t all, end;
+
+	if (!(m->events & EPOLLET) || atomic_load(&m->disabled))
+		return false;
+	all = (uint16_t)ntbs_shadow_poll(m->fd, NTBS_EP_IN | NTBS_EP_OUT | EPOLLRDHUP | EPOLLPRI);
+	end = all & END_EVENTS;
+	if (!(all & ntbs_epm_wanted(m)) || (end && end != m->end_mark))
+		return false;
+	if ((m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(m->sk->shm->conn.tx.stalls))
+		return false;
+	return !(m->events & NTBS_EP_IN_NEWS) || in_mark(m) == m->rx_mark;
+}
+
 uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 {
 	struct ntbs_sock *sk = m->sk;
@@ -149,18 +181,70 @@ uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 	 * Bytes are an edge if they have been read since, too; then only the rest of what holds is told.  Those that have
 	 * come since @ev was found are in the mark, will make no edge again, and so are told now.
 	 */
-	if ((m->events & IN_NEWS) && in_news(m, true)) {
+	if ((m->events & NTBS_EP_IN_NEWS) && in_news(m, true)) {
 		out |= EPOLLIN;
 		if (!(ev & NTBS_EP_IN))
 			ev |= readable(m) & m->events;
 	}
-	if ((ev & NTBS_EP_OUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
+	if ((m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
 		out |= EPOLLOUT;
 	/* an end is an edge of reading too, asked for by name or not */
 	if (end != seen && atomic_compare_exchange_strong(&m->end_mark, &seen, end) && end)
 		out |= EPOLLIN;
 	/* as in the kernel, an edge of one kind reports all that holds */
 	return out ? ev : 0;
+}
+
+/*
+ * Edges of a set that an edge-triggered member of another one is: what wakes a member of it, told there or not.  The kernel
+ * hands wake-ups of the inner set on to the outer one (ep_poll_callback()), which then looks if anything is ready.
+ */
+static uint64_t inner_news(struct ntbs_ep *ep)
+{
+	uint32_t nr = atomic_load(&ep->nr);
+
+	atomic_store(&ep->nested, 1);
+	for (uint32_t i = 0; i < nr; i++) {
+		struct ntbs_epm *m = ep->member[i];
+		uint64_t now = 0, seen;
+		uint32_t all;
+
+		if (!m || !ntbs_epm_in_set(m, ep))
+			continue;
+		if (m->inner) {
+			now = inner_news(m->inner);
+		} else if (ntbs_sock_stage(m->sk) == NTBS_LIVE) {
+			all = ready(m);
+			if ((m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT))
+				atomic_store(&m->room_mark, ntbs_read_once(m->sk->shm->conn.tx.stalls));
+			now = (m->events & NTBS_EP_IN_NEWS ? in_mark(m) : 0) * 64 + (m->room_mark << 48) + (all & END_EVENTS);
+		}
+		seen = atomic_exchange(&m->inner_mark, now);
+		if (seen != now && (seen != UINT64_MAX || evaluate(m, false)))
+			atomic_fetch_add(&ep->news, 1);
+	}
+	return atomic_load(&ep->news);
+}
+
+/* A set in a set.  What the kernel has to say of it is asked when it has said that there is something. */
+static uint32_t evaluate_inner(struct ntbs_epm *m, bool take)
+{
+	bool said = take ? atomic_exchange(&m->kernel_says, 0) : atomic_load(&m->kernel_says);
+	bool kernel = said && ntbs_epoll_kernel_any(m->inner), ours = ntbs_epoll_any(m->inner, false);
+	uint64_t news;
+
+	if (!ours && !kernel)
+		return 0;
+	if (m->events & EPOLLET) {
+		news = inner_news(m->inner);
+		if (!take && !kernel && m->rx_mark == news)
+			return 0;
+		if (take && !edge(&m->rx_mark, news) && !kernel)
+			return 0;
+	}
+	if (take && (m->events & EPOLLONESHOT) && atomic_exchange(&m->disabled, 1))
+		return 0;
+	return NTBS_EP_IN & m->events;
 }
 
 /* Events to report of one of our members now; @take: they will be reported. */
@@ -172,7 +256,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	if (atomic_load(&m->disabled))
 		return 0;
 	if (m->inner)
-		return ntbs_epoll_any(m->inner, false) ? EPOLLIN & m->events : 0;
+		return evaluate_inner(m, take);
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_step(sk, m->fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE)
@@ -184,15 +268,15 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 			ntbs_handover_settle(sk);
 		if (ntbs_sock_stage(sk) != NTBS_LIVE)
 			return 0;
-		if ((m->events & NTBS_EP_OUT) && !atomic_exchange(&m->watched_out, 1))
+		if ((m->events & NTBS_EP_OUT_NEWS) && !atomic_exchange(&m->watched_out, 1))
 			ntbs_epm_watch_shadow(m);	/* room is the kernel's to tell again */
 	}
 	all = ready(m);
 	ev = all & ntbs_epm_wanted(m);
 	if (ev && (m->events & EPOLLET)) {
 		if (!take) {
-			bool in = (m->events & IN_NEWS) && in_news(m, false);
-			bool out = (ev & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
+			bool in = (m->events & NTBS_EP_IN_NEWS) && in_news(m, false);
+			bool out = (m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
 
 			return in || out || ((all & END_EVENTS) && (all & END_EVENTS) != m->end_mark) ? ev : 0;
 		}
@@ -359,8 +443,15 @@ bool ntbs_epoll_slept_on(struct ntbs_ep *ep)
 	return atomic_load(&ep->sleepers) || atomic_load(&ep->slept_on);	/* E2: members, then who sleeps on them */
 }
 
-void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m)
+bool ntbs_epm_holds(struct ntbs_epm *m)
 {
+	return !(m->events & EPOLLET) && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE && (ready(m) & ntbs_epm_wanted(m));
+}
+
+void ntbs_epoll_changed(struct ntbs_ep *ep, struct ntbs_epm *m, bool held)
+{
+	if (atomic_load(&ep->nested) && !held && evaluate(m, false))
+		atomic_fetch_add(&ep->news, 1);		/* as ep_insert() and ep_modify() */
 	if (!ntbs_epoll_slept_on(ep))
 		return;
 	if (m->sk && ntbs_sock_stage(m->sk) == NTBS_OFFER)

@@ -37,8 +37,10 @@ void ntbs_epoll_fork_prepare(void)
 void ntbs_epoll_fork_parent(void)
 {
 	for (uint32_t i = 0; sets && i < SETS_MAX; i++)
-		if (sets[i].used)
+		if (sets[i].used) {
+			sets[i].shared = true;
 			ntbs_unlock(&sets[i].lock);
+		}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }
 
@@ -49,7 +51,7 @@ void ntbs_epoll_fork_child(void)
 		ntbs_lock_reset(&sets[i].lock);
 		ntbs_lock_reset(&sets[i].asking);
 		sets[i].sleepers = 0;		/* were other threads */
-		sets[i].inherited = sets[i].used;
+		sets[i].inherited = sets[i].shared = sets[i].used;
 	}
 }
 
@@ -185,7 +187,9 @@ struct ntbs_ep *ntbs_epoll_new(int epfd)
 		ep->nr_pending = 0;
 		ep->sleepers = 0;
 		ep->slept_on = 0;
-		ep->inherited = false;
+		ep->inherited = ep->shared = ep->bare = false;
+		ep->others = ep->nested = 0;
+		ep->news = 0;
 	}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 	return ep;

@@ -45,9 +45,11 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 	}
 	if (!ntbs_epm_in_set(m, ep))
 		return false;
-	if (m->inner) {
-		ev->data.u64 = m->data;
-		return ntbs_epoll_kernel_any(m->inner) || ntbs_epoll_any(m->inner, false);
+	if (m->inner) {			/* of ours or of the kernel's: the next turn tells, once */
+		atomic_store(&m->kernel_says, 1);
+		ntbs_epm_warm(ep, m);
+		atomic_store(&ep->rung, 1);
+		return false;
 	}
 	if (ntbs_sock_stage(m->sk) == NTBS_NEW)
 		ntbs_offer_look_connected(m->sk, m->fd);
@@ -61,9 +63,9 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 	}
 	ev->events &= ntbs_epm_wanted(m);
 	ev->data.u64 = m->data;
-	if (ntbs_sock_stage(m->sk) == NTBS_OFFER && ev->events) {
+	if (ntbs_sock_stage(m->sk) != NTBS_NEW && ev->events) {
 		/* told by the kernel: not news any more once we are the ones who tell */
-		if (m->events & EPOLLET)
+		if (ntbs_sock_stage(m->sk) == NTBS_OFFER && (m->events & EPOLLET))
 			ev->events |= ntbs_epm_edges(m, ev->events, ev->events);
 		if (m->events & EPOLLONESHOT)
 			atomic_store(&m->disabled, 1);
@@ -77,13 +79,13 @@ static long kernel_wait(int epfd, struct epoll_event *ev, int max, const struct 
 {
 	long got, ms;
 
-	got = mark ? ntbs_sleep(mark, false, SYS_epoll_pwait2, epfd, (long)ev, max, (long)ts, (long)mask, 8) :
+	got = mark ? ntbs_sleep(mark, SYS_epoll_pwait2, epfd, (long)ev, max, (long)ts, (long)mask, 8) :
 		     ntbs_sys6(SYS_epoll_pwait2, epfd, (long)ev, max, (long)ts, (long)mask, 8);
 	if (got != -ENOSYS)
 		return got;
 	/* before Linux 5.11: milliseconds, rounded up */
 	ms = !ts ? -1 : ts->tv_sec > 2000000 ? 2000000000 : ts->tv_sec * 1000 + (ts->tv_nsec + 999999) / 1000000;
-	return mark ? ntbs_sleep(mark, false, SYS_epoll_pwait, epfd, (long)ev, max, ms, (long)mask, 8) :
+	return mark ? ntbs_sleep(mark, SYS_epoll_pwait, epfd, (long)ev, max, ms, (long)mask, 8) :
 		      ntbs_sys6(SYS_epoll_pwait, epfd, (long)ev, max, ms, (long)mask, 8);
 }
 

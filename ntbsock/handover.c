@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 
 #include "again.h"
@@ -28,10 +29,14 @@ static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
 	ntbs_lock(&sk->shm->tx.lock);
-	if (why == NTBS_WHY_EXEC && ntbs_sock_tx_state(sk) == NTBS_DIR_TCP)
-		ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);	/* when the peer asks nobody may be here to say so */
-	else
+	/* without holders it has ended, at exit: the lease may be another connection's by now */
+	if (atomic_load(&sk->shm->holders) > 0) {
 		ntbs_stream_leave_tx(sk, fd, why);
+		/* stated also by who has sent nothing: the peer may ask when nobody is there any more who answers */
+		if (sk->shm->tx.state == NTBS_DIR_TCP &&
+		    (why == NTBS_WHY_EXEC || why == NTBS_WHY_PASSED || why == NTBS_WHY_SANDBOX))
+			ntbs_stream_answer(sk, fd, NTBS_POS_TAIL - 1);
+	}
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
 }
@@ -56,11 +61,27 @@ static int consumed(struct ntbs_sock *sk, int fd, uint64_t *pos)
 
 /*
  * The peer has stated the end, and cannot bring back what lies before it: its FIN has gone out.  Is there nothing of the
- * ring to bring?
+ * ring to bring?  Then the end is the kernel's to tell, and what a new holder makes of the socket behind it.
  */
-static bool whole(const struct ntbs_sock *sk, uint64_t final)
+static bool at_end(struct ntbs_sock *sk, uint64_t final)
 {
-	return final == NTBS_POS_ON_TCP || (sk->shm->rx.state == NTBS_DIR_RING && sk->shm->rx.pos == final - 1);
+	if (final == NTBS_POS_ON_TCP)
+		return true;
+	if (sk->shm->rx.state != NTBS_DIR_RING || sk->shm->rx.pos != final - 1)
+		return false;
+	ntbs_stream_rx_back(sk);
+	return true;
+}
+
+/* Nobody will answer.  The error of a reset stays with the kernel, which tells it once. */
+static bool gone(struct ntbs_sock *sk, int fd)
+{
+	if (ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_broken(fd))
+		return true;
+	/* a FIN without a stated end is a death; behind our own end it does not show */
+	if (!(ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD))
+		return ntbs_shadow_poll(fd, POLLRDHUP) && !ntbs_le64_read_acquire(&sk->q.in->final);
+	return ntbs_shadow_end(fd) == 0;
 }
 
 static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
@@ -77,7 +98,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 	done = rx->state == NTBS_DIR_BACK;
 	final = ntbs_le64_read_acquire(&sk->q.in->final);
 	if (done || final || consumed(sk, fd, &pos)) {
-		done |= final && whole(sk, final);
+		done |= final && at_end(sk, final);
 		ntbs_unlock(&rx->lock);
 		return done;
 	}
@@ -95,8 +116,7 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		int ret = 0;
 
 		w.mark = ntbs_sig_mark();	/* no handler ends this wait, it only comes back here */
-		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_le64_read_acquire(&sk->q.in->final) &&
-		    !ntbs_inbox_peer_closed(sk->q.in)) {
+		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_le64_read_acquire(&sk->q.in->final) && !gone(sk, fd)) {
 			ntbs_service_watch(sk, fd);
 			ret = ntbs_mbox_sleep(sk, value, &w);
 		}
@@ -104,18 +124,16 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		ntbs_lock(&rx->lock);
 		ntbs_stream_rx_look(sk, fd);
 		if (ntbs_le64_read_acquire(&sk->q.in->q)) {
-			/* DRAIN with Q == W is as good: nothing of the ring is left before it */
-			done = rx->state == NTBS_DIR_BACK ||
-			       (rx->state == NTBS_DIR_DRAIN && ntbs_le64_read(&sk->q.in->q) == rx->pos + 1);
+			done = rx->state == NTBS_DIR_BACK;
 			ntbs_unlock(&rx->lock);
 			break;
 		}
 		final = ntbs_le64_read_acquire(&sk->q.in->final);
-		done = final && whole(sk, final);
+		done = final && at_end(sk, final);
 		ntbs_unlock(&rx->lock);
 		if (final)
 			break;
-		if (ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_end(fd) == 0) {
+		if (gone(sk, fd)) {
 			/* the peer has gone: whole only if nothing of its is left in the ring */
 			ntbs_lock(&rx->lock);
 			done = ntbs_msgq_avail(&sk->q) <= 0;
@@ -165,7 +183,7 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
 {
 	return ntbs_le64_read_acquire(&sk->q.in->q) || ntbs_le64_read_acquire(&sk->q.in->final) ||
-	       ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_end(fd) == 0;
+	       gone(sk, fd);
 }
 
 void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
@@ -205,7 +223,7 @@ void ntbs_handover_look(struct ntbs_sock *sk)
 
 void ntbs_handover_settle(struct ntbs_sock *sk)
 {
-	if (ntbs_again(sk))
+	if (ntbs_again(sk) || ntbs_epoll_sock_repeats(sk))	/* with the next edge, then */
 		return;
 	ntbs_lock(&sk->shm->ctl);
 	ntbs_lock(&sk->shm->tx.lock);
@@ -221,6 +239,25 @@ void ntbs_handover_settle(struct ntbs_sock *sk)
 	if (ntbs_sock_flags(sk) & NTBS_SK_SETTLED)
 		ntbs_epoll_sock_plain(sk);
 	ntbs_unlock(&sk->shm->ctl);
+}
+
+static void ended_gone(struct ntbs_sock *sk, void *arg)
+{
+	const uint32_t proc = *(uint32_t *)arg;
+	struct ntbs_chan *c;
+
+	if (!ntbs_sock_try_get(sk))
+		return;
+	c = sk->chan;			/* at exit it goes meanwhile */
+	if (c && c->peer_proc == proc && sk->file.fds > 0 && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) &&
+	    ntbs_le64_read_acquire(&sk->q.in->final))
+		leave_tx(sk, sk->fd, NTBS_WHY_PEER_ASKED);
+	ntbs_sock_put(sk);
+}
+
+void ntbs_handover_peer_gone(uint32_t proc)
+{
+	ntbs_sock_for_each(ended_gone, &proc);
 }
 
 static bool same_tuple(const struct ntbs_tuple *a, const struct ntbs_tuple *b)

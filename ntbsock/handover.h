@@ -38,6 +38,11 @@ bool ntbs_handover_to_end(struct ntbs_sock *sk, int fd);
 void ntbs_handover_settle(struct ntbs_sock *sk);
 /* Both directions, for an image that will claim the connection anew if it can.  False: the other side did not let go. */
 bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd);
+/*
+ * The broker says that process @proc has gone.  Who had sent his FIN before says nothing more by that: what we send goes by
+ * TCP from now on, which knows if another process has the socket or nobody.  The service thread, no lock held.
+ */
+void ntbs_handover_peer_gone(uint32_t proc);
 /* See where the peer's direction is, and settle.  No lock held. */
 void ntbs_handover_look(struct ntbs_sock *sk);
 /* Every socket that an image started now would inherit; @dupped says which it gets although they are close-on-exec. */

@@ -63,12 +63,10 @@ int ntbs_mbox_sleep(struct ntbs_sock *sk, uint32_t value, const struct ntbs_wait
 	if (ntbs_sock_far(sk))
 		return ntbs_wait_shadow(-1, 0, w);
 
-	/* Without a time limit the kernel restarts this call itself after a handler with SA_RESTART, and not after one
-	 * without; with one, never.  So does what it stands for (SO_RCVTIMEO).  Time limits are absolute
-	 * (FUTEX_WAIT_BITSET, CLOCK_MONOTONIC). */
-	ret = ntbs_sleep(&w->mark, w->restarts, SYS_futex, (long)&own(sk)->wake, FUTEX_WAIT_BITSET, value,
-			 ntbs_wait_ends(w) ? (long)&ts : 0, 0, FUTEX_BITSET_MATCH_ANY);
-	return ret == -EINTR || ret == -ETIMEDOUT ? ret : 0;
+	/* time limits are absolute (FUTEX_WAIT_BITSET, CLOCK_MONOTONIC) */
+	ret = ntbs_sleep(&w->mark, SYS_futex, (long)&own(sk)->wake, FUTEX_WAIT_BITSET, value, ntbs_wait_ends(w) ? (long)&ts : 0, 0,
+			 FUTEX_BITSET_MATCH_ANY);
+	return ret == -EINTR ? ntbs_wait_handled(w) : ret == -ETIMEDOUT ? ret : 0;
 }
 
 void ntbs_mbox_wake_own(struct ntbs_sock *sk)

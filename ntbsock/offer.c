@@ -110,9 +110,6 @@ void ntbs_offer_live(struct ntbs_sock *sk)
 	/* shut before it was claimed: shutdown() sets the flag before it looks at the stage, so one of us states it */
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)
 		ntbs_stream_state_final(sk);
-	/* after it: the connector has confirmed long ago, and takes a FIN before this for no death */
-	if (sk->shm->conn.accepted)
-		ntbs_window_store32(sk->q.port, &sk->q.out->confirm, sk->shm->generation);
 	ntbs_epoll_sock_live(sk);
 }
 
@@ -186,14 +183,29 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait)
 
 bool ntbs_offer_unnoticed(const struct ntbs_sock *sk)
 {
-	struct ntbs_offer_shm *o = ntbs_offer_entry(sk);
+	struct ntbs_offer_shm *o = sk->shm->conn.accepted ? ntbs_offer_entry(sk) : NULL;
 	uint64_t word = o ? ntbs_le64_read_acquire(&o->word) : 0;
 
-	if (!sk->shm->conn.accepted)
-		return ntbs_le32_read_acquire(&sk->q.in->confirm) != sk->shm->generation;
 	return o && NTBS_OFFER_STATE(word) == NTBS_OFFER_CLAIMED &&
 	       NTBS_OFFER_TAG(word) == NTBS_OFFER_TAG(sk->shm->offer_word) &&
-	       NTBS_OFFER_CHAN(word) == sk->shm->chan && NTBS_OFFER_LEASE(word) == sk->shm->lease;
+	       NTBS_OFFER_CHAN(word) == sk->shm->chan && NTBS_OFFER_LEASE(word) == sk->shm->lease &&
+	       (sk->board->uid == NTBS_BOARD_REMOTE_UID || __atomic_load_n(&o->shut, __ATOMIC_RELAXED));
+}
+
+void ntbs_offer_before_shut_wr(struct ntbs_sock *sk)
+{
+	struct ntbs_offer_shm *o;
+
+	ntbs_lock(&sk->shm->ctl);
+	if (ntbs_sock_stage(sk) == NTBS_OFFER) {
+		o = ntbs_offer_entry(sk);
+		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_WR);	/* a later claim states it */
+		if (!sk->shm->conn.accepted)
+			__atomic_store_n(&o->shut, 1, __ATOMIC_RELAXED);
+		else if (ntbs_sock_attach(sk))
+			ntbs_stream_state_final(sk);
+	}
+	ntbs_unlock(&sk->shm->ctl);
 }
 
 void ntbs_offer_sleepy(struct ntbs_sock *sk)

@@ -41,8 +41,10 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd);
  * longer if it may block: then there is a library at the other end, and it wants the connection.
  */
 void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait);
-/* LIVE for us, and the other side has not taken note of it yet: what it does to TCP says nothing of the ring. */
+/* A FIN was the connector's word and not its death, though it had taken no note of our claim and so stated no end. */
 bool ntbs_offer_unnoticed(const struct ntbs_sock *sk);
+/* Before the kernel's FIN: the other side may be LIVE before we are, and takes one without a word for our death. */
+void ntbs_offer_before_shut_wr(struct ntbs_sock *sk);
 /* We are about to sleep, on mbox 0: the claimer shall ring. */
 void ntbs_offer_sleepy(struct ntbs_sock *sk);
 /* Take it back, or go LIVE if it was claimed first. */

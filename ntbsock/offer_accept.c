@@ -139,6 +139,8 @@ static bool claim(struct ntbs_sock *sk, int fd)
 		return true;
 	}
 	prepare_lease(sk, c, lease);
+	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)	/* the connector may be LIVE, and see our FIN, before we are */
+		ntbs_stream_state_final(sk);
 	sk->board = f.board;
 	sk->shm->entry = f.entry;
 	sk->shm->offer_word = ntbs_offer_word(NTBS_OFFER_ASKED, NTBS_OFFER_TAG(f.word), lease, c->id);

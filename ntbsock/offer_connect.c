@@ -41,6 +41,7 @@ static bool take_entry(struct ntbs_sock *sk)
 		o->tuple = sk->shm->conn.tuple;
 		o->proc = ntbs_rt.proc;
 		__atomic_store_n(&o->hint, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&o->shut, 0, __ATOMIC_RELAXED);
 		sk->shm->entry = (hash + i) % NTBS_BOARD_OFFERS;
 		sk->shm->offer_word = ntbs_offer_word(NTBS_OFFER_OFFERED, NTBS_OFFER_TAG(taken), 0, 0);
 		sk->shm->offer_calls = 0;

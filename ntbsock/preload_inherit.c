@@ -53,7 +53,7 @@ static bool can_go(struct ntbs_sock *sk)
 
 	return ntbs_read_once(shm->conn.accepted) && atomic_load(&shm->holders) == 1 &&
 	       !(ntbs_sock_flags(sk) & ~NTBS_SK_NONBLOCK) && !shm->rcvtimeo_ns && !shm->sndtimeo_ns && shm->rcvlowat == 1 &&
-	       !atomic_load(&shm->owed);
+	       !atomic_load(&shm->owed) && !ntbs_epoll_goes_along(sk);	/* the image would wait on the kernel's set alone */
 }
 
 static bool let_go(struct ntbs_sock *sk)
@@ -159,6 +159,7 @@ static void count_in(struct ntbs_sock *sk, void *arg)
 
 void ntbs_inherit_let_go(void)
 {
+	ntbs_epoll_before_exec();
 	ntbs_sock_for_each(count_out, NULL);
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
@@ -182,6 +183,7 @@ void ntbs_inherit_let_go(void)
 void ntbs_inherit_failed(void)
 {
 	ntbs_sock_for_each(count_in, NULL);
+	ntbs_epoll_exec_failed();
 }
 
 void ntbs_inherit_take(const char *list)

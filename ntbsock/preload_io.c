@@ -257,7 +257,7 @@ NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 			pass_descriptors(&vec[i].msg_hdr);
 		return LIBC(sendmmsg)(fd, vec, n, flags);
 	}
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < n && i < UIO_MAXIOV; i++) {
 		ssize_t ret = sendmsg(fd, &vec[i].msg_hdr, flags);
 
 		if (ret < 0 || !tell_len(&vec[i], ret))
@@ -305,8 +305,7 @@ static bool until(const struct timespec *timeout, struct timespec *end)
 	return true;
 }
 
-/* The program is told what is left. */
-static bool time_left(struct timespec *timeout, const struct timespec *end)
+static struct timespec time_left(const struct timespec *end)
 {
 	struct timespec now, left;
 
@@ -318,8 +317,7 @@ static bool time_left(struct timespec *timeout, const struct timespec *end)
 	}
 	if (left.tv_sec < 0)
 		left = (struct timespec){ 0, 0 };
-	ntbs_user_copy(timeout, &left, sizeof(left));
-	return left.tv_sec || left.tv_nsec;
+	return left;
 }
 
 /*
@@ -341,37 +339,57 @@ static void owe(int fd, int err)
 	ntbs_sock_set_flag(sk, NTBS_SK_OWED);
 }
 
-NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, struct timespec *timeout)
+/* Up to @n messages, until @end if that is not NULL; *left is then what was left after the last one. */
+static int receive_many(int fd, struct mmsghdr *vec, unsigned int n, int flags, const struct timespec *end, struct timespec *left)
 {
-	struct timespec end;
-	int later = 0;
 	unsigned int i;
 
-	if (plain(fd) || (timeout && !until(timeout, &end)))
-		return LIBC(recvmmsg)(fd, vec, n, flags, timeout);
-	if (!(flags & MSG_ERRQUEUE) && pending_error(fd))
-		return -1;
+	ntbs_sock_first_message();
 	for (i = 0; i < n; i++) {
-		ssize_t ret = recvmsg(fd, &vec[i].msg_hdr, (flags & ~MSG_WAITFORONE) | later);
+		const int place = i ? NTBS_MSG_LATER : NTBS_MSG_FIRST;
+		ssize_t ret = recvmsg(fd, &vec[i].msg_hdr, (flags & ~MSG_WAITFORONE) | place);
 
 		if (ret < 0 || !tell_len(&vec[i], ret)) {
 			if (i && errno != EAGAIN)
 				owe(fd, errno);
 			return i ? (int)i : -1;
 		}
-		later = NTBS_MSG_LATER;
-		if (vec[i].msg_hdr.msg_flags & MSG_OOB) {	/* as the kernel: urgent data is returned right away */
-			i++;
-			break;
-		}
 		if (flags & MSG_WAITFORONE)
 			flags |= MSG_DONTWAIT;
-		if (timeout && !time_left(timeout, &end)) {	/* as in the kernel: looked at after each message */
-			i++;
-			break;
+		if (end) {	/* looked at after each message, as in the kernel */
+			*left = time_left(end);
+			if (!left->tv_sec && !left->tv_nsec)
+				return i + 1;
 		}
+		if (vec[i].msg_hdr.msg_flags & MSG_OOB)		/* as in the kernel: urgent data is returned right away */
+			return i + 1;
 	}
 	return i;
+}
+
+/* It has its own word for what a signal between two messages leaves behind. */
+static bool kernel_receives(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	return !sk || (!atomic_load(&sk->shm->owed) && (plain(fd) || ntbs_sock_kernel_alone(sk)));
+}
+
+NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, struct timespec *timeout)
+{
+	struct timespec end, left = { 0 };
+	int ret;
+
+	if (kernel_receives(fd) || (timeout && !until(timeout, &end)))
+		return LIBC(recvmmsg)(fd, vec, n, flags, timeout);
+	if (!(flags & MSG_ERRQUEUE) && pending_error(fd))
+		return -1;
+	ret = receive_many(fd, vec, n, flags, timeout ? &end : NULL, &left);
+	if (ret > 0 && timeout && ntbs_user_copy(timeout, &left, sizeof(left))) {	/* the program is told what is left */
+		errno = EFAULT;
+		return -1;
+	}
+	return ret;
 }
 
 /* An error that is ours to show, before the kernel's call. */
@@ -383,6 +401,18 @@ static bool owed_error(int fd)
 	if (err)
 		errno = err;
 	return err;
+}
+
+/* Of a socket that the kernel reads, behind what has come. */
+static bool in_error(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int n = 0;
+
+	if (!sk || !atomic_load(&sk->shm->owed) || (!plain(fd) && ntbs_sock_rx_state(sk) != NTBS_DIR_BACK))
+		return false;
+	ntbs_shadow_inq(fd, &n);
+	return !n && owed_error(fd);
 }
 
 /* A file into a socket of ours: by way of a buffer that stays in the cache. */
@@ -442,7 +472,7 @@ static bool nobody_reads(int fd)
 		return false;
 	if (ntbs_sock_stage(sk) != NTBS_LIVE)
 		return ntbs_shadow_poll(fd, POLLRDHUP);
-	return ntbs_sock_attach(sk) && ntbs_inbox_peer_closed(sk->q.in);
+	return ntbs_sock_attach(sk) && ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN;
 }
 
 NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
@@ -453,7 +483,7 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 
 	if (!plain(in))		/* into a pipe, as splice() */
 		ntbs_handover_both(ntbs_fdtab_sock(in), in, NTBS_WHY_OPTION);
-	if (count && owed_error(out))
+	if (count && (owed_error(out) || in_error(in)))
 		return -1;
 	if (plain(out))
 		return LIBC(sendfile)(out, in, off, count);
@@ -471,20 +501,15 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 }
 NTBS_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t count) __attribute__((alias("sendfile")));
 
-static bool urgent_is_next(int fd)
+/* The first byte, waited for if there is none; -ENTBS_PASS: it comes from the kernel alone. */
+static ssize_t look_first(int fd, char *c)
 {
-	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-	enum ntbs_dir_state state = NTBS_DIR_TCP;
+	struct ntbs_sock *sk;
+	ssize_t n = -ENTBS_STALE;
 
-	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER)	/* the peer may know already that it is LIVE, and its ring hold older bytes */
-		ntbs_offer_step(sk, fd);
-	if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
-		ntbs_lock(&sk->shm->rx.lock);
-		ntbs_stream_rx_look(sk, fd);
-		state = sk->shm->rx.state;
-		ntbs_unlock(&sk->shm->rx.lock);
-	}
-	return state != NTBS_DIR_RING && ntbs_shadow_at_mark(fd);
+	while (n == -ENTBS_STALE && (sk = ntbs_fdtab_sock(fd)) != NULL)
+		n = recv1(sk, fd, c, 1, MSG_PEEK | NTBS_MSG_SPLICE);	/* of one byte: SO_RCVLOWAT is not heeded either */
+	return n == -ENTBS_STALE ? -ENTBS_PASS : n;
 }
 
 /* From a socket of ours into a pipe: what the pipe has taken is consumed, no more. */
@@ -493,16 +518,13 @@ static ssize_t splice_out(int in, int out, size_t len, unsigned int flags)
 	char buf[FILE_CHUNK];
 	ssize_t got, put;
 
-	if (urgent_is_next(in)) {		/* it stops there, and does not wait for what lies behind */
-		if (!(ntbs_sock_flags(ntbs_fdtab_sock(in)) & NTBS_SK_NONBLOCK))
-			return 0;
-		errno = EAGAIN;
-		return -1;
-	}
 	/* SPLICE_F_NONBLOCK is about the pipe: tcp_splice_read() heeds O_NONBLOCK alone */
-	got = recv(in, buf, 1, MSG_PEEK);	/* of one byte: SO_RCVLOWAT is not heeded either */
-	if (got > 0)
-		got = recv(in, buf, len < sizeof(buf) ? len : sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
+	got = look_first(in, buf);
+	if (got == -ENTBS_PASS)
+		return LIBC(splice)(in, NULL, out, NULL, len, flags);
+	if (got <= 0)
+		return to_libc(got);
+	got = recv(in, buf, len < sizeof(buf) ? len : sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
 	if (got <= 0)
 		return got;
 	if (flags & SPLICE_F_NONBLOCK) {
@@ -539,6 +561,8 @@ NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, s
 	struct ntbs_sock *sk = ntbs_fdtab_sock(out);
 
 	if (len && owed_error(out))
+		return -1;
+	if (len && in_error(in))
 		return -1;
 	if (sk && !plain(out))		/* pages of a pipe into a ring cannot be taken back: TCP does it */
 		ntbs_handover_tx(sk, out, NTBS_WHY_OPTION);

@@ -6,6 +6,7 @@
 
 #include "sock_poll.h"
 #include "sys.h"
+#include "wait.h"
 
 static const struct timespec *ms_to_ts(int ms, struct timespec *ts)
 {
@@ -91,6 +92,45 @@ static int to_poll(int nfds, const fd_set *r, const fd_set *w, const fd_set *e, 
 	return n;
 }
 
+/* The sets that select() would put it into, as poll() bits (fs/select.c, POLLIN_SET and so on). */
+static short asked(const struct pollfd *p)
+{
+	short ev = p->revents;
+
+	return (ev & (POLLIN | POLLRDNORM | POLLHUP | POLLERR) ? p->events & POLLIN : 0) |
+	       (ev & (POLLOUT | POLLWRNORM | POLLERR) ? p->events & POLLOUT : 0) | (p->events & ev & POLLPRI);
+}
+
+/*
+ * poll() tells of hang-ups and errors that nobody has asked for, select() waits on: without the member, of which nothing
+ * else is to come.
+ */
+static int poll_asked(struct pollfd *fds, int n, const struct timespec *ts, const sigset_t *mask)
+{
+	uint64_t sec = ts && ts->tv_sec < INT32_MAX ? ts->tv_sec : INT32_MAX, now;
+	uint64_t until = ts ? ntbs_now_ns() + sec * 1000000000 + ts->tv_nsec : 0;
+	int ret = ntbs_poll(fds, n, ts, mask);
+	struct timespec left;
+
+	while (ret > 0) {
+		for (int i = 0; i < n; i++) {
+			if (fds[i].fd >= 0 && (asked(&fds[i]) || fds[i].revents & POLLNVAL))
+				return ret;
+			if (fds[i].fd >= 0 && fds[i].revents)
+				fds[i].fd = -1;
+		}
+		now = ts ? ntbs_now_ns() : 0;
+		left.tv_sec = until > now ? (until - now) / 1000000000 : 0;
+		left.tv_nsec = until > now ? (until - now) % 1000000000 : 0;
+		ret = ntbs_poll(fds, n, ts ? &left : NULL, mask);
+		if (ret == -ENTBS_PASS) {
+			ret = LIBC(ppoll)(fds, n, ts ? &left : NULL, mask);
+			ret = ret < 0 ? -errno : ret;
+		}
+	}
+	return ret;
+}
+
 /* -ENTBS_PASS, -errno, or the count that select() returns */
 static int do_select(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct timespec *ts, const sigset_t *mask)
 {
@@ -103,11 +143,11 @@ static int do_select(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct tim
 	n = to_poll(nfds, r, w, e, fds);
 	if (n <= 0)
 		return -ENTBS_PASS;
-	ret = ntbs_poll(fds, n, ts, mask);
+	ret = poll_asked(fds, n, ts, mask);
 	if (ret < 0)
 		return ret;
 	for (int i = 0; i < n; i++)
-		if (fds[i].revents & POLLNVAL)
+		if (fds[i].fd >= 0 && fds[i].revents & POLLNVAL)
 			return -EBADF;
 	bytes = (nfds + LONG_BITS - 1) / LONG_BITS * sizeof(long);
 	if ((r && !ntbs_user_writable(r, bytes)) || (w && !ntbs_user_writable(w, bytes)) || (e && !ntbs_user_writable(e, bytes)))
@@ -118,14 +158,14 @@ static int do_select(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct tim
 		memset(w, 0, bytes);
 	if (e)
 		memset(e, 0, bytes);
-	for (int i = 0; i < n; i++) {	/* as the kernel maps them (fs/select.c, POLLIN_SET and so on) */
-		short ev = fds[i].revents;
+	for (int i = 0; i < n; i++) {
+		short ev = fds[i].fd < 0 ? 0 : asked(&fds[i]);
 
-		if ((fds[i].events & POLLIN) && (ev & (POLLIN | POLLRDNORM | POLLHUP | POLLERR)))
+		if (ev & POLLIN)
 			mark(r, fds[i].fd), count++;
-		if ((fds[i].events & POLLOUT) && (ev & (POLLOUT | POLLWRNORM | POLLERR)))
+		if (ev & POLLOUT)
 			mark(w, fds[i].fd), count++;
-		if ((fds[i].events & POLLPRI) && (ev & POLLPRI))
+		if (ev & POLLPRI)
 			mark(e, fds[i].fd), count++;
 	}
 	return count;

@@ -155,6 +155,22 @@ NTBS_EXPORT int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags
 	return accepted(fd, LIBC(accept4)(fd, addr, len, flags), flags);
 }
 
+/* A peer that was killed with bytes of ours unread has reset the connection: who asks the kernel shall find it so. */
+static void look_for_death(struct ntbs_sock *sk, int fd)
+{
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP))
+		ntbs_stream_died(sk, fd);
+}
+
+NTBS_EXPORT int getpeername(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	if (sk)
+		look_for_death(sk, fd);
+	return LIBC(getpeername)(fd, addr, len);
+}
+
 NTBS_EXPORT int shutdown(int fd, int how)
 {
 	const uint32_t both = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
@@ -164,8 +180,11 @@ NTBS_EXPORT int shutdown(int fd, int how)
 
 	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER)	/* a claim that nobody has noticed: the end is stated, then */
 		ntbs_offer_step(sk, fd);
+	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER && (how == SHUT_WR || how == SHUT_RDWR))
+		ntbs_offer_before_shut_wr(sk);
 	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW)
 		return LIBC(shutdown)(fd, how);
+	look_for_death(sk, fd);
 	had = ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD;
 	if (how == SHUT_RD || how == SHUT_RDWR)		/* before the kernel's wakes readers: it is no FIN that they see */
 		ntbs_sock_note_flag(sk, NTBS_SK_SHUT_RD, true);
@@ -187,6 +206,8 @@ NTBS_EXPORT int shutdown(int fd, int how)
 		ntbs_sock_note_flag(sk, NTBS_SK_SHUT_RD, false);
 	if (!ret && ntbs_sock_stage(sk) == NTBS_OFFER && (ntbs_sock_flags(sk) & both) == both)
 		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);	/* nothing left for a ring to do */
+	if (!ret)
+		ntbs_epoll_sock_woken(sk);	/* inet_shutdown(): of whichever way */
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
 		int saved = errno;
 
@@ -287,6 +308,8 @@ NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 			if (stamps(level, name))
 				ntbs_sock_plain(sk, NTBS_WHY_OPTION);
 		} else {
+			if (stamps(level, name))
+				ntbs_sock_note_flag(sk, NTBS_SK_STAMPS, true);
 			ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
 		}
 	}
@@ -304,9 +327,8 @@ NTBS_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *le
 	/* pages of what the kernel has received, into a mapping that may outlive the descriptor */
 	if (sk && level == IPPROTO_TCP && name == TCP_ZEROCOPY_RECEIVE && ntbs_sock_stage(sk) != NTBS_NEW)
 		ntbs_handover_both(sk, fd, NTBS_WHY_PASSED);
-	if (sk && level == SOL_SOCKET && name == SO_ERROR && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) &&
-	    ntbs_shadow_poll(fd, POLLRDHUP))
-		ntbs_stream_died(sk, fd);
+	if (sk && ((level == SOL_SOCKET && name == SO_ERROR) || (level == IPPROTO_TCP && name == TCP_INFO)))
+		look_for_death(sk, fd);
 	ret = LIBC(getsockopt)(fd, level, name, val, len);
 	if (sk && !ret && level == SOL_SOCKET && name == SO_ERROR && *len >= sizeof(int) && !*(int *)val)
 		*(int *)val = ntbs_sock_take_owed(sk);

@@ -71,10 +71,8 @@ static void restore_type(void *type)
 	pthread_setcanceltype(*(int *)type, NULL);
 }
 
-long ntbs_sleep(const struct ntbs_sig_mark *mark, bool restarts, long nr, long a, long b, long c, long d, long e, long f)
+long ntbs_sleep(const struct ntbs_sig_mark *mark, long nr, long a, long b, long c, long d, long e, long f)
 {
-	const uint32_t *count = restarts ? &ntbs_sig.ran.hard : &ntbs_sig.ran.all;
-	uint32_t seen = restarts ? mark->hard : mark->all;
 	int type = PTHREAD_CANCEL_DEFERRED;
 	struct ntbs_undo undo;
 	long ret;
@@ -83,7 +81,7 @@ long ntbs_sleep(const struct ntbs_sig_mark *mark, bool restarts, long nr, long a
 	 * to be undone is there before it is done, and its undoing twice does no harm. */
 	ntbs_undo_push(&undo, restore_type, &type);
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-	ret = ntbs_sleep_enter(nr, a, b, c, d, e, f, count, seen);
+	ret = ntbs_sleep_enter(nr, a, b, c, d, e, f, &ntbs_sig.ran.all, mark->all);
 	pthread_setcanceltype(type, NULL);
 	ntbs_undo_pop(&undo);
 	return ret;

@@ -67,7 +67,7 @@ static inline void ntbs_cancel_point(void)
  * -EINTR at once if a handler has run since @mark, else the system call.  A cancellation point, as the call that it stands
  * for.
  */
-long ntbs_sleep(const struct ntbs_sig_mark *mark, bool restarts, long nr, long a, long b, long c, long d, long e, long f);
+long ntbs_sleep(const struct ntbs_sig_mark *mark, long nr, long a, long b, long c, long d, long e, long f);
 
 /* A handler is about to run that has interrupted @context. */
 void ntbs_sleep_recheck(void *context);

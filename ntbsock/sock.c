@@ -237,6 +237,8 @@ static void state_end(struct ntbs_sock *sk, int fd)
 	 * peer must not take our end for a FIN.
 	 */
 	ntbs_shadow_inq(fd, &on_tcp);
+	if (!on_tcp && (sk->shm->rx.state != NTBS_DIR_RING || ntbs_le64_read(&sk->q.in->q)))
+		ntbs_shadow_unread(fd, &on_tcp);	/* an urgent byte that is next counts */
 	reset |= unread;
 	ntbs_sock_state_rstate(sk, reset || on_tcp > 0 ? NTBS_R_RESET : NTBS_R_CLOSED);
 	ntbs_unlock(&sk->shm->rx.lock);

@@ -55,6 +55,7 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_DIED (1u << 12)		/* the peer was killed and left bytes of ours unread: seen, told as @owed */
 #define NTBS_SK_AGAIN (1u << 13)	/* the connection has been on the ring before, in an object that it has left */
 #define NTBS_SK_PASSED (1u << 14)	/* others that we do not know may hold it: its end is what the kernel says */
+#define NTBS_SK_STAMPS (1u << 15)	/* time stamps were asked for while bytes were in the ring */
 
 struct ntbs_dir_tx_shm {
 	struct ntbs_lock lock;
@@ -73,6 +74,7 @@ struct ntbs_dir_rx_shm {
 	uint32_t state;			/* ntbs_sock_rx_state() */
 	uint64_t pos;			/* stream bytes delivered, counted from the switch: W + ring */
 	uint64_t tcp_left;		/* DRAIN: bytes still to come from TCP */
+	uint64_t w;			/* what the switch said, + 1; 0: there was none */
 	uint32_t twice;			/* BACK: the first byte of TCP was the last one of the ring, and is still to be dropped */
 	uint32_t empty_looks;		/* looks at nothing while nobody watches the shadow */
 	struct ntbs_msgq_rx_shm mq;
@@ -253,19 +255,34 @@ void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why);
 /* The stage, and the copy that ntbsock-ctl sees. */
 void ntbs_sock_set_stage(struct ntbs_sock *sk, enum ntbs_stage stage, enum ntbs_reason why);
 
-/* ---- data path (sock_io.c); fd is one of sk's descriptors; results: count or -errno ---- */
+/* ---- between two tries (sock_wait.c); no lock held ---- */
+struct ntbs_wait;
+/* Until there may be bytes (@rx) or room, on the ring or on TCP; 0, -EINTR, -ETIMEDOUT. */
+int ntbs_sock_wait(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w);
+bool ntbs_sock_await_credit(struct ntbs_sock *sk);
+
+/* ---- data path (sock_io.c, sock_msg.c); fd is one of sk's descriptors; results: count or -errno ---- */
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
-bool ntbs_sock_await_credit(struct ntbs_sock *sk);
+/* Nothing comes any more but from TCP, and all that a receiver can be told is the kernel's: it may do the call. */
+bool ntbs_sock_kernel_alone(struct ntbs_sock *sk);
 ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags);
 ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags);
 /* -ENTBS_PASS: nothing of ours, make the kernel's call. */
 #define ENTBS_PASS 4000
 /*
- * A flag for ntbs_sock_recvmsg(): an earlier message of the same call has been received, so no handler lets the call begin
- * again.  The kernel has it for its own senders (MSG_BATCH); to a receiver of the program's it means nothing.
+ * Flags for ntbs_sock_recvmsg(), of recvmmsg(): no handler lets the call begin again once its first message has been received,
+ * and one that has run since the first was waited for ends the wait for a later one.  The kernel has these bits for its own
+ * senders; to a receiver of the program's they mean nothing.
  */
+#define NTBS_MSG_FIRST 0x20000
 #define NTBS_MSG_LATER 0x40000
+/* Of splice(), with MSG_PEEK: ends at an urgent byte, with 0 if it would wait. */
+#define NTBS_MSG_SPLICE 0x80000
+/* A later one is the kernel's to receive, which by itself would begin again after a handler: -ENTBS_PASS, or what ends it. */
+ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, int flags);
+/* The first message is about to be received. */
+void ntbs_sock_first_message(void);
 /* sk is no longer what fd means: look it up again. */
 #define ENTBS_STALE 4001
 
@@ -287,6 +304,10 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from);
 int ntbs_stream_replay(struct ntbs_sock *sk, int fd);
 /* See what the other side has stated (SWITCH, Q, final): rx lock held. */
 int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd);
+/* Is the next thing to be told an error?  Told to who has bytes in his hands it would be lost to the next holder. */
+bool ntbs_stream_error_next(struct ntbs_sock *sk, int fd);
+/* Nothing of the ring is left, nor will come: from here on it is the kernel's.  rx lock held. */
+void ntbs_stream_rx_back(struct ntbs_sock *sk);
 ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd);
 /*
  * The shadow shows a FIN: was the peer killed with bytes of ours unread?  TCP would have shown a reset.  Then the shadow is

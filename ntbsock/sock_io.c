@@ -2,180 +2,37 @@
 /*
  * sock_io.c - flags, blocking, partial results, SIGPIPE
  *
- * One try under the lock of the direction (stream_*.c), and between tries a wait without it.  Where the next byte can
- * only come from the ring a waiter spins and then sleeps on a futex; where it may come from TCP too it sleeps in
- * ppoll() on the shadow and the mbox.
+ * One try under the lock of the direction (stream_*.c), and between tries a wait without it (sock_wait.c).
  */
 #include "sock.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 
 #include "fdtab.h"
 #include "handover.h"
 #include "mbox.h"
 #include "offer.h"
-#include "runtime.h"
-#include "service.h"
 #include "shadow.h"
-#include "stats.h"
-#include "spin.h"
 #include "sys.h"
 #include "wait.h"
 
-#define PEEK_AGAIN_NS 1000000
-
-static bool bytes_came(const struct ntbs_sock *sk, const struct ntbs_wait *w)
-{
-	return __builtin_expect(w->peeks, 0) ? ntbs_msgq_rx_mark(&sk->q) != w->seen : ntbs_msgq_readable(&sk->q);
-}
-
-/* Everything that may end a wait for bytes; two lines of ours. */
-static bool rx_news(const struct ntbs_sock *sk, const struct ntbs_wait *w)
-{
-	const struct ntbs_inbox_shm *in = sk->q.in;
-
-	return bytes_came(sk, w) || ntbs_le64_read_acquire(&in->final) || ntbs_le64_read_acquire(&in->q) ||
-	       ntbs_le32_read_acquire(&in->rstate) || atomic_load(&sk->shm->shadow_ev) ||
-	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_RD)) || ntbs_sock_stage(sk) != NTBS_LIVE;
-}
-
-static bool tx_news(struct ntbs_sock *sk)
-{
-	const struct ntbs_inbox_shm *in = sk->q.in;
-
-	return ntbs_msgq_writable(&sk->q) || ntbs_le64_read_acquire(&in->asked) || ntbs_le32_read_acquire(&in->rstate) ||
-	       (atomic_load(&sk->shm->shadow_ev) & NTBS_SHADOW_END) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
-	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_WR)) || ntbs_sock_stage(sk) != NTBS_LIVE;
-}
-
-static bool news(struct ntbs_sock *sk, bool rx, const struct ntbs_wait *w)
-{
-	bool n;
-
-	if (rx)
-		return rx_news(sk, w);
-	/* credit is read under the lock that guards it */
-	ntbs_lock(&sk->shm->tx.lock);
-	n = tx_news(sk);
-	ntbs_unlock(&sk->shm->tx.lock);
-	return n;
-}
-
-static void slept(void *sk)
-{
-	ntbs_mbox_slept(sk);
-}
-
-static void put(void *sk)
-{
-	ntbs_sock_put(sk);
-}
-
-/* Wait on the ring: spin, arm, look, sleep. */
-static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
-{
-	struct ntbs_counters *shared = rx ? &sk->shm->conn.rx : &sk->shm->conn.tx;
-	struct ntbs_counters *own = rx ? &sk->rx : &sk->tx;
-	struct ntbs_spin spin;
-	uint32_t value;
-	struct ntbs_undo undo;
-	int ret = 0;
-
-	if (ntbs_spin_begin(&spin, sk)) {
-		bool found = false;
-
-		do
-			for (int i = 0; i < 8 && !found; i++)
-				found = rx ? bytes_came(sk, w) : news(sk, false, w);
-		while (!found && !(found = news(sk, rx, w)) && ntbs_spin_more(&spin));
-		ntbs_spin_end(&spin, found);
-		if (found) {
-			ntbs_bump(own->poll_hits, 1);
-			ntbs_bump(shared->poll_hits, 1);
-			return 0;
-		}
-	}
-	if (!ntbs_service_watch(sk, fd))	/* nobody would tell us of the peer's death: sleep on the shadow too */
-		return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLRDHUP, w);
-	ntbs_section_enter();
-	value = ntbs_mbox_arm_futex(sk);
-	ntbs_undo_push(&undo, slept, sk);
-	ntbs_section_leave();
-	if (!news(sk, rx, w)) {
-		ntbs_bump(own->sleeps, 1);
-		ntbs_bump(shared->sleeps, 1);
-		ret = ntbs_mbox_sleep(sk, value, w);
-	}
-	ntbs_undo_pop(&undo);
-	return ret;
-}
-
-/* The kernel cannot wait for more than is there: look every millisecond. */
-static int wait_for_more(int fd, const struct ntbs_wait *w)
-{
-	uint64_t soon = ntbs_now_ns() + PEEK_AGAIN_NS;
-	struct ntbs_wait slice = *w;
-	int ret;
-
-	if (ntbs_wait_ends(w) && w->deadline_ns <= soon)
-		return ntbs_wait_shadow(fd, 0, w);
-	slice.deadline_ns = soon;
-	ret = ntbs_wait_shadow(fd, 0, &slice);
-	return ret == -ETIMEDOUT ? 0 : ret;
-}
-
-/* Wait where TCP has a say. */
-static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
-{
-	if (ntbs_sock_stage(sk) == NTBS_OFFER) {
-		ntbs_offer_sleepy(sk);
-		ntbs_offer_step(sk, fd);
-		if (ntbs_sock_stage(sk) != NTBS_OFFER)
-			return 0;
-	} else if (ntbs_sock_stage(sk) == NTBS_LIVE && rx && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP) {
-		ntbs_mbox_arm_set(sk);
-		if (bytes_came(sk, w))
-			return 0;
-	}
-	if (w->peeks)
-		return wait_for_more(fd, w);
-	return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP | (w->urgent ? POLLPRI : 0) : POLLOUT, w);
-}
-
-/* Where the ring decides; of what lies on TCP behind it, as a look may see it, it tells nothing. */
-static bool waits_on_ring(const struct ntbs_sock *sk, bool rx, const struct ntbs_wait *w)
-{
-	if (ntbs_sock_stage(sk) != NTBS_LIVE || (rx ? ntbs_sock_rx_state(sk) : ntbs_sock_tx_state(sk)) != NTBS_DIR_RING)
-		return false;
-	return !w->peeks || !ntbs_le64_read_acquire(&sk->q.in->q);
-}
-
-static int wait_dir(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
-{
-	struct ntbs_undo undo;
-	int ret;
-
-	pthread_testcancel();
-	ntbs_section_enter();
-	ntbs_sock_get(sk);
-	ntbs_undo_push(&undo, put, sk);
-	ntbs_section_leave();
-	if (waits_on_ring(sk, rx, w))
-		ret = wait_ring(sk, fd, rx, w);
-	else
-		ret = wait_tcp(sk, fd, rx, w);
-	ntbs_undo_pop(&undo);
-	return ret;
-}
+#define ENDS_LOW (POLLIN | POLLRDHUP | POLLHUP | POLLERR)
 
 /* connect() has ended the connection under a call that waited (sk_wait_event() in net/sock.h, sk_disconnects). */
 static bool dissolved(const struct ntbs_sock *sk, const struct ntbs_wait *w)
 {
 	return __builtin_expect(atomic_load(&sk->shm->dissolved) != w->dissolved, 0);
+}
+
+/* Handlers that run after this interrupt the later messages of a call. */
+static __thread struct ntbs_sig_mark first_message;
+
+void ntbs_sock_first_message(void)
+{
+	first_message = ntbs_sig_mark();
 }
 
 /* At the beginning of each call, so no more than must be then. */
@@ -186,14 +43,26 @@ static inline void may_wait_later(struct ntbs_wait *w)
 	w->urgent = false;
 }
 
-/* A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes or messages. */
+/*
+ * A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes or messages: that one
+ * ends by any handler.  A handler stands for the signal that the kernel would see as long as the call is in it: one that has
+ * run counts until the call waits anew with nothing in its hands, which is where the kernel begins it again.
+ */
 static void how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags)
 {
+	const struct ntbs_sig_mark now = ntbs_sig_mark();
+
 	w->dissolved = atomic_load(&sk->shm->dissolved);
 	if (!w->deadline_ns)
 		w->deadline_ns = timeo_ns ? ntbs_now_ns() + timeo_ns : NTBS_NO_DEADLINE;
 	w->restarts = !ntbs_wait_ends(w) && !moved && !(flags & NTBS_MSG_LATER);
 	w->peeks = moved && (flags & MSG_PEEK);
+	if (flags & NTBS_MSG_LATER)
+		w->mark = first_message;
+	else if (w->restarts && now.hard == w->mark.hard)
+		w->mark = now;
+	if (flags & NTBS_MSG_FIRST)
+		first_message = w->mark;
 }
 
 static inline bool total(const struct iovec *iov, int cnt, size_t *len)
@@ -274,21 +143,78 @@ static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t su
 	return !ntbs_shadow_unread(fd, &all) && all > before_mark;
 }
 
-/* recv() of no bytes waits for one, or for the end, as tcp_recvmsg() does (read() does not: see preload_io.c). */
-static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
+static bool urgent_is_next(const struct ntbs_sock *sk, int fd)
+{
+	return ntbs_sock_rx_state(sk) != NTBS_DIR_RING && ntbs_shadow_at_mark(fd) && arrived(fd);
+}
+
+/* splice() does not go on behind an urgent byte, nor wait there (tcp_splice_read()). */
+static bool splice_ends(struct ntbs_sock *sk, int fd)
+{
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
+		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_stream_rx_look(sk, fd);
+		ntbs_unlock(&sk->shm->rx.lock);
+	}
+	return urgent_is_next(sk, fd);
+}
+
+static ssize_t any(struct ntbs_sock *sk, int fd, int flags)
 {
 	char c;
 	const struct iovec one = { &c, 1 };
-	ssize_t n = ntbs_sock_recv(sk, fd, &one, 1, (flags & ~MSG_WAITALL) | MSG_PEEK);
+	ssize_t n = ntbs_sock_recv(sk, fd, &one, 1, (flags & ~MSG_WAITALL) | MSG_PEEK | MSG_DONTWAIT);
 
-	return n > 0 ? 0 : n;
+	return n > 0 || (n == -EAGAIN && urgent_is_next(sk, fd)) ? 0 : n;
+}
+
+/*
+ * recv() of no bytes ends at once if there is one, be it urgent, and otherwise with whatever wakes it, a shutdown() of our
+ * own as well (tcp_recvmsg_locked(); read() does not wait: see preload_io.c).  So it waits in the kernel.
+ */
+static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
+{
+	ssize_t n = any(sk, fd, flags);
+
+	if (n != -EAGAIN || (flags & MSG_DONTWAIT) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK))
+		return n;
+	ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
+	n = any(sk, fd, flags);
+	return n == -EAGAIN ? -ENTBS_PASS : n;
+}
+
+/*
+ * In our place, from the beginning of the wait on: what is set while a call waits (O_NONBLOCK, a time limit, O_ASYNC) is for
+ * later calls.  Nor if a handler has run that ends this one.
+ */
+static bool kernel_does(struct ntbs_sock *sk, const struct ntbs_wait *w, int flags)
+{
+	if ((flags & (NTBS_MSG_LATER | NTBS_MSG_FIRST)) || w->deadline_ns || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || ntbs_sig_since(&w->mark, true))
+		return false;
+	return ntbs_sock_kernel_alone(sk);
+}
+
+ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, int flags)
+{
+	struct ntbs_wait w;
+	int ret;
+
+	if ((flags & (MSG_DONTWAIT | MSG_OOB | MSG_ERRQUEUE)) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK))
+		return -ENTBS_PASS;
+	may_wait_later(&w);
+	how_long(&w, sk, ntbs_read_once(sk->shm->rcvtimeo_ns), false, flags);
+	do
+		ret = ntbs_wait_shadow(fd, POLLIN | POLLRDHUP, &w);
+	while (!ret && !ntbs_shadow_poll(fd, POLLIN | POLLRDHUP));	/* a bell of another socket */
+	return ret ? ret == -ETIMEDOUT ? -EAGAIN : ret : -ENTBS_PASS;
 }
 
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	struct ntbs_wait w;
 	size_t len, sum = 0, target, moved;
-	bool ended = false, passed = false, may_wait;
+	bool ended = false, passed = false, low = false, on_ring = false, may_wait;
+	enum ntbs_dir_state state;
 	ssize_t held = 1;
 	struct ntbs_iter it;
 	ssize_t n;
@@ -297,7 +223,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	may_wait_later(&w);
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd, true);
 	if (n)
-		return n;
+		return n == -ENTBS_PASS && (flags & NTBS_MSG_LATER) ? ntbs_sock_later_by_kernel(sk, fd, flags) : n;
 	if (flags & (MSG_OOB | MSG_ERRQUEUE))
 		return -ENTBS_PASS;
 	if (!total(iov, cnt, &len))
@@ -305,6 +231,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if (!len)
 		return recv_nothing(sk, fd, flags);
 	ntbs_iter_init(&it, iov, len);
+begin:
 	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);	/* now: what is set later is for later calls */
 	target = ntbs_read_once(sk->shm->rcvlowat);
 	if ((flags & MSG_WAITALL) || target > len)
@@ -313,8 +240,20 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		bool acked = false;
 		int on_tcp = INT_MAX;
 
-		if (__builtin_expect(ntbs_sock_rx_state(sk) == NTBS_DIR_TCP, 0))
+		if (__builtin_expect(sum != 0, 0) && ntbs_stream_error_next(sk, fd))
+			return sum;
+		if (__builtin_expect(flags & NTBS_MSG_SPLICE, 0) && splice_ends(sk, fd))
+			return may_wait ? 0 : -EAGAIN;
+		if (__builtin_expect(low, 0)) {
+			w.seen = seen_so_far(sk);
+			if (!(ntbs_sock_ready(sk, fd, 0, true) & (w.urgent || on_ring ? ENDS_LOW | POLLPRI : ENDS_LOW)))
+				goto wait;
+		}
+		state = ntbs_sock_rx_state(sk);
+		if (__builtin_expect(state == NTBS_DIR_TCP, 0))
 			on_tcp = arrived(fd);
+		else if (__builtin_expect(state == NTBS_DIR_BACK, 0) && !sum && may_wait && kernel_does(sk, &w, flags))
+			return -ENTBS_PASS;	/* also what waits for more than there is */
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			ntbs_offer_step(sk, fd);
 		ntbs_lock(&sk->shm->rx.lock);
@@ -360,15 +299,19 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		}
 		if (n > 0 && !(flags & MSG_PEEK))
 			continue;
+wait:
 		moved = sum;
+		if (!moved && kernel_does(sk, &w, flags))
+			return -ENTBS_PASS;	/* it does not tell of what it finds a reader waiting for (SIGIO) */
 		/* it ends at an urgent byte also when that comes later, or passes it; one that has been passed is shown for ever, and
 		 * not waited for */
 		w.urgent = false;
-		if (!(flags & MSG_PEEK) && ntbs_sock_rx_state(sk) != NTBS_DIR_RING) {
+		on_ring = ntbs_sock_rx_state(sk) == NTBS_DIR_RING;
+		if ((!(flags & MSG_PEEK) || (flags & NTBS_MSG_SPLICE)) && !on_ring) {
 			w.urgent = !(ntbs_shadow_poll(fd, POLLPRI) & POLLPRI);
-			if (sum && w.urgent && urgent_next(sk, fd, flags, sum))
+			if (sum && urgent_next(sk, fd, flags, sum))
 				return sum;
-			if (!sum && !w.urgent && !passed && ntbs_shadow_at_mark(fd)) {
+			if (!sum && !w.urgent && !passed && !(flags & MSG_PEEK) && ntbs_shadow_at_mark(fd)) {
 				passed = true;		/* it has just come */
 				continue;
 			}
@@ -384,13 +327,20 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 				continue;
 		}
 		how_long(&w, sk, ntbs_read_once(sk->shm->rcvtimeo_ns), moved, flags);
-		n = wait_dir(sk, fd, true, &w);
+		w.peeks |= low;
+		n = ntbs_sock_wait(sk, fd, true, &w);
+		low = ntbs_read_once(sk->shm->rcvlowat) > 1;	/* the kernel wakes nobody for less (tcp_data_ready()), whatever he wants */
 		if (dissolved(sk, &w)) {
 			ntbs_wait_shadow(fd, 0, &w);	/* until the kernel has done it, too */
 			n = -EPIPE;
 		}
 		if (n)
 			return moved ? (ssize_t)moved : n == -ETIMEDOUT ? -EAGAIN : n;
+		if (!moved && w.restarts && ntbs_sig_since(&w.mark, false) && !ntbs_sig_since(&w.mark, true)) {
+			w.deadline_ns = 0;	/* the kernel begins the call anew, and takes what there is */
+			low = false;
+			goto begin;
+		}
 		if (moved && w.urgent && urgent_next(sk, fd, flags, moved))	/* before a look passes it */
 			return moved;
 	}
@@ -510,7 +460,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			continue;
 		}
 		how_long(&w, sk, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left, 0);
-		n = wait_dir(sk, fd, false, &w);
+		n = ntbs_sock_wait(sk, fd, false, &w);
 		if (dissolved(sk, &w))
 			n = len > it.left ? -EPIPE : disconnected(fd, flags, &w);
 		if (n) {
@@ -522,57 +472,4 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			return len - it.left;
 		soft = true;
 	}
-}
-
-/* A short spin for an acknowledgement, before the sender lets more than the soft window into the ring. */
-bool ntbs_sock_await_credit(struct ntbs_sock *sk)
-{
-	uint64_t head = ntbs_le64_read(&sk->q.in->head);
-	struct ntbs_spin spin;
-	bool found = false;
-
-	if (!ntbs_spin_begin(&spin, sk))
-		return false;
-	do
-		found = ntbs_le64_read(&sk->q.in->head) != head;
-	while (!found && ntbs_spin_more(&spin));
-	return found;
-}
-
-/* What we do not take the kernel refuses. */
-static bool msg_ok(const struct msghdr *msg)
-{
-	return ntbs_user_readable(msg, sizeof(*msg)) && msg->msg_iovlen <= IOV_MAX &&
-	       ntbs_user_readable(msg->msg_iov, msg->msg_iovlen * sizeof(*msg->msg_iov));
-}
-
-ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags)
-{
-	ssize_t n;
-
-	if (!msg_ok(msg))
-		return -ENTBS_PASS;
-	if (msg->msg_control && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK)	/* the kernel may have more to say than bytes */
-		ntbs_handover_settle(sk);
-	n = ntbs_sock_recv(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
-	if (n >= 0 && (!ntbs_user_writable(&msg->msg_namelen, sizeof(msg->msg_namelen)) ||
-		       !ntbs_user_writable(&msg->msg_flags, sizeof(msg->msg_flags))))
-		return -EFAULT;
-	if (n >= 0) {
-		msg->msg_namelen = 0;
-		msg->msg_controllen = 0;
-		msg->msg_flags = 0;
-	}
-	return n;
-}
-
-ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags)
-{
-	if (!msg_ok(msg))
-		return -ENTBS_PASS;
-	if (msg->msg_control && msg->msg_controllen) {	/* time stamps and the like: TCP's */
-		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
-		return -ENTBS_PASS;
-	}
-	return ntbs_sock_send(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
 }

@@ -23,13 +23,20 @@
 #define RX_EVENTS (POLLIN | POLLRDNORM)
 #define TX_EVENTS (POLLOUT | POLLWRNORM)
 
-/* SO_RCVLOWAT: not readable yet, though something is there. */
-static bool below_mark(struct ntbs_sock *sk)
+/* SO_RCVLOWAT: not readable yet, though something is there.  What lies on TCP behind the ring counts. */
+static bool below_mark(struct ntbs_sock *sk, int fd)
 {
+	uint64_t q;
 	ssize_t n;
+	int tcp = 0;
 
 	ntbs_lock(&sk->shm->rx.lock);
 	n = ntbs_msgq_avail(&sk->q);
+	q = ntbs_le64_read_acquire(&sk->q.in->q);
+	if (n > 0 && q && (uint64_t)n > q - 1 - sk->shm->rx.pos)
+		n = q - 1 - sk->shm->rx.pos;
+	if (n > 0 && q && !ntbs_shadow_unread(fd, &tcp))
+		n += tcp;
 	ntbs_unlock(&sk->shm->rx.lock);
 	return n > 0 && n < (ssize_t)ntbs_read_once(sk->shm->rcvlowat);
 }
@@ -63,7 +70,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 		ev = ntbs_shadow_poll(fd, POLLPRI) & POLLPRI;
 	final = ntbs_le64_read_acquire(&in->final);
 	if (ntbs_msgq_readable(&sk->q)) {
-		short more = ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk) ? 0 : RX_EVENTS;
+		short more = ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk, fd) ? 0 : RX_EVENTS;
 
 		/* FIN is on its way behind these bytes; TCP would show it once it has arrived, which it has */
 		ev |= more | (final ? POLLRDHUP : 0);
@@ -176,8 +183,8 @@ static int look(struct set *s, bool arm)
 		u->revents = 0;
 		if (ep) {		/* a set of ours inside: the kernel sees its kernel members and its mbox */
 			s->ours++;
-			ev = ntbs_epoll_any(ep, arm) ? POLLIN : 0;
-			k->events = POLLIN;
+			ev = ntbs_epoll_any(ep, arm) ? RX_EVENTS : 0;
+			k->events = RX_EVENTS;
 			u->revents = ev & u->events;
 			ready += u->revents != 0;
 			continue;
@@ -240,8 +247,10 @@ static int merge(struct set *s)
 				u->revents |= k->revents & u->events & TX_EVENTS;
 			u->revents |= ntbs_sock_ready(sk, u->fd, u->events, false) & (u->events | POLLHUP | POLLERR);
 		} else if (u->fd >= 0 && !sk && ntbs_epoll_of(u->fd)) {
-			if ((k->revents & POLLIN) && !u->revents)
-				u->revents = ntbs_epoll_kernel_any(ntbs_epoll_of(u->fd)) ? POLLIN & u->events : 0;
+			struct ntbs_ep *ep = ntbs_epoll_of(u->fd);
+
+			if ((k->revents & RX_EVENTS) && !u->revents && (ntbs_epoll_kernel_any(ep) || ntbs_epoll_any(ep, false)))
+				u->revents = RX_EVENTS & u->events;
 		} else {
 			u->revents |= k->revents & (u->events | POLLHUP | POLLERR | POLLNVAL);
 			if (k->revents && sk && ntbs_sock_stage(sk) == NTBS_NEW)
@@ -293,7 +302,7 @@ static long arm_and_sleep(struct set *s, uint64_t until, const sigset_t *mask, c
 			ts = &left;
 		}
 		s->kernel[s->nfds] = (struct pollfd){ waiter, POLLIN, 0 };
-		ret = ntbs_sleep(mark, false, SYS_ppoll, (long)s->kernel, s->nfds + 1, (long)ts, (long)mask, 8, 0);
+		ret = ntbs_sleep(mark, SYS_ppoll, (long)s->kernel, s->nfds + 1, (long)ts, (long)mask, 8, 0);
 	}
 	ntbs_undo_pop(&undo);
 	return ret;
@@ -306,7 +315,7 @@ static bool any_ours(const struct pollfd *fds, nfds_t nfds)
 
 		if (!f)
 			continue;
-		if (f->kind == NTBS_FILE_EPOLL && ntbs_epoll_ours((struct ntbs_ep *)f))
+		if (f->kind == NTBS_FILE_EPOLL)		/* what is to be hidden in it may come while the caller sleeps */
 			return true;
 		if (f->kind == NTBS_FILE_SOCK) {
 			struct ntbs_sock *sk = (struct ntbs_sock *)f;

@@ -42,6 +42,11 @@ static int corrupt(struct ntbs_sock *sk, const char *what)
 	return -ECONNRESET;
 }
 
+void ntbs_stream_rx_back(struct ntbs_sock *sk)
+{
+	rx_state(sk, NTBS_DIR_BACK);
+}
+
 /* The byte that has come twice; -EAGAIN: it is on its way. */
 static int drop_twice(struct ntbs_sock *sk, int fd)
 {
@@ -84,8 +89,13 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 			return corrupt(sk, "the switch lies before bytes that TCP has delivered");
 		ntbs_msgq_pass_switch(&sk->q);
 		ntbs_write_once(rx->pos, w);
+		ntbs_write_once(rx->w, w + 1);
 		ntbs_write_once(rx->tcp_left, w - got);
 		rx_state(sk, rx->tcp_left ? NTBS_DIR_DRAIN : NTBS_DIR_RING);
+	}
+	if (rx->state == NTBS_DIR_DRAIN && ntbs_le64_read_acquire(&sk->q.in->q) == rx->pos + 1) {
+		ntbs_write_once(rx->tcp_left, 0);	/* it has left again without a byte on the ring */
+		rx_state(sk, NTBS_DIR_BACK);
 	}
 	if (rx->state == NTBS_DIR_RING) {
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
@@ -126,7 +136,7 @@ bool ntbs_stream_end_unknown(struct ntbs_sock *sk)
 }
 
 /*
- * FIN without a stated end: the peer was killed, or did not know yet that there is a ring.  TCP resets if it left bytes of
+ * FIN without a stated end: the peer was killed, perhaps before it knew that there is a ring.  TCP resets if it left bytes of
  * ours unread: a byte to its kernel, where nobody is any more, brings the reset (as EPIPE, behind a FIN), and with it all that
  * the kernel says of such a socket.
  */
@@ -245,18 +255,48 @@ static ssize_t recv_ring(struct ntbs_sock *sk, struct ntbs_iter *it, int flags, 
 	return n;
 }
 
-/* A look moves nothing: if it has come to Q, what TCP has from there on is part of it. */
-static ssize_t peek_beyond(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, ssize_t tcp, ssize_t ring)
+/*
+ * A look moves nothing: if it has come to Q, what TCP has from there on is part of it.  Without a byte there the kernel would
+ * tell its error, which is the next call's.
+ */
+static ssize_t peek_beyond(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, ssize_t tcp, ssize_t ring, uint64_t q)
 {
-	uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q);
+	int there = 0;
 	ssize_t n;
 
-	if (!(flags & MSG_PEEK) || !q || !it->left || sk->shm->rx.pos + ring != q - 1)
+	if (sk->shm->rx.pos + ring != q - 1 || (!tcp && ntbs_shadow_at_mark(fd)))
 		return 0;
-	if (!tcp && ntbs_shadow_at_mark(fd))
+	ntbs_shadow_inq(fd, &there);
+	if (there <= tcp)
 		return 0;
 	n = ntbs_shadow_peek(fd, it, tcp, flags & MSG_TRUNC);
 	return n > 0 ? n : 0;
+}
+
+/* So it is of a read, up to an urgent byte. */
+static ssize_t read_beyond(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags)
+{
+	int there = 0;
+	ssize_t n;
+
+	if (ntbs_stream_rx_look(sk, fd) || sk->shm->rx.state != NTBS_DIR_BACK || sk->shm->rx.twice || ntbs_shadow_at_mark(fd))
+		return 0;
+	ntbs_shadow_inq(fd, &there);
+	n = there > 0 ? ntbs_shadow_recv(fd, it, there, flags & MSG_TRUNC) : 0;
+	if (n <= 0)
+		return 0;
+	count(sk, n, false);
+	return n;
+}
+
+/* A call has taken or seen @ring bytes of the ring, and @tcp before them: what does it find behind the ring? */
+static ssize_t beyond(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, ssize_t tcp, ssize_t ring)
+{
+	uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q);
+
+	if (__builtin_expect(!q, 1) || !it->left)
+		return 0;
+	return flags & MSG_PEEK ? peek_beyond(sk, fd, it, flags, tcp, ring, q) : read_beyond(sk, fd, it, flags);
 }
 
 ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, size_t limit, bool *acked)
@@ -268,15 +308,15 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 
 	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_RESET, 0))
 		return -ECONNRESET;
-	if (rx->state == NTBS_DIR_BACK) {
-		limit = it->left;
-		if (rx->twice && drop_twice(sk, fd))
-			return -EAGAIN;
-	}
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && (rx->state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q))) {
 		ret = ntbs_stream_rx_look(sk, fd);
 		if (ret)
 			return ret;
+	}
+	if (rx->state == NTBS_DIR_BACK) {
+		limit = it->left;
+		if (rx->twice && drop_twice(sk, fd))
+			return -EAGAIN;
 	}
 	if (rx->state == NTBS_DIR_DRAIN) {
 		n = ntbs_shadow_recv(fd, it, rx->tcp_left, kflags);
@@ -303,11 +343,11 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			return sum ? sum : -EAGAIN;
 		n = recv_ring(sk, it, flags, acked);
 		if (n > 0)
-			return sum + n + peek_beyond(sk, fd, it, flags, sum, n);
+			return sum + n + beyond(sk, fd, it, flags, sum, n);
 		if (n != -EAGAIN)
 			return sum ? sum : n;
 		if (sum)
-			return sum + peek_beyond(sk, fd, it, flags, sum, 0);
+			return sum + beyond(sk, fd, it, flags, sum, 0);
 		ret = ntbs_stream_rx_look(sk, fd);
 		if (ret)
 			return ret;
@@ -343,6 +383,19 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	if (n == 0 && ntbs_sock_stage(sk) == NTBS_LIVE)
 		ntbs_stream_died(sk, fd);
 	return n;
+}
+
+bool ntbs_stream_error_next(struct ntbs_sock *sk, int fd)
+{
+	bool ring = ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING;
+	int inq = 0;
+
+	if (ring && ntbs_msgq_readable(&sk->q))
+		return false;
+	if (ring && !atomic_load(&sk->shm->shadow_ev) && !ntbs_le32_read(&sk->q.in->rstate))
+		return false;		/* TCP is not asked then */
+	ntbs_shadow_inq(fd, &inq);
+	return !inq && (ntbs_shadow_poll(fd, 0) & POLLERR);
 }
 
 ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd)

@@ -101,10 +101,9 @@ int ntbs_wait_shadow(int fd, short events, const struct ntbs_wait *w)
 		ts = (struct timespec){ wait / 1000000000, wait % 1000000000 };
 		tsp = &ts;
 	}
-	ret = ntbs_sleep(&w->mark, w->restarts, SYS_ppoll, (long)pfd, 2, (long)tsp, 0, 0, 0);
+	ret = ntbs_sleep(&w->mark, SYS_ppoll, (long)pfd, 2, (long)tsp, 0, 0, 0);
 	ntbs_undo_pop(&undo);
-	/* the kernel never restarts ppoll(): it is for us to say what the call that sleeps here does */
 	if (ret == -EINTR)
-		return !w->restarts || ntbs_sig_since(&w->mark, true) ? -EINTR : 0;
+		return ntbs_wait_handled(w);
 	return !ret && ntbs_wait_ends(w) && now + wait >= w->deadline_ns ? -ETIMEDOUT : 0;
 }

@@ -5,6 +5,7 @@
 #ifndef NTBSOCK_WAIT_H
 #define NTBSOCK_WAIT_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,6 +34,12 @@ struct ntbs_wait {
 static inline bool ntbs_wait_ends(const struct ntbs_wait *w)
 {
 	return w->deadline_ns && w->deadline_ns != NTBS_NO_DEADLINE;
+}
+
+/* A handler has ended the sleep: what does the call that sleeps do?  Go on, and look first, if all that ran have SA_RESTART. */
+static inline int ntbs_wait_handled(const struct ntbs_wait *w)
+{
+	return !w->restarts || ntbs_sig_since(&w->mark, true) ? -EINTR : 0;
 }
 
 /* Sleep until the kernel shows @events on the shadow or the mbox is rung.  0, -EINTR, -ETIMEDOUT. */

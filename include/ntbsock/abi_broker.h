@@ -85,7 +85,7 @@ struct ntbs_offer_shm {
 	struct ntbs_tuple tuple;
 	uint32_t proc;			/* connector's process id with its broker */
 	uint32_t hint;			/* 1: the connector may be asleep, ring its mbox 0 after a claim */
-	uint32_t rsvd;
+	uint32_t shut;			/* 1: it has shut down for writing before it knew of a claim */
 };
 static_assert(sizeof(struct ntbs_tuple) == 36, "broker ABI 1");
 static_assert(sizeof(struct ntbs_offer_shm) == 64, "broker ABI 1");

@@ -24,6 +24,7 @@
 #define SLOTS 24
 #define STEPS 96
 #define VALUES 16
+#define BIG 60000		/* of a send beyond it sizes of buffers decide how much is taken */
 #define CHANNEL_FD 800		/* of process 0, thread 0, in every worker */
 #define MAIL_FD (CHANNEL_FD + PROCS * THREADS)	/* two a process: it takes descriptors from the first, others give them to the second */
 
@@ -38,7 +39,7 @@ enum class { EXACT, RECV, SEND, DRAIN, QUERY, OUTQ, EPOLL, DRIVER };
 enum shape { INT, LINGER, TIMEVAL, INFO, STR };
 
 /* How two answers may differ: the table is in compare.c. */
-enum rule { SAME, R_SPLIT, R_TAKEN, R_ROOM, R_AMOUNT, R_OUTQ, R_INFO, R_RCVBUF, R_SNDBUF, R_CLAMP, R_MAXSEG, R_QUICKACK, R_CPU,
+enum rule { SAME, R_SPLIT, R_TAKEN, R_ROOM, R_AMOUNT, R_OUTQ, R_INFO, R_RCVBUF, R_CLAMP, R_MAXSEG, R_QUICKACK, R_CPU,
 	    R_NUMBER, R_LATER, RULES };
 
 struct call_info {
@@ -188,6 +189,8 @@ struct desc {
 	bool rcvtimeo, sndtimeo;	/* a wait for bytes, for room ends by itself */
 	bool shut_wr, shut_rd, connected, listening;
 	bool linger0;		/* its close resets */
+	bool async;		/* what comes raises SIGIO */
+	bool user_timeout;	/* it ends when nobody reads what it has sent */
 	bool left;		/* something has been done that may take its sending away from the ring */
 	int refs;		/* slots that name it */
 	int peer;		/* desc, or -1 */

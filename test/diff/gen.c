@@ -7,7 +7,7 @@
  * them mean something.  A few are drawn for anything at all.  What is drawn may be nonsense: both worlds must treat it
  * the same.
  *
- * Not drawn: sends between BIG of compare.c and what no buffer holds, where whether a call blocks depends on sizes of buffers;
+ * Not drawn: sends between BIG of diff.h and what no buffer holds, where whether a call blocks depends on sizes of buffers;
  * a lingering close with a time, which takes that time; ports and buffer sizes by number; a low-water mark larger than
  * any buffer.
  */

@@ -132,6 +132,31 @@ static bool leaves(const struct op *op)
 	       (c == C_async && op->a);
 }
 
+/* Where both directions may have moved there is room for more. */
+static void more_room(struct desc *d)
+{
+	struct desc *ends[] = { d, peer_of(d) };
+
+	for (int i = 0; i < 2; i++)
+		if (ends[i] && ends[i]->full)
+			ends[i]->uneven = true, ends[i]->full = false;
+}
+
+static void leave(struct desc *d)
+{
+	d->left = true;
+	more_room(d);
+}
+
+/* It blocks.  A read of no bytes that has to wait waits in the kernel. */
+void learn_blocked(const struct op *op)
+{
+	struct desc *d = desc_of(op->proc, op->s);
+
+	if (d && (leaves(op) || (calls[op->call].class == RECV && !op->b)))
+		leave(d);
+}
+
 static bool holds(int proc, const struct desc *d)
 {
 	for (int s = 0; s < SLOTS; s++)
@@ -157,10 +182,15 @@ bool loses_bytes(const struct op *op)
 		/* nor to a socket whose kernel answers all that comes with a reset */
 		if (d->shut_rd && d->shut_wr && (unread(d, TCP) || unread(d, NTBS)))
 			return true;
-		if (p->oob || ((p->left || p->shut_wr || !p->refs) && (unread(d, TCP) || unread(d, NTBS))))
+		if (p->oob || ((p->left || p->shut_wr || !p->refs || !p->connected) && (unread(d, TCP) || unread(d, NTBS))))
 			return true;
 	}
 	return false;
+}
+
+bool user_timeout(const struct op *op)
+{
+	return op->call == C_setopt && !strcmp(options[op->a].name, "TCP_USER_TIMEOUT");
 }
 
 /* A step has returned the same in both worlds: what the driver knows of descriptors follows. */
@@ -171,10 +201,10 @@ void learn(const struct op *op, struct answer a[WORLDS])
 	int i;
 
 	if (d && leaves(op))
-		d->left = true;
+		leave(d);
 	for (int s = 0; s < SLOTS && ok && (op->call == C_exec || op->call == C_spawn); s++)
 		if (desc_of(op->proc, s))
-			desc_of(op->proc, s)->left = true;
+			leave(desc_of(op->proc, s));
 
 	switch (op->call) {
 	case C_socket:
@@ -223,7 +253,7 @@ void learn(const struct op *op, struct answer a[WORLDS])
 			learn_ports(&desc[i], a);
 			desc[i].connected = true;
 			if (d)
-				desc[i].rcvtimeo = d->rcvtimeo, desc[i].sndtimeo = d->sndtimeo;
+				desc[i].rcvtimeo = d->rcvtimeo, desc[i].sndtimeo = d->sndtimeo, desc[i].user_timeout = d->user_timeout;
 			find_peer(i);
 		}
 		set_slot(op->proc, op->call == C_accept ? op->t : op->b, i);
@@ -249,9 +279,15 @@ void learn(const struct op *op, struct answer a[WORLDS])
 		if (ok)
 			set_slot(op->proc, op->t, op->s >= 0 ? slot_desc[op->proc][op->s] : -1);
 		break;
+	case C_async:
+		if (ok && d)
+			d->async = op->a;
+		break;
 	case C_setopt:
 		if (ok && d && options[op->a].shape == TIMEVAL && op->b > 0)
 			*(options[op->a].opt == SO_SNDTIMEO ? &d->sndtimeo : &d->rcvtimeo) = true;
+		if (ok && d && user_timeout(op))
+			d->user_timeout = op->b > 0;
 		if (ok && d && options[op->a].shape == LINGER)
 			d->linger0 = op->b == 0;
 		break;
@@ -259,6 +295,7 @@ void learn(const struct op *op, struct answer a[WORLDS])
 		if (ok && d) {
 			d->shut_wr |= op->a != SHUT_RD;
 			d->shut_rd |= op->a != SHUT_WR;
+			more_room(d);
 		}
 		break;
 	case C_spawn:

@@ -28,9 +28,11 @@ struct desc *desc_of(int proc, int slot);
 struct desc *peer_of(const struct desc *d);
 /* A step has returned the same in both worlds: what the driver knows of descriptors follows. */
 void learn(const struct op *op, struct answer a[WORLDS]);
+void learn_blocked(const struct op *op);
 void bury(int proc);
 void forget_names(void);
 bool loses_bytes(const struct op *op);
+bool user_timeout(const struct op *op);
 void only_open(int proc, uint32_t mask);
 enum life life_of(const struct desc *d);
 
@@ -56,10 +58,13 @@ void top_up(const struct op *op, int step, struct desc *d, struct answer a[WORLD
 void drain_on(const struct op *op, int step, struct desc *d, struct answer a[WORLDS]);
 void check_streams(const struct op *op, int step, struct desc *d);
 void wait_for_bytes(const struct op *op, int step);
+void wait_for_all(const struct op *op, int step);
 void wait_until_sent(const struct op *op, int slot, int step);
 
 /* settle.c */
 bool undecided(const struct desc *d);
+bool in_pieces(const struct op *op);
+bool waits_for_messages(const struct desc *d);
 bool shuns(const struct desc *d);
 /* Both worlds are made to agree on what @op shall meet; false: that cannot be done, and the step is left out. */
 bool settle(const struct op *op, int step);

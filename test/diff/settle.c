@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#define ONE_PIECE 16384		/* bytes: one segment of TCP on loopback, one message of the ring */
+
 /* Each world has its own amount of bytes on the way to it. */
 bool undecided(const struct desc *d)
 {
@@ -66,6 +68,24 @@ static bool anybody_waits(const struct desc *d)
 		const struct pending *e = &pending[i / THREADS][i % THREADS];
 
 		if (e->busy && (desc_of(e->op.proc, e->op.s) == d || desc_of(e->op.proc, e->op.t) == d || calls[e->op.call].class == EPOLL))
+			return true;
+	}
+	return false;
+}
+
+/* Does what is sent come as one, so that nobody who waits can see a part of it?  No: two messages, more than a segment. */
+bool in_pieces(const struct op *op)
+{
+	return op->b > ONE_PIECE || (op->call == C_sendmmsg && op->b);
+}
+
+/* recvmmsg() takes what has come for its first message and waits for the second: of pieces it is chance which go into which. */
+bool waits_for_messages(const struct desc *d)
+{
+	for (int i = 0; i < PROCS * THREADS; i++) {
+		const struct pending *e = &pending[i / THREADS][i % THREADS];
+
+		if (d && e->busy && e->op.call == C_recvmmsg && desc_of(e->op.proc, e->op.s) == d)
 			return true;
 	}
 	return false;
@@ -134,6 +154,8 @@ bool settle(const struct op *op, int step)
 			ok = settle_end(desc_of(op->proc, s), op, slot >= 0, step);
 	if (op->call == C_shutdown && op->a != SHUT_WR)		/* the kernel tells nobody of room any more */
 		ok = ok && read_all(d, op, step);
+	if (user_timeout(op))
+		ok = ok && read_all(peer_of(d), op, step);
 	if (class == SEND)
 		ok = ok && settle_send(d, op, step);
 	if (op->call == C_warm)

@@ -104,6 +104,8 @@ static void finish(struct pending *e, bool first)
 		found(e->step, op.call, "%s%s", why, first ? "" : " (the call had blocked)");
 	if (op.call == C_flood && p && (e->a[TCP].bytes || p->uneven))
 		p->full = true;
+	else if (class == SEND && op.b > BIG && p && e->a[TCP].bytes && e->a[TCP].bytes < (uint64_t)op.b)
+		p->uneven = true;	/* what has been taken makes room when it has come */
 	if (d && (class == RECV || class == DRAIN))
 		check_streams(&op, e->step, d);
 	if (verbose) {
@@ -135,11 +137,20 @@ static void trace(const struct op *op, int step)
 		traced[nr_traced++] = (struct traced){ *op, step, false };
 }
 
+/* Does it show at @d when bytes come, which Nagle may hold back? */
+static bool when_counts(const struct desc *d)
+{
+	return shuns(d) || waits_for_messages(d) || (d && d->async);
+}
+
 void exec_step(const struct op *op, int step)
 {
 	struct pending *e = &pending[op->proc][op->thr];
 	char why[400];
 
+	/* what has come when a socket is shut for reading is all that a read gets */
+	if (op->call == C_recvmmsg || (calls[op->call].class == RECV && desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_rd))
+		wait_for_all(op, step);
 	if (calls[op->call].class == RECV && (!op->b || (desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_rd)))
 		wait_for_bytes(op, step);
 	wait_before_end(op, step);
@@ -151,6 +162,7 @@ void exec_step(const struct op *op, int step)
 	case BOTH: finish(e, true); break;
 	case BLOCKED:
 		traced[nr_traced - 1].blocked = true;
+		learn_blocked(op);
 		if (calls[op->call].class == SEND && peer_of(desc_of(op->proc, op->s)))
 			peer_of(desc_of(op->proc, op->s))->uneven = peer_of(desc_of(op->proc, op->s))->coming = true;
 		if (verbose)
@@ -168,7 +180,8 @@ void exec_step(const struct op *op, int step)
 	} else if (calm && diff->step < 0) {
 		come_to_rest(1);
 	}
-	if ((calm || shuns(peer_of(desc_of(op->proc, op->s)))) && diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes)
+	if (diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes &&
+	    (calm || when_counts(peer_of(desc_of(op->proc, op->s)))))
 		wait_until_sent(op, op->s, step);
 }
 
@@ -193,20 +206,34 @@ static bool reads_and_watches(const struct op *op, const struct op *blocked)
 	return calls[watches->call].class == EPOLL || desc_of(watches->proc, watches->s) == d || desc_of(watches->proc, watches->t) == d;
 }
 
+static bool waits_for_room(const struct op *op, int slot)
+{
+	const int room = op->call == C_select || op->call == C_pselect ? 2 : POLLOUT | POLLWRNORM;
+
+	return op->a & room && undecided(peer_of(desc_of(op->proc, slot)));
+}
+
 /* Does another blocked call compete for the same bytes, connections or room?  Who wins is chance. */
 bool competes(const struct op *op)
 {
 	int d = op->s >= 0 ? slot_desc[op->proc][op->s] : -1;
 	enum class class = calls[op->call].class;
 
+	/* what finds no room for long ends the connection, on TCP (ntbsock(7), LIMITATIONS) */
+	if ((op->call == C_flood || (class == SEND && op->b > BIG)) && d >= 0 && desc[d].user_timeout)
+		return true;
 	/* a kernel that is shut for reading tells nobody of room (tcp_cleanup_rbuf()): more of a flood comes when its sender probes */
 	if ((class == RECV || class == DRAIN) && d >= 0 && desc[d].shut_rd && undecided(&desc[d]))
 		return true;
 
 	/* is there room in a stream of which each world has taken what it could?  Sizes of buffers, and chance */
-	if (class == SEND && op->call != C_flood && d >= 0 && peer_of(&desc[d]) && peer_of(&desc[d])->uneven)
+	if (class == SEND && op->call != C_flood && d >= 0 && undecided(peer_of(&desc[d])))
+		return true;
+	if (waits_for_events(op) && op->b < 0 && (waits_for_room(op, op->s) || waits_for_room(op, op->t)))
 		return true;
 
+	if (class == SEND && d >= 0 && in_pieces(op) && waits_for_messages(peer_of(&desc[d])))
+		return true;
 	for (int i = 0; i < THREADS; i++)
 		if (pending[op->proc][i].busy && closes(op, &pending[op->proc][i].op))
 			return true;

@@ -145,6 +145,22 @@ void wait_for_bytes(const struct op *op, int step)
 	}
 }
 
+/* How many messages recvmmsg() fills depends on what has come: both worlds have all that was sent. */
+void wait_for_all(const struct op *op, int step)
+{
+	const struct op ask = { op->proc, op->thr, C_fionread, op->s, -1, 0, 0 };
+	const struct desc *d = desc_of(op->proc, op->s), *p = peer_of(d);
+	double end = now() + late_s / 2;
+	struct answer a;
+
+	for (int w = 0; w < WORLDS && p && !p->oob && !d->uneven && !sender(d); w++)
+		while (p->w[w].tx > d->w[w].rx && now() < end) {
+			if (!ask_one(w, &ask, step, &a) || a.ret || (uint64_t)a.v[0] >= p->w[w].tx - d->w[w].rx)
+				break;
+			usleep(1000);
+		}
+}
+
 /* What was sent is on its way, also where Nagle holds it back on TCP until the peer's kernel acknowledges. */
 void wait_until_sent(const struct op *op, int slot, int step)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * epoll_sets.c - one socket in several sets, sets in sets, dup'd members, sets made before the connection, threads on one set
+ * epoll_sets.c - one socket in several sets, sets in sets, dup'd members, sets made before the connection, threads on one set,
+ * an exec that fails
  *
  * ring: yes
  */
@@ -165,9 +166,35 @@ static void pool(void)
 	close(pool_ep);
 }
 
+/* What another image was to inherit goes on here. */
+static void exec_fails(struct peer *p, int fd)
+{
+	int a = epoll_create1(0), outer = epoll_create1(0);
+	char *argv[] = { "nothing", NULL };
+
+	add(a, fd, EPOLLIN | EPOLLET, 7);
+	add(outer, a, EPOLLIN, 3);
+	p_later(p, S_SEND_LATER, 10, 1, 0, 10);
+	t_eq(next(outer, 5000), 3, "%s: outer set", s_case);
+	t_eq(next(a, 1000), 7, "%s: inner set", s_case);
+	t_ok(!next(a, 5) || !next(a, 5), "%s: edge once", s_case);
+	t_eq(execv("/nowhere/nothing", argv), -1, "%s: exec", s_case);
+	t_eq(next(a, 5), 0, "%s: told before exec", s_case);
+	t_eq(next(outer, 0), 0, "%s: told before exec, outer", s_case);
+	p_later(p, S_SEND_LATER, 10, 1, 10, 10);
+	t_eq(next(outer, 5000), 3, "%s: outer set after exec", s_case);
+	t_eq(next(a, 1000), 7, "%s: inner set after exec", s_case);
+	t_must(s_recv_stream(fd, 1, 0, 20), "take");
+	t_ok(!epoll_ctl(a, EPOLL_CTL_DEL, fd, NULL), "%s: delete", s_case);
+	close(a);
+	close(outer);
+	close(fd);
+}
+
 int main(void)
 {
 	s_each(sets);
+	s_each(exec_fails);
 	before_connect(AF_INET);
 	before_connect(AF_INET6);
 	pool();

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * sock_msg.c - struct msghdr: what comes with bytes beside them is the kernel's
+ */
+#include "sock.h"
+
+#include <errno.h>
+#include <asm/socket.h>
+#include <limits.h>
+#include <linux/net_tstamp.h>
+#include <time.h>
+
+#include "handover.h"
+#include "sys.h"
+
+/* What we do not take the kernel refuses. */
+static bool msg_ok(const struct msghdr *msg)
+{
+	return ntbs_user_readable(msg, sizeof(*msg)) && msg->msg_iovlen <= IOV_MAX &&
+	       ntbs_user_readable(msg->msg_iov, msg->msg_iovlen * sizeof(*msg->msg_iov));
+}
+
+/* NO_SWITCH: it will not come back to the ring either, whatever the peer does (again.c). */
+bool ntbs_sock_kernel_alone(struct ntbs_sock *sk)
+{
+	if (ntbs_sock_rx_state(sk) != NTBS_DIR_BACK || ntbs_read_once(sk->shm->rx.twice) || atomic_load(&sk->shm->owed) ||
+	    (ntbs_sock_flags(sk) & NTBS_SK_RESET))
+		return false;
+	ntbs_handover_settle(sk);
+	return ntbs_sock_stage(sk) == NTBS_PLAIN ||
+	       (ntbs_sock_tx_state(sk) != NTBS_DIR_RING && (ntbs_sock_flags(sk) & NTBS_SK_NO_SWITCH));
+}
+
+/* As put_cmsg() of net/core/scm.c; @msg->msg_control moves on. */
+static int put_control(struct msghdr *msg, int type, const void *data, size_t len)
+{
+	struct cmsghdr head = { .cmsg_len = CMSG_LEN(len), .cmsg_level = SOL_SOCKET, .cmsg_type = type };
+	size_t space;
+
+	if (!msg->msg_control || msg->msg_controllen < sizeof(head)) {
+		msg->msg_flags |= MSG_CTRUNC;
+		return 0;
+	}
+	if (msg->msg_controllen < head.cmsg_len) {
+		msg->msg_flags |= MSG_CTRUNC;
+		head.cmsg_len = msg->msg_controllen;
+	}
+	if (ntbs_user_copy(msg->msg_control, &head, sizeof(head)) ||
+	    ntbs_user_copy(CMSG_DATA((struct cmsghdr *)msg->msg_control), data, head.cmsg_len - sizeof(head)))
+		return -EFAULT;
+	space = CMSG_SPACE(len) < msg->msg_controllen ? CMSG_SPACE(len) : msg->msg_controllen;
+	msg->msg_control = (char *)msg->msg_control + space;
+	msg->msg_controllen -= space;
+	return 0;
+}
+
+static int option(int fd, int name)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+
+	return ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &len) ? 0 : value;
+}
+
+/*
+ * Bytes that nobody could bring back to TCP when stamps were asked for have none of the kernel: they are stamped when they are
+ * read.  As tcp_recv_timestamp(), which takes the last of the options that were set.
+ */
+static int put_stamp(int fd, struct msghdr *msg)
+{
+	struct timespec stamps[3] = { 0 }, *now = &stamps[0];
+	struct timeval tv;
+	int ret = 0;
+
+	clock_gettime(CLOCK_REALTIME, now);
+	tv = (struct timeval){ now->tv_sec, now->tv_nsec / 1000 };
+	if (option(fd, SO_TIMESTAMP_OLD))
+		ret = put_control(msg, SO_TIMESTAMP_OLD, &tv, sizeof(tv));
+	else if (option(fd, SO_TIMESTAMP_NEW))
+		ret = put_control(msg, SO_TIMESTAMP_NEW, &tv, sizeof(tv));
+	else if (option(fd, SO_TIMESTAMPNS_OLD))
+		ret = put_control(msg, SO_TIMESTAMPNS_OLD, now, sizeof(*now));
+	else if (option(fd, SO_TIMESTAMPNS_NEW))
+		ret = put_control(msg, SO_TIMESTAMPNS_NEW, now, sizeof(*now));
+	if (!ret && (option(fd, SO_TIMESTAMPING_OLD) & SOF_TIMESTAMPING_SOFTWARE))
+		ret = put_control(msg, SO_TIMESTAMPING_OLD, stamps, sizeof(stamps));
+	return ret;
+}
+
+ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags)
+{
+	struct msghdr with = { 0 };
+	ssize_t n;
+
+	if (!msg_ok(msg))
+		return -ENTBS_PASS;
+	if (msg->msg_control && ntbs_sock_kernel_alone(sk))	/* it may have more to say than bytes: time stamps */
+		return flags & NTBS_MSG_LATER ? ntbs_sock_later_by_kernel(sk, fd, flags) : -ENTBS_PASS;
+	n = ntbs_sock_recv(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
+	if (n >= 0 && (!ntbs_user_writable(&msg->msg_namelen, sizeof(msg->msg_namelen)) ||
+		       !ntbs_user_writable(&msg->msg_flags, sizeof(msg->msg_flags))))
+		return -EFAULT;
+	if (n > 0 && __builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_STAMPS, 0)) {
+		with.msg_control = msg->msg_control;
+		with.msg_controllen = msg->msg_controllen;
+		if (put_stamp(fd, &with))
+			return -EFAULT;
+	}
+	if (n >= 0) {
+		msg->msg_namelen = 0;
+		msg->msg_controllen = with.msg_control ? (char *)with.msg_control - (char *)msg->msg_control : 0;
+		msg->msg_flags = with.msg_flags;
+	}
+	return n;
+}
+
+ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags)
+{
+	if (!msg_ok(msg))
+		return -ENTBS_PASS;
+	if (msg->msg_control && msg->msg_controllen) {	/* time stamps and the like: TCP's */
+		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
+		return -ENTBS_PASS;
+	}
+	return ntbs_sock_send(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * sock_wait.c - between two tries of a call: wait for bytes or for room
+ *
+ * Without any lock.  Where the next byte can only come from the ring a waiter spins and then sleeps on a futex; where it
+ * may come from TCP too it sleeps in ppoll() on the shadow and the mbox.
+ */
+#include "sock.h"
+
+#include <poll.h>
+#include <pthread.h>
+
+#include "mbox.h"
+#include "offer.h"
+#include "service.h"
+#include "spin.h"
+#include "wait.h"
+
+#define PEEK_AGAIN_NS 1000000
+
+static bool bytes_came(const struct ntbs_sock *sk, const struct ntbs_wait *w)
+{
+	return __builtin_expect(w->peeks, 0) ? ntbs_msgq_rx_mark(&sk->q) != w->seen : ntbs_msgq_readable(&sk->q);
+}
+
+/* Everything that may end a wait for bytes; two lines of ours. */
+static bool rx_news(const struct ntbs_sock *sk, const struct ntbs_wait *w)
+{
+	const struct ntbs_inbox_shm *in = sk->q.in;
+
+	return bytes_came(sk, w) || ntbs_le64_read_acquire(&in->final) || ntbs_le64_read_acquire(&in->q) ||
+	       ntbs_le32_read_acquire(&in->rstate) || atomic_load(&sk->shm->shadow_ev) ||
+	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_RD)) || ntbs_sock_stage(sk) != NTBS_LIVE;
+}
+
+static bool tx_news(struct ntbs_sock *sk)
+{
+	const struct ntbs_inbox_shm *in = sk->q.in;
+
+	return ntbs_msgq_writable(&sk->q) || ntbs_le64_read_acquire(&in->asked) || ntbs_le32_read_acquire(&in->rstate) ||
+	       (atomic_load(&sk->shm->shadow_ev) & NTBS_SHADOW_END) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
+	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_WR)) || ntbs_sock_stage(sk) != NTBS_LIVE;
+}
+
+static bool news(struct ntbs_sock *sk, bool rx, const struct ntbs_wait *w)
+{
+	bool n;
+
+	if (rx)
+		return rx_news(sk, w);
+	/* credit is read under the lock that guards it */
+	ntbs_lock(&sk->shm->tx.lock);
+	n = tx_news(sk);
+	ntbs_unlock(&sk->shm->tx.lock);
+	return n;
+}
+
+static void slept(void *sk)
+{
+	ntbs_mbox_slept(sk);
+}
+
+static void put(void *sk)
+{
+	ntbs_sock_put(sk);
+}
+
+/* Wait on the ring: spin, arm, look, sleep. */
+static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
+{
+	struct ntbs_counters *shared = rx ? &sk->shm->conn.rx : &sk->shm->conn.tx;
+	struct ntbs_counters *own = rx ? &sk->rx : &sk->tx;
+	struct ntbs_spin spin;
+	uint32_t value;
+	struct ntbs_undo undo;
+	int ret = 0;
+
+	if (ntbs_spin_begin(&spin, sk)) {
+		bool found = false;
+
+		do
+			for (int i = 0; i < 8 && !found; i++)
+				found = rx ? bytes_came(sk, w) : news(sk, false, w);
+		while (!found && !(found = news(sk, rx, w)) && ntbs_spin_more(&spin));
+		ntbs_spin_end(&spin, found);
+		if (found) {
+			ntbs_bump(own->poll_hits, 1);
+			ntbs_bump(shared->poll_hits, 1);
+			return 0;
+		}
+	}
+	if (!ntbs_service_watch(sk, fd))	/* nobody would tell us of the peer's death: sleep on the shadow too */
+		return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLRDHUP, w);
+	ntbs_section_enter();
+	value = ntbs_mbox_arm_futex(sk);
+	ntbs_undo_push(&undo, slept, sk);
+	ntbs_section_leave();
+	if (!news(sk, rx, w)) {
+		ntbs_bump(own->sleeps, 1);
+		ntbs_bump(shared->sleeps, 1);
+		ret = ntbs_mbox_sleep(sk, value, w);
+	}
+	ntbs_undo_pop(&undo);
+	return ret;
+}
+
+/* The kernel cannot wait for more than is there: look every millisecond. */
+static int wait_for_more(int fd, const struct ntbs_wait *w)
+{
+	uint64_t soon = ntbs_now_ns() + PEEK_AGAIN_NS;
+	struct ntbs_wait slice = *w;
+	int ret;
+
+	if (ntbs_wait_ends(w) && w->deadline_ns <= soon)
+		return ntbs_wait_shadow(fd, 0, w);
+	slice.deadline_ns = soon;
+	ret = ntbs_wait_shadow(fd, 0, &slice);
+	return ret == -ETIMEDOUT ? 0 : ret;
+}
+
+/* Wait where TCP has a say. */
+static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
+{
+	if (ntbs_sock_stage(sk) == NTBS_OFFER) {
+		ntbs_offer_sleepy(sk);
+		ntbs_offer_step(sk, fd);
+		if (ntbs_sock_stage(sk) != NTBS_OFFER)
+			return 0;
+	} else if (ntbs_sock_stage(sk) == NTBS_LIVE && rx && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP) {
+		ntbs_mbox_arm_set(sk);
+		if (bytes_came(sk, w))
+			return 0;
+	}
+	if (w->peeks)
+		return wait_for_more(fd, w);
+	return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP | (w->urgent ? POLLPRI : 0) : POLLOUT, w);
+}
+
+/* Where the ring decides; of what lies on TCP behind it, as a look may see it, it tells nothing. */
+static bool waits_on_ring(const struct ntbs_sock *sk, bool rx, const struct ntbs_wait *w)
+{
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || (rx ? ntbs_sock_rx_state(sk) : ntbs_sock_tx_state(sk)) != NTBS_DIR_RING)
+		return false;
+	return !w->peeks || !ntbs_le64_read_acquire(&sk->q.in->q);
+}
+
+int ntbs_sock_wait(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
+{
+	struct ntbs_undo undo;
+	int ret;
+
+	pthread_testcancel();
+	ntbs_section_enter();
+	ntbs_sock_get(sk);
+	ntbs_undo_push(&undo, put, sk);
+	ntbs_section_leave();
+	if (waits_on_ring(sk, rx, w))
+		ret = wait_ring(sk, fd, rx, w);
+	else
+		ret = wait_tcp(sk, fd, rx, w);
+	ntbs_undo_pop(&undo);
+	return ret;
+}
+
+/* A short spin for an acknowledgement, before the sender lets more than the soft window into the ring. */
+bool ntbs_sock_await_credit(struct ntbs_sock *sk)
+{
+	uint64_t head = ntbs_le64_read(&sk->q.in->head);
+	struct ntbs_spin spin;
+	bool found = false;
+
+	if (!ntbs_spin_begin(&spin, sk))
+		return false;
+	do
+		found = ntbs_le64_read(&sk->q.in->head) != head;
+	while (!found && ntbs_spin_more(&spin));
+	return found;
+}
