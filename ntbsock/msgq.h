@@ -76,6 +76,7 @@ struct ntbs_msgq {
 	struct ntbs_msgq_geo geo;
 	const struct ntbs_inbox_shm *in;
 	struct ntbs_inbox_shm *out;
+	struct ntbs_inbox_shm *copy;	/* where @out cannot be read: what lies in it, in memory of ours; else NULL */
 	struct ntbs_msgq_tx_shm *tx;
 	struct ntbs_msgq_rx_shm *rx;
 	uint32_t long_min;		/* messages from this size on are LONG: stored past the cache */
@@ -117,12 +118,12 @@ bool ntbs_msgq_writable(struct ntbs_msgq *q);
 /* Has the peer consumed everything that we published, as far as it has told? */
 bool ntbs_msgq_all_acked(struct ntbs_msgq *q);
 
-/* The peer's processes are gone: had they consumed everything?  One host only. */
+/* The peer's processes are gone: had they consumed everything?  Over a port: once its broker has said so (@ended). */
 bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q);
 
 /**
  * ntbs_msgq_unread() - Copy back what we have published from @back bytes before the tail on (replay over TCP)
- * The peer has promised to take no more.  Return: bytes put into @dst (at most @len), or -EINVAL if the ring
+ * The peer has promised to take no more.  Out of the copy, where there is one.  Return: bytes put into @dst (at most @len), or -EINVAL if the ring
  * does not hold that much any more.
  */
 ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t len);

@@ -235,12 +235,11 @@ static bool ack_due(const struct ntbs_msgq *q)
 	       q->rx->bulk_head - q->rx->acked_bulk >= q->ack_bulk;
 }
 
-/* Our own line; a peer looks at it when we are dead. */
+/* Our own line; a peer looks at it when we are dead, or has our broker look. */
 static void note_consumed(struct ntbs_msgq *q)
 {
-	if (q->port->whole)
-		ntbs_le64_write(&((struct ntbs_inbox_shm *)q->in)->consumed,
-				ntbs_head_word(q->rx->head, q->rx->bulk_head, q->rx->generation));
+	ntbs_le64_write(&((struct ntbs_inbox_shm *)q->in)->consumed,
+			ntbs_head_word(q->rx->head, q->rx->bulk_head, q->rx->generation));
 }
 
 /*

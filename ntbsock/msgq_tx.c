@@ -26,6 +26,12 @@ static uint8_t *out_bulk(const struct ntbs_msgq *q)
 	return (uint8_t *)q->out + q->geo.bulk_offset;
 }
 
+/* What we have published, for looking back. */
+static const struct ntbs_inbox_shm *published(const struct ntbs_msgq *q)
+{
+	return q->copy ? q->copy : q->out;
+}
+
 bool ntbs_msgq_geo_ok(const struct ntbs_msgq_geo *geo)
 {
 	return geo->nr_slots >= NTBS_SLOTS_MIN && geo->nr_slots <= NTBS_SLOTS_MAX &&
@@ -103,16 +109,22 @@ static void publish(struct ntbs_msgq *q, struct ntbs_line1_shm *line1, struct nt
 		    uint32_t bulk_crc)
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
-	struct ntbs_slot_shm *slot = &q->out->slot[tx->tail & (q->geo.nr_slots - 1)];
+	uint32_t idx = tx->tail & (q->geo.nr_slots - 1);
+	struct ntbs_slot_shm *slot = &q->out->slot[idx];
 
 	if (q->port->whole)
 		line1->tail.v = ntbs_tail_word(tx->tail, take_ack(q));
 	else
 		line1->tail.v = ntbs_tail_word_crc(tx->tail, ntbs_msg_crc(q, tx->generation, tx->tail, line1, line0, bulk_crc));
-	if (line0) {
+	if (line0)
 		line0->stamp.v = tx->tail;
-		q->port->ops->store_line(q->port, &slot->line0, line0);
+	if (q->copy) {
+		if (line0)
+			memcpy(&q->copy->slot[idx].line0, line0, sizeof(*line0));
+		memcpy(&q->copy->slot[idx].line1, line1, sizeof(*line1));
 	}
+	if (line0)
+		q->port->ops->store_line(q->port, &slot->line0, line0);
 	q->port->ops->store_line(q->port, &slot->line1, line1);
 	q->port->ops->flush(q->port);
 }
@@ -236,8 +248,8 @@ static int copy_nt(const struct ntbs_msgq *q, void *dst, const void *src, size_t
 }
 
 /*
- * Into the bulk ring; the CRC of what was stored, where there is one.  It is taken of a copy: the program may write
- * to its buffer meanwhile, and the window cannot be read.  0 or -EFAULT.
+ * Into the bulk ring; the CRC of what was stored, where there is one.  It is taken of a copy (the one that is kept, if one
+ * is): the program may write to its buffer meanwhile, and the window cannot be read.  0 or -EFAULT.
  */
 static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, uint32_t len, bool is_long, uint32_t *crc)
 {
@@ -247,17 +259,18 @@ static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, u
 
 	while (len) {
 		uint32_t idx = pos & (q->geo.bulk_bytes - 1);
+		uint8_t *kept = q->copy ? (uint8_t *)q->copy + q->geo.bulk_offset + idx : piece;
 		size_t max = q->geo.bulk_bytes - idx, run;
 		char *src;
 		int ret;
 
 		if (max > len)
 			max = len;
-		if (q->port->ops && max > sizeof(piece))
+		if (q->port->ops && !q->copy && max > sizeof(piece))
 			max = sizeof(piece);
 		src = ntbs_iter_run(it, max, &run);
 		if (q->port->ops)
-			ret = ntbs_user_copy(piece, src, run);
+			ret = ntbs_user_copy(kept, src, run);
 		else if (is_long && !q->long_cached)
 			ret = copy_nt(q, bulk + idx, src, run);
 		else
@@ -265,8 +278,8 @@ static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, u
 		if (ret)
 			return ret;
 		if (q->port->ops) {
-			*crc = ntbs_crc32c(*crc, piece, run);
-			q->port->ops->store_bulk(q->port, bulk + idx, piece, run);
+			*crc = ntbs_crc32c(*crc, kept, run);
+			q->port->ops->store_bulk(q->port, bulk + idx, kept, run);
 		}
 		ntbs_iter_advance(it, run);
 		pos += run;
@@ -281,6 +294,12 @@ static uint32_t bulk_free(const struct ntbs_msgq *q, uint32_t start, uint32_t li
 	uint32_t used = start - q->tx->bulk_head;
 
 	return used >= limit ? 0 : limit - used;
+}
+
+/* Who has been told that there is no room, for many bytes, is not to find some for few. */
+static bool bulk_room(const struct ntbs_msgq *q, uint32_t limit)
+{
+	return bulk_free(q, (q->tx->bulk_tail + NTBS_LINE - 1) & ~(NTBS_LINE - 1), limit);
 }
 
 /* One chunk by way of the bulk ring; returns its length, 0 for no credit, -EFAULT and nothing is published. */
@@ -345,7 +364,7 @@ ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_
 			refresh(q);
 			backlog = tx->tail - tx->head > backlog_limit(q);
 		}
-		if (it->left <= NTBS_INLINE_MAX && slots_free(q) && !(backlog && q->port->whole)) {
+		if (it->left <= NTBS_INLINE_MAX && slots_free(q) && (q->port->whole ? !backlog : bulk_room(q, bulk_limit))) {
 			ret = send_inline(q, it, it->left);
 			break;
 		}
@@ -404,7 +423,13 @@ bool ntbs_msgq_all_acked(struct ntbs_msgq *q)
 
 bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q)
 {
-	uint64_t word = ntbs_le64_read_acquire(&q->out->consumed);
+	uint64_t word;
+
+	if (!q->port->whole) {
+		word = ntbs_le64_read_acquire(&q->in->head);
+		return !((ntbs_read_once(q->tx->tail) - (uint32_t)word) & 0xffff);
+	}
+	word = ntbs_le64_read_acquire(&q->out->consumed);
 	/* the receiving side asks, without the lock that guards these */
 	uint32_t left = (ntbs_read_once(q->tx->tail) - (uint32_t)word) & 0xffff;
 
@@ -420,7 +445,7 @@ struct sent {
 /* A slot of ours as it lies in the outbox, read once: the peer may have written there.  0, or -EINVAL: not ours. */
 static int look_back(const struct ntbs_msgq *q, uint32_t seq, struct sent *sent)
 {
-	const struct ntbs_line1_shm *line1 = &q->out->slot[seq & (q->geo.nr_slots - 1)].line1;
+	const struct ntbs_line1_shm *line1 = &published(q)->slot[seq & (q->geo.nr_slots - 1)].line1;
 
 	sent->kind = __atomic_load_n(&line1->kind, __ATOMIC_RELAXED);
 	sent->start = 0;
@@ -442,12 +467,12 @@ static int look_back(const struct ntbs_msgq *q, uint32_t seq, struct sent *sent)
 }
 
 /*
- * The outbox is our copy of what the peer has not taken: over shared memory it may be read back.  Slots are walked
- * back from the tail.  What the peer may have scribbled over is bounded like any other input.
+ * The outbox is our copy of what the peer has not taken: over shared memory it may be read back; elsewhere there is a copy
+ * of its own.  Slots are walked back from the tail.  What the peer may have scribbled over is bounded like any other input.
  */
 ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t len)
 {
-	const uint8_t *bulk = out_bulk(q);
+	const uint8_t *bulk = (const uint8_t *)published(q) + q->geo.bulk_offset;
 	uint32_t mask = q->geo.bulk_bytes - 1;
 	uint64_t covered = 0;
 	uint64_t seq = q->tx->tail;
@@ -463,7 +488,7 @@ ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t l
 		covered += sent.size;
 	}
 	for (uint64_t skip = covered - back; seq != q->tx->tail && done < len; seq++) {
-		const struct ntbs_slot_shm *slot = &q->out->slot[seq & (q->geo.nr_slots - 1)];
+		const struct ntbs_slot_shm *slot = &published(q)->slot[seq & (q->geo.nr_slots - 1)];
 		uint8_t flat[NTBS_INLINE_MAX];
 		struct sent sent;
 

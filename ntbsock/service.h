@@ -34,4 +34,7 @@ void ntbs_service_let_go(struct ntbs_sock *sk);
 void ntbs_service_want_room(struct ntbs_sock *sk, int fd);
 void ntbs_service_fork_child(void);
 
+/* ntbs_far_life() is there: what it shows is heard of. */
+void ntbs_service_watch_life(void);
+
 #endif

@@ -15,10 +15,12 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "far.h"
 #include "log.h"
 #include "offer.h"
 #include "service.h"
 #include "shadow.h"
+#include "stats.h"
 #include "sys.h"
 
 #define EMPTY_LOOKS 8			/* looks at an empty ring, and at the shadow, after which the service thread shall tell us of the end */
@@ -67,7 +69,8 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
 		ret = ntbs_msgq_peek_switch(&sk->q, &w);
 		if (!ret) {
-			if (q)		/* stated without a switch before it: the direction never leaves TCP */
+			/* stated without a switch before it: the direction never leaves TCP; or a link has lost the switch */
+			if (q && (q == 1 || !ntbs_sock_far(sk)))
 				rx_state(sk, NTBS_DIR_BACK);
 			return 0;
 		}
@@ -107,6 +110,31 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 	return 0;
 }
 
+/* Or nothing depends on it: what comes is on TCP, and nothing of ours lies in the ring. */
+static bool end_stated(const struct ntbs_sock *sk)
+{
+	return ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate) ||
+	       (ntbs_sock_rx_state(sk) == NTBS_DIR_BACK &&
+		(ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w));
+}
+
+bool ntbs_stream_end_unknown(struct ntbs_sock *sk)
+{
+	int ret;
+
+	if (!ntbs_sock_far(sk) || ntbs_sock_stage(sk) != NTBS_LIVE || end_stated(sk) ||
+	    (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_RD | NTBS_SK_RESET | NTBS_SK_DIED | NTBS_SK_PASSED)))
+		return false;
+	ret = ntbs_far_ended(sk);
+	if (ret == -ETIMEDOUT && !end_stated(sk)) {	/* never taken for an end of file */
+		ntbs_stats_timer_ran_out();
+		ntbs_sock_set_flag(sk, NTBS_SK_RESET);
+		ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_PEER_GONE);
+		return false;
+	}
+	return ret && !end_stated(sk);
+}
+
 /*
  * FIN without a stated end: the peer was killed, perhaps before it knew that there is a ring.  TCP resets if it left bytes of
  * ours unread: a byte to its kernel, where nobody is any more, brings the reset (as EPIPE, behind a FIN), and with it all that
@@ -119,6 +147,8 @@ bool ntbs_stream_died(struct ntbs_sock *sk, int fd)
 	socklen_t len = sizeof(err);
 
 	if (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_RD | NTBS_SK_DIED))	/* our own end, not the peer's */
+		return false;
+	if (ntbs_stream_end_unknown(sk))
 		return false;
 	if (ntbs_offer_unnoticed(sk) || ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate) ||
 	    ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w || ntbs_msgq_peer_had_all(&sk->q))
@@ -163,6 +193,12 @@ static int stream_end(struct ntbs_sock *sk, int fd)
 		atomic_compare_exchange_strong(&sk->shm->shadow_ev, &ev, 0);
 	if (end < 0)
 		return end;
+	if (!end && !final && ntbs_stream_end_unknown(sk)) {
+		ntbs_sys0(SYS_sched_yield);
+		return -EAGAIN;
+	}
+	if (ntbs_sock_flags(sk) & NTBS_SK_RESET)
+		return -ECONNRESET;
 	if (ntbs_msgq_readable(&sk->q) || ntbs_le64_read_acquire(&sk->q.in->q))
 		return -EAGAIN;
 	if (end > 0)
@@ -338,6 +374,12 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	if (n == 0 && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE &&
 	    ntbs_msgq_readable(&sk->q))
 		return -EAGAIN;		/* the end came between our look and TCP's: the ring's bytes are older */
+	if (n == 0 && ntbs_stream_end_unknown(sk)) {
+		ntbs_sys0(SYS_sched_yield);
+		return -EAGAIN;
+	}
+	if (n == 0 && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_msgq_readable(&sk->q))
+		return -EAGAIN;
 	if (n == 0 && ntbs_sock_stage(sk) == NTBS_LIVE)
 		ntbs_stream_died(sk, fd);
 	return n;

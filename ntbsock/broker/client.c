@@ -11,9 +11,11 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "bridge.h"
 #include "broker.h"
 #include "chan.h"
 #include "check.h"
+#include "irq.h"
 #include "log.h"
 #include "match.h"
 #include "peer.h"
@@ -106,7 +108,7 @@ static uint32_t new_proc(struct ntbs_client *c)
 		last_nr = (uint32_t)getpid();
 	for (uint32_t i = 0; i < NTBS_PROCS; i++) {
 		last_nr = (last_nr + 1) % NTBS_PROCS;
-		if (last_nr && !procs[last_nr]) {
+		if (last_nr && !procs[last_nr] && !ntbs_irq_taken(last_nr)) {
 			procs[last_nr] = c;
 			return NTBS_PROC_ID(ntbs_broker.node, last_nr);
 		}
@@ -165,6 +167,7 @@ static void hello(struct ntbs_client *c, const void *packet, int *fds)
 	welcome.proc = c->proc;
 	welcome.uid = c->uid;
 	welcome.node = ntbs_broker.node;
+	welcome.port = !ntbs_broker.has_port ? 0 : ntbs_bridge_is_loop() ? 2 : 1;
 	/*
 	 * Others get a new board before its first user gets it: its first offer, and so the first byte of that connection,
 	 * is then younger than the BOARD that waits for the acceptor.
@@ -239,6 +242,9 @@ static const struct {
 	{ NTBS_MSG_POOL, sizeof(struct ntbs_msg_plain), 1, false, pool },
 	{ NTBS_MSG_MBOX, sizeof(struct ntbs_msg_mbox), 1, false, mbox },
 	{ NTBS_MSG_VOUCH, sizeof(struct ntbs_msg_plain), 1, false, vouch },
+	{ NTBS_MSG_CHAN_OPEN_PORT, sizeof(struct ntbs_msg_region), 0, false, ntbs_chan_open_port },
+	{ NTBS_MSG_CHAN_DROP, sizeof(struct ntbs_msg_chan), 0, false, ntbs_chan_drop },
+	{ NTBS_MSG_STATE_END, sizeof(struct ntbs_msg_end), 0, false, ntbs_chan_state_end },
 	{ NTBS_MSG_STATUS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_HOLD, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_POOLS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_pools },

@@ -31,6 +31,7 @@ struct ntbs_client {
 	struct ntbs_sendq tx;
 	uint32_t uid, pid;
 	uint32_t proc;			/* 0 before HELLO */
+	uint32_t port_session;		/* that it has been told of; 0: none */
 	bool doomed, watching_out;
 	struct ntbs_board *board;	/* of its user; NULL before HELLO */
 	char program[16];		/* printable, ends in NUL */

@@ -26,6 +26,8 @@ static const char usage[] =
 	"/etc/ntbsock)\n"
 	"  --node ID           node id of this host, 1 to 255\n"
 	"  --cable SOCKET      joined to the broker of another, emulated, host there; needs --node\n"
+	"  --port PORT         joined to the broker of another host through a bridge; emu:PATH[,arena=MIB][,delay=US]\n"
+	"                      is an emulated one and needs --node; loop[,...] leads back to this host\n"
 	"  --private           end by itself when idle; not an error if a broker runs already\n"
 	"  --idle-seconds N    with --private: idle for so long (default 3)\n"
 	"  --ready-fd N        write a newline to this descriptor, and close it, once clients can connect\n"
@@ -104,12 +106,13 @@ static const char *default_run_dir(void)
 
 void ntbs_options_parse(int argc, char **argv)
 {
-	enum { RUN_DIR = 1, CONFIG_DIR, NODE, CABLE, PRIVATE, IDLE, READY_FD, LEVEL, VERSION, HELP };
+	enum { RUN_DIR = 1, CONFIG_DIR, NODE, CABLE, PORT, PRIVATE, IDLE, READY_FD, LEVEL, VERSION, HELP };
 	static const struct option options[] = {
 		{ "run-dir", required_argument, NULL, RUN_DIR },
 		{ "config-dir", required_argument, NULL, CONFIG_DIR },
 		{ "node", required_argument, NULL, NODE },
 		{ "cable", required_argument, NULL, CABLE },
+		{ "port", required_argument, NULL, PORT },
 		{ "private", no_argument, NULL, PRIVATE },
 		{ "idle-seconds", required_argument, NULL, IDLE },
 		{ "ready-fd", required_argument, NULL, READY_FD },
@@ -118,6 +121,7 @@ void ntbs_options_parse(int argc, char **argv)
 		{ "help", no_argument, NULL, HELP },
 		{ 0 },
 	};
+	bool loop;
 	int option;
 
 	ntbs_broker.run_dir = default_run_dir();
@@ -137,6 +141,9 @@ void ntbs_options_parse(int argc, char **argv)
 			break;
 		case CABLE:
 			ntbs_options.cable_path = optarg;
+			break;
+		case PORT:
+			ntbs_options.port = optarg;
 			break;
 		case PRIVATE:
 			ntbs_broker.is_private = true;
@@ -165,5 +172,11 @@ void ntbs_options_parse(int argc, char **argv)
 		bad_usage("unexpected argument \"%s\"", argv[optind]);
 	if (ntbs_options.cable_path && !ntbs_broker.node)
 		bad_usage("--cable needs --node, with another id on each of the two hosts");
-	ntbs_broker.has_cable = ntbs_options.cable_path;
+	loop = ntbs_options.port && !strncmp(ntbs_options.port, "loop", 4);
+	if (ntbs_options.port && !loop && !ntbs_broker.node)
+		bad_usage("--port needs --node, with another id on each of the two hosts");
+	if (ntbs_options.port && ntbs_options.cable_path)
+		bad_usage("--port and --cable exclude each other");
+	ntbs_broker.has_cable = ntbs_options.cable_path || (ntbs_options.port && !loop);
+	ntbs_broker.has_port = ntbs_options.port;
 }

@@ -7,7 +7,7 @@
  * reached, @fix puts true process ids, channels, users and offers into fields.  After an input everybody hangs up; then
  * no client, process or descriptor may be left.
  *
- * links: ntbsock/broker/chan.c ntbsock/broker/check.c ntbsock/broker/client.c ntbsock/broker/conf_file.c ntbsock/broker/hold.c ntbsock/broker/loop.c ntbsock/broker/match.c ntbsock/broker/memory.c ntbsock/broker/packet.c ntbsock/broker/peer.c ntbsock/broker/remote.c ntbsock/broker/rules.c ntbsock/broker/show.c driver-glue/log.c
+ * links: ntbsock/broker/chan.c ntbsock/broker/check.c ntbsock/broker/client.c ntbsock/broker/conf_file.c ntbsock/broker/hold.c ntbsock/broker/loop.c ntbsock/broker/match.c ntbsock/broker/memory.c ntbsock/broker/packet.c ntbsock/broker/peer.c ntbsock/broker/meet.c ntbsock/broker/bridge.c ntbsock/broker/ctlring.c ntbsock/broker/region.c ntbsock/broker/irq.c ntbsock/broker/emu.c ntbsock/crc32c.c ntbsock/broker/remote.c ntbsock/broker/rules.c ntbsock/broker/show.c driver-glue/log.c
  */
 #include <arpa/inet.h>
 #include <dirent.h>

@@ -1,0 +1,274 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+# limit: 180
+"""bridge.py - over an emulated bridge: what messages cost; either program and either broker killed with -9"""
+
+import signal
+import subprocess
+import time
+
+from hosts import Hosts
+from syslib import Failed, check, free_port, main, need
+
+# Says "ready" once the connection is on the ring, then does what it is told on stdin, one word a line.
+END = r'''
+import hashlib, json, os, socket, sys, time
+role, addr, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+if role == "server":
+    c = socket.create_server((addr, port)).accept()[0]
+else:
+    c = socket.create_connection((addr, port))
+
+def exact(n):
+    got = b""
+    while len(got) < n:
+        d = c.recv(n - len(got))
+        if not d:
+            raise EOFError
+        got += d
+    return got
+
+def ball(n, size):
+    for i in range(n):
+        if role == "client":
+            c.sendall(b"x" * size)
+            exact(size)
+        else:
+            c.sendall(exact(size))
+
+def pattern(i, n):
+    return hashlib.sha256(b"%d" % i).digest() * (n // 32)
+
+end = time.monotonic() + 0.5
+ball(300, 1)
+time.sleep(0.3)
+ball(300, 1)
+say = lambda *a: print(*a, flush=True)
+say("ready")
+for line in sys.stdin:
+    word, *args = line.split()
+    args = [int(a) for a in args]
+    try:
+        if word == "ball":
+            ball(*args)
+        elif word == "send":
+            for i in range(args[0]):
+                c.sendall(pattern(i, args[1]))
+                if i == args[2]:
+                    say("under way")
+        elif word == "recv":
+            for i in range(args[0]):
+                if exact(args[1]) != pattern(i, args[1]):
+                    raise SystemExit("wrong bytes in message %d" % i)
+        elif word == "end":
+            d = c.recv(1)
+            say("got", d)
+        elif word == "close":
+            c.close()
+    except (ConnectionResetError, BrokenPipeError):
+        say("reset")
+        continue
+    except EOFError:
+        say("EOF")
+        continue
+    say("done", word)
+'''
+
+
+class Pair:
+    def __init__(self, rig, h, label=""):
+        port = free_port()
+        self.rig = rig
+        self.s = rig.start(["python3", "-c", END, "server", h.b, port], label="server" + label, stdin=subprocess.PIPE, **h.on_b).listening(port)
+        self.c = rig.start(["python3", "-c", END, "client", h.b, port], label="client" + label, stdin=subprocess.PIPE, **h.on_a)
+        self.said(self.s, "ready")
+        self.said(self.c, "ready")
+
+    def tell(self, who, *words):
+        who.p.stdin.write((" ".join(str(w) for w in words) + "\n").encode())
+        who.p.stdin.flush()
+
+    def said(self, who, what, times=1, seconds=20):
+        end = time.monotonic() + seconds
+        while who.text().count(what) < times:
+            check(time.monotonic() < end and (who.p.poll() is None or who.text().count(what) >= times),
+                  f"{who.label} did not say '{what}' {times} times:\n{who.text()}")
+            time.sleep(0.01)
+
+    def both(self, *words):
+        self.tell(self.s, *words)
+        self.tell(self.c, *words)
+
+    def stop(self):
+        for who in (self.s, self.c):
+            if who.p.poll() is None:
+                who.p.stdin.close()
+                who.wait(10)
+
+
+def window(rig, label):
+    n = {}
+    for c in rig.counters(label)["raw"]:
+        for k, v in c.get("window", {}).items():
+            n[k] = n.get(k, 0) + v
+        n["sleeps"] = n.get("sleeps", 0) + c["sleeps"]
+        n["inline"] = n.get("inline", 0) + c["tx"]["inline"]
+        n["wakes"] = n.get("wakes", 0) + c["wakes"]
+        n["tcp"] = n.get("tcp", 0) + c["tcp"]["tx_bytes"]
+    return n
+
+
+def costs(rig, h):
+    """Whole lines stored for each message, and nothing else but for who sleeps; by difference of two runs."""
+    for size, lines in ((1, 1), (54, 1), (55, 2), (116, 2)):
+        seen = []
+        for n in (0, 2000):
+            rig.forget_counters()
+            p = Pair(rig, h)
+            if n:
+                p.both("ball", n, size)
+                p.said(p.c, "done ball")
+                p.said(p.s, "done ball")
+            p.stop()
+            seen.append(window(rig, "client"))
+        few, many = seen
+        d = {k: many[k] - few[k] for k in many}
+        print(f"{size} bytes, 2000 times: {d}")
+        fixed = 20      # what opening costs differs by a few
+        check(abs(d["lines"] - (lines * d["inline"])) <= fixed and d["inline"] >= 1500, f"{size} bytes: {d}")
+        check(d["bulks"] == 0, f"{size} bytes in the bulk ring: {d}")
+        check(many["reads"] <= many["sleeps"] + 100, f"reads across the link without sleep: {many}")
+        # the head word twice in a ring of 512; an armed word for each sleep; a byte for each bell
+        check(many["words"] <= many["reads"] + many["rings"] + 2 * (2000 + 700) // 512 + fixed, f"words: {many}")
+        check(many["rings"] <= many["wakes"] + fixed, f"bells for nobody: {many}")
+
+
+def killed_program(rig, h):
+    """TCP resets what was unread, and ends what was read."""
+    for who, other in (("s", "c"), ("c", "s")):
+        p = Pair(rig, h)
+        dead, left = getattr(p, who), getattr(p, other)
+        p.tell(left, "ball", 0, 1)
+        dead.p.kill()
+        dead.p.wait()
+        p.tell(left, "end")
+        p.said(left, "got b''")
+        p.stop()
+        p = Pair(rig, h)
+        dead, left = getattr(p, who), getattr(p, other)
+        p.tell(left, "send", 3, 3200, 2)    # nobody reads it
+        p.said(left, "done send")
+        dead.p.kill()
+        dead.p.wait()
+        p.tell(left, "end")
+        p.said(left, "reset")
+        p.stop()
+    print("either program killed: as TCP")
+
+
+def killed_broker(rig, h):
+    """What is on its way arrives, by whichever way; afterwards the bridge is there again."""
+    for which in ((0,), (1,), (0, 1)):
+        for busy in (True, False):
+            rig.forget_counters()
+            p = Pair(rig, h)
+            if busy:
+                p.tell(p.s, "recv", 2000, 32000)
+                p.tell(p.c, "send", 2000, 32000, 100)
+                p.said(p.c, "under way")
+            else:
+                p.tell(p.s, "recv", 20, 320)
+            for i in which:
+                h.broker(i).p.send_signal(signal.SIGKILL)
+                h.broker(i).p.wait()
+            if not busy:
+                time.sleep(0.5)
+                p.tell(p.c, "send", 20, 320, 30)
+            p.said(p.c, "done send", seconds=40)
+            p.said(p.s, "done recv", seconds=40)
+            p.both("ball", 50, 100)
+            p.said(p.c, "done ball")
+            p.stop()
+            for i in which:
+                h.start_broker(i)
+            print(f"broker {which} killed, {'busy' if busy else 'asleep'}: nothing lost")
+            again(rig, h)
+
+
+def asleep(rig, h):
+    """Both ends wait, and nobody computes, the brokers included."""
+    p = Pair(rig, h)
+    p.both("end")
+    time.sleep(0.3)
+    watched = [x.p.pid for x in (p.s, p.c, h.broker(0), h.broker(1))]
+    before = [ticks(pid) for pid in watched]
+    time.sleep(2)
+    spent = [ticks(pid) - b for pid, b in zip(watched, before)]
+    check(sum(spent) <= 6, f"two seconds asleep cost {spent} ticks of the CPU")
+    print(f"two seconds asleep cost {spent} ticks of the CPU")
+
+
+def ticks(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        return sum(int(x) for x in f.read().rsplit(")", 1)[1].split()[11:13])
+
+
+def cut(rig):
+    """The link breaks and loses what it had in it: each stream is whole, or reset, and never wrong; it comes back."""
+    whole = reset = 0
+    with Hosts(rig, f"--port=emu:{rig.path('cut')},cut=1500") as h:
+        for turn in range(30):
+            if turn >= 6 and reset:
+                break       # a cut often meets an empty ring, which loses nothing
+            try:
+                p = Pair(rig, h, "-cut")
+            except Failed as e:     # cut before they were ready
+                check("ConnectionResetError" in str(e), str(e))
+                reset += 1
+                continue
+            p.tell(p.s, "recv", 20000, 32000)
+            p.tell(p.c, "send", 20000, 32000, 5)
+            end = time.monotonic() + 30
+            while not any(w in p.s.text() for w in ("done recv", "reset", "EOF", "wrong")):
+                check(time.monotonic() < end, f"it hangs:\n{p.s.text()}{p.c.text()}")
+                time.sleep(0.05)
+            check("EOF" not in p.s.text() and "wrong" not in p.s.text(), p.s.text())
+            whole += "done recv" in p.s.text()
+            reset += "reset" in p.s.text()
+            p.both("close")
+            p.stop()
+        again(rig, h)
+        cuts = h.broker(0).text().count("it is cut") + h.broker(1).text().count("it is cut")
+    print(f"link cut {cuts} times: {whole} streams whole, {reset} reset")
+    check(cuts and reset, "the link was not cut in the middle of anything")
+
+
+def again(rig, h, seconds=10):
+    """New connections find the bridge, once the brokers have found each other."""
+    end = time.monotonic() + seconds
+    while True:
+        rig.forget_counters()
+        n = "the link was cut meanwhile"
+        try:
+            Pair(rig, h).stop()
+            n = window(rig, "client")
+            if n.get("lines", 0) > 200:
+                return
+        except Failed as e:
+            check("ConnectionResetError" in str(e), str(e))
+        check(time.monotonic() < end, f"no way back to the ring: {n}")
+        time.sleep(0.2)
+
+
+def test(rig):
+    need("ip", root=True)
+    with Hosts(rig, f"--port=emu:{rig.path('joint')}") as h:
+        again(rig, h)
+        costs(rig, h)
+        asleep(rig, h)
+        killed_program(rig, h)
+        killed_broker(rig, h)
+    cut(rig)
+
+
+main(test)
