@@ -150,7 +150,7 @@ void ntbs_bridge_up(const struct ntbs_bridge_end *e)
 	window.bell_value = end.bell_value;
 	ntbs_ctl_open(&ctl, &window.port, (struct ntbs_ctl_shm *)((char *)end.arena + NTBS_ARENA_CTL),
 		      (struct ntbs_ctl_shm *)((char *)end.window + NTBS_ARENA_CTL), end.session);
-	ntbs_regions_open(end.arena_fd, end.arena, end.arena_bytes);
+	ntbs_regions_open(end.sparse ? end.arena_fd : -1, end.arena, end.arena_bytes);
 	if (!is_loop)
 		ntbs_peer_port_up();
 	ntbs_bridge_bell();

@@ -25,6 +25,7 @@ struct ntbs_bridge_end {
 	int arena_fd;			/* mapped from 0 on */
 	void *arena;			/* read and written */
 	uint64_t arena_bytes;
+	bool sparse;			/* no device knows its pages: unused ones are given back to the kernel */
 	int window_fd;
 	uint64_t window_offset;		/* in @window_fd */
 	void *window;			/* written alone */

@@ -148,6 +148,7 @@ static void on_hello(const struct hello *h, int len, int *fds, int nr_fds)
 	end = (struct ntbs_bridge_end){
 		.session = (number + h->number) | 1,
 		.arena_fd = arena_fd,
+		.sparse = true,
 		.arena = arena,
 		.arena_bytes = arena_bytes,
 		.window_fd = window_fd,

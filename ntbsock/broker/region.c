@@ -60,7 +60,7 @@ bool ntbs_region_shape_ok(uint32_t nr_leases, uint32_t nr_slots, uint32_t bulk_b
 /* Zero, whoever had it before: a slot of his would pass for one of the same sequence. */
 static void clear(struct ntbs_region *r)
 {
-	if (fallocate(arena_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)r->offset, (off_t)r->bytes))
+	if (arena_fd < 0 || fallocate(arena_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)r->offset, (off_t)r->bytes))
 		memset(arena + r->offset, 0, r->bytes);
 }
 

@@ -25,7 +25,10 @@ struct ntbs_region {
 	bool here_done, there_done;
 };
 
-/* A new arena: @fd, mapped at @arena. */
+/*
+ * A new arena, mapped at @arena.  @fd: what unused pages can be given back to; -1 where a device stores to them, which
+ * would go on storing to the pages that it was shown.
+ */
 void ntbs_regions_open(int fd, void *arena, uint64_t bytes);
 void ntbs_regions_close(void);
 

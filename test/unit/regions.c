@@ -7,6 +7,7 @@
 #include "broker/region.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "t.h"
 
@@ -27,6 +28,7 @@ int main(void)
 	uint64_t next = 1;
 	char *mem;
 	unsigned made = 0, refused = 0;
+	struct stat st;
 
 	t_must(fd >= 0 && !ftruncate(fd, ARENA), "memfd");
 	mem = mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -35,6 +37,11 @@ int main(void)
 	t_ok(!ntbs_region_shape_ok(0, 8, 4096) && !ntbs_region_shape_ok(65, 8, 4096) && !ntbs_region_shape_ok(1, 9, 4096) &&
 	     !ntbs_region_shape_ok(1, 8192, 4096) && !ntbs_region_shape_ok(1, 8, 5000) && !ntbs_region_shape_ok(1, 8, 1u << 31) &&
 	     ntbs_region_shape_ok(64, 4096, 1u << 28), "shapes");
+	ntbs_regions_open(-1, mem, ARENA);
+	memset(mem, 0x55, ARENA);
+	t_must(ntbs_region_get(1, false, 1, 1, 8, 4096) && !fstat(fd, &st), "a region");
+	t_ok(!mem[NTBS_ARENA_REGIONS] && st.st_blocks == ARENA / 512, "zeroed in pages that a device has not been shown");
+	ntbs_regions_close();
 	ntbs_regions_open(fd, mem, ARENA);
 	t_ok(!ntbs_region_get(1, false, 1, 64, 4096, 1u << 28), "larger than the arena");
 	for (unsigned n = 0; n < 20000; n++) {
