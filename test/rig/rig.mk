@@ -32,9 +32,9 @@ rig-programs: $(RIG_PROGRAMS)
 rig-image: deps
 	python3 test/rig/image.py --dir $(B)/rig
 
-# Socket tests run inside a guest too.
+# Socket tests run inside a guest too, and the witness of the system tests.
 rig: deps
-	$(MAKE) $(PARALLEL) all rig-programs $(patsubst %,$(B)/test/sock/%,poll dup)
+	$(MAKE) $(PARALLEL) all rig-programs $(B)/test/sys/witness.so $(patsubst %,$(B)/test/sock/%,poll dup)
 	python3 test/rig/suite.py --build $(B) $(RUN)
 
 .PHONY: rig rig-image rig-programs

@@ -46,11 +46,39 @@ def lose_b(rig, command, limit):
         rig.start("b", command)
 
 
+def events(rig, command, limit):
+    """What soak.py in guest a wants of the host: b without power, the link down for a second."""
+    a, done, end = rig.guests["a"], 0, time.monotonic() + limit
+    while a.wait(time.monotonic() + 0.1) is None and time.monotonic() < end:
+        asked = [line.split() for line in a.lines if line.startswith("EVENT ")]
+        for _, number, kind in asked[done:]:
+            if kind == "kill":
+                rig.guests["b"].kill()
+                rig.start("b", command)
+            elif kind == "link":
+                rig.control("link down")
+                time.sleep(1)
+                rig.control("link up")
+            if kind in ("kill", "link"):
+                with open(f"{rig.out}/done.{number}", "w"):
+                    pass
+        done = len(asked)
+
+
+def soak(times, kinds):
+    """What happens to guest b, for soak.py."""
+    return {"RIG_EVENTS": " ".join(kinds * times)}
+
+
 RUNS = [
     Run("server", None, "ivserver_test.py", "the ivshmem server, spoken to without guests", limit=30),
     Run("ivshmem", "ivshmem", "ivshmem.sh", "VFIO and doorbells over ivshmem; ntbsock inside a guest"),
     Run("ivshmem-return", "ivshmem", "return.sh", "a guest loses its power, boots again, and is met anew",
         strike=lose_b),
+    Run("tcp-programs", "none", "programs.py", "redis, iperf3, nginx and curl on TCP: what they do without ntbsock",
+        env={"RIG_PLAIN": "1"}),
+    Run("tcp-events", "none", "soak.py", "connections on TCP to a guest that dies: what TCP gives", strike=events,
+        reboots=True, env={"RIG_PLAIN": "1", **soak(1, ["kill", "reboot"])}),
     Run("ivshmem-selftest", "ivshmem", "selftest.sh", "ntbsock-ctl ports, bind, selftest, unbind over ivshmem"),
 ]
 for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire Rapids"), ("amd", "AMD")):
@@ -145,7 +173,8 @@ def perform(run, args):
 
 def perform_pair(run, args):
     with riglib.Rig(args.build, run.bridge, keep=args.keep, **run.options) as rig:
-        clocks, command = {}, f"sh {HERE}/guest/{run.script}"
+        clocks = {}
+        command = f"{'python3' if run.script.endswith('.py') else 'sh'} {HERE}/guest/{run.script}"
         for name in riglib.GUESTS:
             rig.start(name, command)
             clocks[name] = Clock(rig.guests[name])
