@@ -65,8 +65,10 @@ void ntbs_window_bell(struct ntbs_window *w)
 	ntbs_store_flush();
 	if (w->bell == NTBS_BELL_EVENTFD)
 		ntbs_bell_ring(w->bell_fd);
+	else if (w->bell == NTBS_BELL_REGISTER16)
+		*(volatile uint16_t *)w->bell_reg = (uint16_t)w->bell_value;
 	else
-		*w->bell_reg = w->bell_value;
+		*(volatile uint32_t *)w->bell_reg = w->bell_value;
 	ntbs_bump(w->n.rings, 1);
 }
 

@@ -30,8 +30,9 @@ struct ntbs_window_counts {
 };
 
 enum ntbs_bell_kind {
-	NTBS_BELL_EVENTFD,	/* an emulated one: a count is added, as to a register whose bits are set */
-	NTBS_BELL_REGISTER,	/* @value stored to a mapped register */
+	NTBS_BELL_EVENTFD,	/* of who rings for us, or emulates a register whose bits are set */
+	NTBS_BELL_REGISTER,	/* @bell_value stored to a mapped register of 32 bits */
+	NTBS_BELL_REGISTER16,	/* of 16 bits: a wider store would hit its neighbour */
 };
 
 struct ntbs_window {
@@ -41,7 +42,7 @@ struct ntbs_window {
 	ntbs_le64 *pending_at;		/* in the window: the peer's pending bytes */
 	enum ntbs_bell_kind bell;
 	int bell_fd;			/* EVENTFD */
-	volatile uint32_t *bell_reg;	/* REGISTER: 32 bits */
+	volatile void *bell_reg;	/* REGISTER, REGISTER16 */
 	uint32_t bell_value;
 	struct ntbs_window_counts n;
 };

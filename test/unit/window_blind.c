@@ -195,8 +195,13 @@ static void bells(void)
 	w.bell_value = 0x10001;
 	ntbs_port_ring(&w.port, 0);
 	t_ok(mem[4096] == 1 && reg[1] == 0x10001 && !reg[0], "register: 0x%x", reg[1]);
-	t_eq(w.n.rings, 2, "rings");
-	t_eq(w.n.words, 2, "words");
+	w.bell = NTBS_BELL_REGISTER16;
+	reg[0] = reg[1] = 0x77777777;
+	w.bell_value = 0x8001;
+	ntbs_port_ring(&w.port, 1);
+	t_ok(reg[1] == 0x77778001 && reg[0] == 0x77777777, "register of 16 bits: 0x%x", reg[1]);
+	t_eq(w.n.rings, 3, "rings");
+	t_eq(w.n.words, 3, "words");
 	close(w.bell_fd);
 }
 
