@@ -18,6 +18,7 @@
 #include "wait.h"
 
 #define ANSWER_NS 2000000000ull
+#define PAGE 4096ull
 
 static _Atomic int life = -1;		/* our part of it, or the one of the process that forked us */
 static struct ntbs_far *sessions;	/* newest first; only ever added to, under the runtime's lock */
@@ -35,6 +36,35 @@ static bool sealed(int fd, uint64_t bytes)
 	long seals = ntbs_sys2(SYS_fcntl, fd, F_GET_SEALS);
 
 	return seals >= 0 && (seals & F_SEAL_SHRINK) && ntbs_sys2(SYS_fstat, fd, &st) >= 0 && (uint64_t)st.st_size >= bytes;
+}
+
+/* A device's memory does not shrink under us, and has no seals. */
+static bool whole(uint32_t mem, int fd, uint64_t offset, uint64_t bytes)
+{
+	return !(offset % PAGE) && offset <= INT64_MAX - bytes && (mem != NTBS_MEM_CACHED || sealed(fd, offset + bytes));
+}
+
+/* A register is mapped with its page, and its descriptor not kept. */
+static bool take_bell(struct ntbs_window *w, const struct ntbs_msg_port *m, int *fds)
+{
+	uint32_t bytes = m->bell == NTBS_BELL_REGISTER16 ? 2 : 4;
+	char *page;
+
+	w->bell = m->bell;
+	if (m->bell == NTBS_BELL_EVENTFD) {
+		w->bell_fd = ntbs_fd_hide(fds[2]);
+		fds[2] = -1;
+		return true;
+	}
+	if ((m->bell != NTBS_BELL_REGISTER && m->bell != NTBS_BELL_REGISTER16) || m->bell_offset % bytes)
+		return false;
+	page = map(PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fds[2], m->bell_offset / PAGE * PAGE);
+	if (!page)
+		return false;
+	ntbs_sys3(SYS_madvise, page, PAGE, MADV_DONTDUMP);
+	w->bell_reg = page + m->bell_offset % PAGE;
+	w->bell_value = m->bell_value;
+	return true;
 }
 
 static struct ntbs_far *session(uint32_t nr)
@@ -68,29 +98,30 @@ void ntbs_far_port(const struct ntbs_msg_port *m, int *fds)
 	f = map(sizeof(*f), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (!f)
 		return;
-	if (m->arena_bytes < NTBS_ARENA_MIN || m->window_bytes < NTBS_ARENA_MIN ||
-	    !sealed(fds[0], m->arena_bytes) || m->mem > NTBS_MEM_UC || m->bell != NTBS_BELL_EVENTFD ||
-	    !sealed(fds[1], m->window_offset + m->window_bytes))
+	if (m->arena_bytes < NTBS_ARENA_MIN || m->window_bytes < NTBS_ARENA_MIN || m->mem > NTBS_MEM_UC || m->arena_mem > NTBS_MEM_UC ||
+	    !whole(m->arena_mem, fds[0], m->arena_offset, m->arena_bytes) || !whole(m->mem, fds[1], m->window_offset, m->window_bytes))
 		goto err_free;
 	f->session = m->session;
 	f->arena_bytes = m->arena_bytes;
-	f->arena = map(m->arena_bytes, PROT_READ | PROT_WRITE, shared, fds[0], 0);
+	f->arena = map(m->arena_bytes, PROT_READ | PROT_WRITE, shared, fds[0], m->arena_offset);
 	if (!f->arena)
 		goto err_free;
 	window = map(m->window_bytes, PROT_WRITE, shared, fds[1], m->window_offset);
 	if (!window)
-		goto err_unmap;
+		goto err_arena;
 	ntbs_sys3(SYS_madvise, f->arena, f->arena_bytes, MADV_DONTDUMP);
 	ntbs_sys3(SYS_madvise, window, m->window_bytes, MADV_DONTDUMP);
 	ntbs_window_open(&f->window, window, m->window_bytes, NTBS_ARENA_PENDING, m->mem);
-	f->window.bell_fd = ntbs_fd_hide(fds[2]);
-	fds[2] = -1;
+	if (!take_bell(&f->window, m, fds))
+		goto err_window;
 	keep_life(fds);
 	f->next = sessions;
 	__atomic_store_n(&sessions, f, __ATOMIC_RELEASE);
 	return;
 
-err_unmap:
+err_window:
+	ntbs_sys2(SYS_munmap, window, m->window_bytes);
+err_arena:
 	ntbs_sys2(SYS_munmap, f->arena, f->arena_bytes);
 err_free:
 	ntbs_log(NTBS_LOG_ERR, "the broker's port cannot be used; connections with other hosts stay on TCP");

@@ -205,7 +205,8 @@ struct ntbs_msg_welcome {
 };
 /*
  * The port, as a process gets it once a session: its arena (abi_port.h) whole, and the window, so processes that use one
- * port trust each other.  The descriptors may be closed once they are mapped.  @life is the writing end of a pipe in
+ * port trust each other.  Of a real bridge the descriptors of window and doorbell are files of sysfs that map a whole BAR,
+ * or, if those cannot be mapped, VFIO's, which gives all of the function.  The descriptors may be closed once they are mapped.  @life is the writing end of a pipe in
  * which nothing is ever written: the broker keeps what it has for the process (its bells, its part of the arena) until
  * the last of it and its children is gone; and they see by it that the broker is.  The end of a session is told in the
  * arena (@down), with a ring of every service bell.
@@ -214,11 +215,13 @@ struct ntbs_msg_port {
 	struct ntbs_msg h;
 	uint32_t session;		/* of the link; the epoch of its channels */
 	uint32_t mem;			/* enum ntbs_mem of the window */
-	uint64_t arena_bytes;		/* at offset 0 of its descriptor */
+	uint64_t arena_offset, arena_bytes;	/* in its descriptor */
 	uint64_t window_offset, window_bytes;	/* in its descriptor */
 	uint32_t bell;			/* enum ntbs_bell_kind (driver-glue/window.h) */
 	uint32_t bell_value;
 	uint64_t bell_offset;		/* of a register in the descriptor */
+	uint32_t arena_mem;		/* CACHED: a sealed memfd; else it lies in a device */
+	uint32_t rsvd;
 };
 struct ntbs_msg_region {		/* CHAN_OPEN_PORT, CHAN_PORT */
 	struct ntbs_msg h;
@@ -286,6 +289,12 @@ struct ntbs_msg_status {
 	uint32_t cable;			/* 0 none, 1 configured, 2 up */
 	uint64_t uptime_s, offers_remote, claims, claims_refused, clients_closed_for_error;
 	char run_dir[108], config_dir[108];
+	/* of the port, if there is one: how it was named, its family, its state in one sentence */
+	char port[24], port_family[40], port_state[104];
+	uint32_t port_session;		/* 0: the link is down */
+	uint32_t rsvd;
+	uint64_t port_sessions, port_bells;	/* that were up; heard */
+	uint64_t port_arena_bytes, port_window_bytes;
 };
 struct ntbs_msg_pool {			/* POOL_REPLY */
 	struct ntbs_msg h;
@@ -301,5 +310,6 @@ struct ntbs_msg_reload {		/* RELOAD_REPLY */
 
 #define NTBS_MSG_MAX 512
 #define NTBS_MSG_FDS 4
+static_assert(sizeof(struct ntbs_msg_status) <= NTBS_MSG_MAX, "the longest one");
 
 #endif

@@ -10,6 +10,7 @@
 #include "client.h"
 #include "ctlring.h"
 #include "emu.h"
+#include "hwport.h"
 #include "irq.h"
 #include "log.h"
 #include "peer.h"
@@ -28,10 +29,12 @@ struct waiting {
 static STAILQ_HEAD(, waiting) queue = STAILQ_HEAD_INITIALIZER(queue);
 static unsigned nr_waiting;
 
+static const struct ntbs_bridge_driver *driver;
 static struct ntbs_bridge_end end;	/* session 0: the link is down */
 static struct ntbs_window window;
 static struct ntbs_ctl ctl;
 static bool pumping, is_loop;
+static uint64_t bells;			/* heard */
 
 bool ntbs_bridge_is_loop(void)
 {
@@ -45,21 +48,32 @@ uint32_t ntbs_bridge_session(void)
 
 const char *ntbs_bridge_name(void)
 {
-	return ntbs_emu_name();
+	return driver->name();
 }
 
 int ntbs_bridge_open(const char *spec)
 {
 	is_loop = !strncmp(spec, "loop", 4) && (!spec[4] || spec[4] == ',');
-	if (is_loop || !strncmp(spec, "emu:", 4))
+	if (is_loop || !strncmp(spec, "emu:", 4)) {
+		driver = &ntbs_emu_driver;
 		return ntbs_emu_open(is_loop ? NULL : spec + 4, is_loop ? spec + 4 : NULL);
-	ntbs_log(NTBS_LOG_ERR, "port %s: of no kind that there is; emu:PATH is one", spec);
-	return -EINVAL;
+	}
+	driver = &ntbs_hwport_driver;
+	return ntbs_hwport_open(spec);
 }
 
 void ntbs_bridge_close(void)
 {
-	ntbs_emu_close();
+	if (driver)
+		driver->close();
+}
+
+const struct ntbs_bridge_end *ntbs_bridge_facts(struct ntbs_bridge_facts *facts)
+{
+	memset(facts, 0, sizeof(*facts));
+	driver->describe(facts);
+	facts->bells = bells;
+	return &end;
 }
 
 /* ------------------------------------------------------------- messages */
@@ -117,13 +131,14 @@ static void take_messages(void)
 	}
 	pumping = false;
 	if (nr > MESSAGES_A_TURN)
-		ntbs_emu_again();
+		driver->again();
 }
 
 void ntbs_bridge_bell(void)
 {
 	if (!end.session)
 		return;
+	bells++;
 	ntbs_irq_scan((uint8_t *)end.arena + NTBS_ARENA_PENDING);
 	if (!is_loop)
 		take_messages();
@@ -134,7 +149,7 @@ void ntbs_bridge_bell(void)
 /* A bell that was lost costs a second, not the connection. */
 void ntbs_bridge_tick(void)
 {
-	ntbs_emu_tick();
+	driver->tick();
 	ntbs_bridge_bell();
 }
 
@@ -161,7 +176,7 @@ void ntbs_bridge_down(const char *why)
 	if (end.session)
 		ntbs_peer_port_down(why);
 	else
-		ntbs_emu_unplug();
+		driver->unplug();
 }
 
 void ntbs_bridge_lost(void)
@@ -181,7 +196,7 @@ void ntbs_bridge_lost(void)
 	nr_waiting = 0;
 	ntbs_regions_close();
 	memset(&end, 0, sizeof(end));
-	ntbs_emu_unplug();
+	driver->unplug();
 }
 
 bool ntbs_bridge_tell(struct ntbs_client *c)
@@ -189,6 +204,8 @@ bool ntbs_bridge_tell(struct ntbs_client *c)
 	struct ntbs_msg_port msg = {
 		.session = end.session,
 		.mem = end.mem,
+		.arena_mem = end.arena_mem,
+		.arena_offset = end.arena_offset,
 		.arena_bytes = end.arena_bytes,
 		.window_offset = end.window_offset,
 		.window_bytes = end.window_bytes,

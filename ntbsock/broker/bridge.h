@@ -2,7 +2,7 @@
 /*
  * bridge.h - what the broker does with a port: a bridge to another host with which no memory is shared
  *
- * A port's driver (emu.c; one for VFIO fits beside it) brings the link up and then supplies a struct ntbs_bridge_end;
+ * A port's driver (emu.c, hwport.c) brings the link up and then supplies a struct ntbs_bridge_end;
  * here its arena is laid out (abi_port.h), the control ring becomes the wire of peer.c, regions are leased (region.c),
  * clients get the arena and the window (NTBS_MSG_PORT), and a doorbell becomes eventfds (irq.c).
  *
@@ -22,9 +22,11 @@ struct ntbs_region;
 
 struct ntbs_bridge_end {
 	uint32_t session;		/* the same on both hosts, not 0, not soon again */
-	int arena_fd;			/* mapped from 0 on */
+	int arena_fd;
+	uint64_t arena_offset;		/* in @arena_fd */
 	void *arena;			/* read and written */
 	uint64_t arena_bytes;
+	enum ntbs_mem arena_mem;	/* CACHED: @arena_fd is a sealed memfd; else it lies in a device */
 	bool sparse;			/* no device knows its pages: unused ones are given back to the kernel */
 	int window_fd;
 	uint64_t window_offset;		/* in @window_fd */
@@ -33,16 +35,37 @@ struct ntbs_bridge_end {
 	enum ntbs_mem mem;
 	enum ntbs_bell_kind bell;
 	int bell_fd;
-	uint64_t bell_offset;		/* REGISTER: in @bell_fd */
+	uint64_t bell_offset;		/* REGISTER, REGISTER16: in @bell_fd */
 	uint32_t bell_value;
-	volatile uint32_t *bell_reg;
+	volatile void *bell_reg;
 };
 
-/* "emu:PATH[,option]..." or "loop[,option]..." (emu.h).  0 or a negative errno, logged. */
+/* For people. */
+struct ntbs_bridge_facts {
+	char family[40];
+	char state[104];
+	uint64_t sessions, bells;
+};
+
+/* What a driver does for bridge.c. */
+struct ntbs_bridge_driver {
+	void (*close)(void);
+	void (*tick)(void);		/* about once a second */
+	void (*unplug)(void);		/* this session is over: nothing of it is in use here any more */
+	void (*again)(void);		/* call ntbs_bridge_bell() once more, soon */
+	const char *(*name)(void);	/* as it was given to --port, less its options */
+	void (*describe)(struct ntbs_bridge_facts *facts);
+};
+
+/*
+ * "emu:PATH[,option]..." or "loop[,option]..." (emu.h), or the address of a PCI function (hwport.h).  0 or a negative
+ * errno, logged.
+ */
 int ntbs_bridge_open(const char *spec);
 void ntbs_bridge_close(void);
 void ntbs_bridge_tick(void);		/* about once a second */
 const char *ntbs_bridge_name(void);
+const struct ntbs_bridge_end *ntbs_bridge_facts(struct ntbs_bridge_facts *facts);	/* session 0: it is down */
 bool ntbs_bridge_is_loop(void);		/* it leads back to this host: no other broker, both regions are ours */
 
 /* From the driver.  What @end holds stays the driver's, and there until ntbs_bridge_lost() has called its unplug. */

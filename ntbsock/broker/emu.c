@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,7 +16,6 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 #include <ntbsock/abi_port.h>
-#include "bridge.h"
 #include "check.h"
 #include "log.h"
 #include "loop.h"
@@ -39,9 +39,10 @@ static int arena_fd = -1, window_fd = -1, peer_bell = -1;
 static void *arena, *window;
 static uint64_t arena_bytes = 4096 * MIB, window_bytes;
 static uint32_t number, delay_us, cut_ms;
+static uint64_t sessions;
 static bool up;
 
-const char *ntbs_emu_name(void)
+static const char *name(void)
 {
 	return ntbs_meet_path();
 }
@@ -91,12 +92,12 @@ static void arm_cut(void)
 		timerfd_settime(cut.fd, 0, &then, NULL);
 }
 
-void ntbs_emu_again(void)
+static void again(void)
 {
 	ntbs_check_ring(bell.fd);
 }
 
-void ntbs_emu_unplug(void)
+static void unplug(void)
 {
 	up = false;
 	ntbs_loop_remove(&sock);
@@ -159,6 +160,7 @@ static void on_hello(const struct hello *h, int len, int *fds, int nr_fds)
 		.bell_fd = peer_bell,
 	};
 	arm_cut();
+	sessions++;
 	ntbs_bridge_up(&end);
 }
 
@@ -217,8 +219,8 @@ static void met(int fd)
 	if (!ret)
 		ret = ntbs_packet_send(&q, fd, &h, sizeof(h), (int[]){ arena_fd, bell.fd }, 2);
 	if (ret) {
-		ntbs_log(NTBS_LOG_ERR, "port %s: %s", ntbs_emu_name(), strerror(-ret));
-		ntbs_emu_unplug();
+		ntbs_log(NTBS_LOG_ERR, "port %s: %s", name(), strerror(-ret));
+		unplug();
 	}
 	ntbs_sendq_drop(&q);
 }
@@ -228,7 +230,7 @@ static bool busy(void)
 	return sock.fd >= 0;
 }
 
-void ntbs_emu_tick(void)
+static void tick(void)
 {
 	ntbs_meet_tick();
 }
@@ -311,10 +313,21 @@ int ntbs_emu_open(const char *spec, const char *loop)
 	return ret;
 }
 
-void ntbs_emu_close(void)
+static void close_all(void)
 {
-	ntbs_emu_unplug();
+	unplug();
 	ntbs_loop_remove(&timer);
 	ntbs_loop_remove(&cut);
 	ntbs_meet_close();
 }
+
+static void describe(struct ntbs_bridge_facts *facts)
+{
+	snprintf(facts->family, sizeof(facts->family), "emulated");
+	snprintf(facts->state, sizeof(facts->state), "%s", up ? "up" : "the other broker is not there");
+	facts->sessions = sessions;
+}
+
+const struct ntbs_bridge_driver ntbs_emu_driver = {
+	.close = close_all, .tick = tick, .unplug = unplug, .again = again, .name = name, .describe = describe,
+};

@@ -15,12 +15,10 @@
 #ifndef NTBSOCK_BROKER_EMU_H
 #define NTBSOCK_BROKER_EMU_H
 
+#include "bridge.h"
+
 /* PATH[,option]..., or NULL and [,option]... for one that leads back.  0 or a negative errno, logged. */
 int ntbs_emu_open(const char *spec, const char *loop);
-void ntbs_emu_close(void);
-void ntbs_emu_tick(void);
-void ntbs_emu_unplug(void);		/* this session is over */
-void ntbs_emu_again(void);		/* as if the doorbell had rung once more */
-const char *ntbs_emu_name(void);
+extern const struct ntbs_bridge_driver ntbs_emu_driver;
 
 #endif

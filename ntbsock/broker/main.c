@@ -240,6 +240,10 @@ static void raise_limits(void)
 		rl.rlim_cur = rl.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &rl);
 	}
+	if (ntbs_options.port && !getrlimit(RLIMIT_MEMLOCK, &rl)) {	/* what a bridge stores to is pinned */
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_MEMLOCK, &rl);
+	}
 }
 
 static void after_batch(void)

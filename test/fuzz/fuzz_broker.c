@@ -11,6 +11,7 @@
  */
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #include <unistd.h>
 #include "broker/broker.h"
 #include "broker/client.h"
+#include "broker/hwport.h"
 #include "broker/peer.h"
 #include "broker/remote.h"
 #include "log.h"
@@ -46,6 +48,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 struct ntbs_broker ntbs_broker = { .node = 1, .has_cable = true, .run_dir = "/run", .config_dir = "/nonexistent" };
+
+/* There is no PCI function here, and none of its libraries. */
+const struct ntbs_bridge_driver ntbs_hwport_driver;
+
+int ntbs_hwport_open(const char *spec)
+{
+	return -ENODEV;
+}
 
 static struct ntbs_watch one_turn;	/* always ready: ends ntbs_loop_run() after one batch */
 static char cable_path[80];

@@ -45,7 +45,7 @@ BRIDGES = ("ivshmem", *MODELS, "none")
 GUESTS = ("a", "b")
 # Loaded by init, before it can see any file of the host; the rest comes from there.
 FIRST_MODULES = ("virtio_pci", "virtio_net", "9pnet_virtio", "9p", "overlay")
-IVSHMEM_BYTES, IVSHMEM_VECTORS = 16 << 20, 4
+IVSHMEM_BYTES, IVSHMEM_VECTORS = 64 << 20, 4
 
 
 class Failed(Exception):

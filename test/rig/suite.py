@@ -79,6 +79,7 @@ RUNS = [
         env={"RIG_PLAIN": "1"}),
     Run("tcp-events", "none", "soak.py", "connections on TCP to a guest that dies: what TCP gives", strike=events,
         reboots=True, env={"RIG_PLAIN": "1", **soak(1, ["kill", "reboot"])}),
+    Run("ivshmem-pingpong", "ivshmem", "pingpong.sh", "brokers drive the bridge, and pingpong goes through the window"),
     Run("ivshmem-selftest", "ivshmem", "selftest.sh", "ntbsock-ctl ports, bind, selftest, unbind over ivshmem"),
 ]
 for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire Rapids"), ("amd", "AMD")):
@@ -86,6 +87,8 @@ for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire 
         Run(f"{family}-netdev", family, "netdev.sh", f"Linux' driver and network device on the {cpu} model",
             iommu=False),
         Run(f"{family}-selftest", family, "selftest.sh", f"ntbsock-ctl selftest on the {cpu} model, through VFIO"),
+        Run(f"{family}-pingpong", family, "pingpong.sh", f"brokers drive the {cpu} model, pingpong through its window",
+            window="8m"),
         Run(f"{family}-ntb_test", family, "ntbtest.sh", f"the kernel's ntb_test.sh on the {cpu} model", limit=300,
             iommu=False),
     ]
