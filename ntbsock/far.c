@@ -235,6 +235,18 @@ static struct ntbs_inbox_shm *part(const struct ntbs_chan *c, char *region, uint
 	return (struct ntbs_inbox_shm *)(region + 4096 + (2 * (size_t)lease + copy) * c->inbox_bytes);
 }
 
+/* Of this process: a child starts with none, whatever its parent was doing there. */
+static struct ntbs_msgq_held *held_new(void)
+{
+	struct ntbs_msgq_held *h = map(sizeof(*h), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (h && ntbs_sys3(SYS_madvise, h, (sizeof(*h) + 4095) & ~4095ul, MADV_WIPEONFORK)) {
+		ntbs_sys2(SYS_munmap, h, sizeof(*h));
+		return NULL;
+	}
+	return h;
+}
+
 void ntbs_far_fill_queue(struct ntbs_sock *sk, struct ntbs_chan *c)
 {
 	sk->q.port = &c->far->window.port;
@@ -242,6 +254,11 @@ void ntbs_far_fill_queue(struct ntbs_sock *sk, struct ntbs_chan *c)
 	sk->q.copy = part(c, c->far_in, sk->shm->lease, true);
 	sk->q.out = part(c, c->far_out, sk->shm->lease, false);
 	sk->q.epoch = c->far->session;
+	if (!sk->held)
+		sk->held = held_new();
+	else
+		sk->held->next = 0;
+	sk->q.held = sk->held;
 	memset(sk->q.copy, 0, offsetof(struct ntbs_inbox_shm, slot));
 }
 

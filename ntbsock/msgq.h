@@ -67,8 +67,20 @@ struct ntbs_msgq_rx_shm {
 	uint64_t acked_slots;
 	uint64_t peer_ack;		/* ack last seen on a slot of the peer, 48 bits: read by the sending side */
 	uint32_t generation;
-	uint32_t crc_seq_ok;		/* message whose CRC has been seen to be right, + 1 */
+	uint32_t bulk_freed;		/* end of the last bulk message passed: a part of one frees nothing where it may be looked at again */
+	uint32_t torn;			/* counts calls that found the next message announced and not whole */
 	uint64_t inline_msgs, short_msgs, long_msgs;
+};
+
+/*
+ * A bulk message of a port that is not @whole, in memory of our own: copied once, then its CRC is taken, and programs are given
+ * the copy.  What happens to the ring afterwards, they never see.  For one process; another one that goes on in the middle of
+ * a message makes a copy of its own, for which the whole message stays in the ring until its last byte is taken.
+ */
+struct ntbs_msgq_held {
+	uint64_t next;			/* sequence of the message, + 1; 0: none */
+	uint32_t start, end;
+	alignas(64) uint8_t bytes[NTBS_MSGQ_CHUNK];
 };
 
 struct ntbs_msgq {
@@ -79,6 +91,7 @@ struct ntbs_msgq {
 	struct ntbs_inbox_shm *copy;	/* where @out cannot be read: what lies in it, in memory of ours; else NULL */
 	struct ntbs_msgq_tx_shm *tx;
 	struct ntbs_msgq_rx_shm *rx;
+	struct ntbs_msgq_held *held;	/* where the port is not whole; NULL: no memory for it, so bulk messages do not arrive */
 	uint32_t long_min;		/* messages from this size on are LONG: stored past the cache */
 	bool long_cached;		/* or not: through the cache is faster here */
 	uint32_t ack_bulk;		/* bulk bytes consumed that earn a head word of their own */
@@ -145,8 +158,16 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 int ntbs_msgq_peek_switch(struct ntbs_msgq *q, uint64_t *bytes);
 void ntbs_msgq_pass_switch(struct ntbs_msgq *q);
 
-/* Is the next byte there?  Two cache lines at most, both ours; may be called without the lock as a hint. */
+/* Is the next byte there?  Two cache lines at most, both ours; may be called without the lock as a hint, which
+ * includes what is only ntbs_msgq_torn(). */
 bool ntbs_msgq_readable(const struct ntbs_msgq *q);
+
+/*
+ * After -EAGAIN: is there more than nothing, that cannot be believed?  The next message is stamped and its CRC disagrees, or
+ * it is missing and the one behind it is there.  For a moment that is how lines land; who sees it for long has lost something.
+ * Only over a port that is not whole.
+ */
+bool ntbs_msgq_torn(const struct ntbs_msgq *q);
 
 /* Bytes there (FIONREAD); -EPROTO as above. */
 ssize_t ntbs_msgq_avail(const struct ntbs_msgq *q);

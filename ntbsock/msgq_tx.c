@@ -47,7 +47,7 @@ void ntbs_msgq_init(struct ntbs_msgq *q, uint32_t generation, uint32_t tx_seq, u
 	memset(q->rx, 0, sizeof(*q->rx));
 	q->tx->tail = q->tx->head = tx_seq;
 	q->tx->generation = q->rx->generation = generation;
-	q->rx->head = q->rx->acked_slots = q->rx->crc_seq_ok = rx_seq;
+	q->rx->head = q->rx->acked_slots = rx_seq;
 	q->rx->peer_ack = tx_seq;
 	q->ack_bulk = q->geo.bulk_bytes / 2;
 	if (q->port->whole && q->ack_bulk > 1u << 18)

@@ -38,12 +38,10 @@ static void prepare_lease(struct ntbs_sock *sk, struct ntbs_chan *c, int lease)
 	shm->generation = gen;
 	ntbs_offer_fill_queue(sk, c);
 	in = sk->q.in;
-	/* over what the connector of the last generation published and nobody read: it has let go, this is its end */
-	for (uint32_t n = 0; n < c->geo.nr_slots &&
-			     NTBS_TAIL_STAMP(ntbs_le64_read_acquire(&in->slot[seq_in & (c->geo.nr_slots - 1)].line1.tail)) ==
-				     (uint16_t)seq_in;
-	     n++)
-		seq_in++;
+	/* over what the connector of the last generation published and nobody read, holes included: it has let go, this is its end */
+	for (uint32_t n = 0, first = seq_in; n < c->geo.nr_slots; n++)
+		if (NTBS_TAIL_STAMP(ntbs_le64_read_acquire(&in->slot[(first + n) & (c->geo.nr_slots - 1)].line1.tail)) == (uint16_t)(first + n))
+			seq_in = first + n + 1;
 	for (int i = 0; i < 2 && !c->is_far; i++) {
 		struct ntbs_inbox_shm *box = ntbs_chan_inbox(c, lease, !i);
 

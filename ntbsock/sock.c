@@ -328,6 +328,8 @@ void ntbs_sock_free(struct ntbs_sock *sk)
 	ntbs_lock(&shm->rx.lock);
 	ntbs_stats_account(sk);
 	sk->serial = 0;
+	if (sk->held && sk->held->next)
+		ntbs_sys3(SYS_madvise, sk->held, sizeof(*sk->held), MADV_DONTNEED);
 	ntbs_unlock(&shm->rx.lock);
 	ntbs_unlock(&shm->tx.lock);
 	ntbs_unlock(&shm->ctl);

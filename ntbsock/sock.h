@@ -77,6 +77,10 @@ struct ntbs_dir_rx_shm {
 	uint64_t w;			/* what the switch said, + 1; 0: there was none */
 	uint32_t twice;			/* BACK: the first byte of TCP was the last one of the ring, and is still to be dropped */
 	uint32_t empty_looks;		/* looks at nothing while nobody watches the shadow */
+	uint64_t torn_seq;		/* message that was not whole when it was last looked at, + 1 */
+	uint64_t torn_ns;		/* since when */
+	uint64_t torn_asked_ns;		/* since when TCP is waited for, in its place; 0: not yet */
+	uint32_t torn_wants;		/* NTBS_SK_WANT_TCP is for it */
 	struct ntbs_msgq_rx_shm mq;
 };
 
@@ -128,6 +132,7 @@ struct ntbs_sock {
 	struct ntbs_file file;
 	struct ntbs_sock_shm *shm;
 	struct ntbs_msgq q;		/* LIVE: filled in by ntbs_sock_attach(), once a process */
+	struct ntbs_msgq_held *held;	/* for @q over a port; stays with the object */
 	_Atomic uint32_t attached;
 	struct ntbs_board *board;	/* OFFER: where the entry lies */
 	struct ntbs_chan *_Atomic chan;

@@ -22,7 +22,10 @@
 #include "shadow.h"
 #include "stats.h"
 #include "sys.h"
+#include "wait.h"
 
+#define TORN_NS 200000000ull		/* lines of one message land within that, or not at all */
+#define ANSWER_NS 2000000000ull		/* a sender that is there has begun again on TCP by then */
 #define EMPTY_LOOKS 8			/* looks at an empty ring, and at the shadow, after which the service thread shall tell us of the end */
 
 static void rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
@@ -31,20 +34,75 @@ static void rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
 	ntbs_write_once(sk->shm->conn.rx_state, state);
 }
 
-static int corrupt(struct ntbs_sock *sk, const char *what)
+static void back(struct ntbs_sock *sk)
+{
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+
+	rx_state(sk, NTBS_DIR_BACK);
+	if (rx->torn_wants) {
+		rx->torn_wants = 0;
+		ntbs_sock_clear_flag(sk, NTBS_SK_WANT_TCP);
+	}
+}
+
+static int reset(struct ntbs_sock *sk, enum ntbs_reason why, const char *what)
 {
 	if (!(ntbs_sock_flags(sk) & NTBS_SK_RESET)) {
 		ntbs_sock_set_flag(sk, NTBS_SK_RESET);
-		ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_CORRUPT);
+		ntbs_write_once(sk->shm->conn.reason, why);
 		ntbs_log(NTBS_LOG_ERR, "connection from port %u to port %u reset: %s", sk->shm->conn.tuple.lport,
 			 sk->shm->conn.tuple.rport, what);
 	}
 	return -ECONNRESET;
 }
 
+static int corrupt(struct ntbs_sock *sk, const char *what)
+{
+	return reset(sk, NTBS_WHY_CORRUPT, what);
+}
+
 void ntbs_stream_rx_back(struct ntbs_sock *sk)
 {
-	rx_state(sk, NTBS_DIR_BACK);
+	back(sk);
+}
+
+/*
+ * The ring's next message is there in part (ntbs_msgq_torn()).  Lines land in pieces, so that is nothing for a moment.  Then
+ * stores have been lost, although the link says that it is up.  The sender has a copy, and is asked to go on from our position on
+ * TCP, as by any reader that must leave.  Where it cannot (it has shut down, or is gone, or its switch is what was lost, behind
+ * which nobody knows where TCP ends) it is a reset.
+ */
+static int torn(struct ntbs_sock *sk)
+{
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+	uint64_t now = ntbs_now_ns();
+
+	if (rx->torn_seq != rx->mq.head + 1) {
+		rx->torn_seq = rx->mq.head + 1;
+		rx->torn_ns = now;
+		rx->torn_asked_ns = 0;
+	}
+	if (now - rx->torn_ns <= TORN_NS) {
+		ntbs_sys0(SYS_sched_yield);
+		return -EAGAIN;
+	}
+	if (rx->state == NTBS_DIR_TCP || (rx->torn_asked_ns && now - rx->torn_asked_ns > ANSWER_NS))
+		return reset(sk, NTBS_WHY_LINK, "a message on the ring has not come whole, and does not come again");
+	if (!rx->torn_asked_ns) {
+		rx->torn_asked_ns = now;
+		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_le64_read_acquire(&sk->q.in->final) &&
+		    !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP)) {
+			ntbs_log(NTBS_LOG_WARN, "connection from port %u to port %u goes on on TCP: a message on the ring has not come whole",
+				 sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport);
+			rx->torn_wants = 1;
+			ntbs_sock_set_flag(sk, NTBS_SK_WANT_TCP);
+			ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_LINK);
+			ntbs_window_store64(sk->q.port, &sk->q.out->asked, rx->pos + 1);
+			ntbs_peer_ring_service(sk->chan);
+		}
+	}
+	ntbs_sys0(SYS_sched_yield);
+	return -EAGAIN;
 }
 
 /* The byte that has come twice; -EAGAIN: it is on its way. */
@@ -71,7 +129,9 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 		if (!ret) {
 			/* stated without a switch before it: the direction never leaves TCP; or a link has lost the switch */
 			if (q && (q == 1 || !ntbs_sock_far(sk)))
-				rx_state(sk, NTBS_DIR_BACK);
+				back(sk);
+			else if (ntbs_msgq_torn(&sk->q) && torn(sk) != -EAGAIN)
+				return -ECONNRESET;
 			return 0;
 		}
 		if (ret < 0)
@@ -95,13 +155,13 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 	}
 	if (rx->state == NTBS_DIR_DRAIN && ntbs_le64_read_acquire(&sk->q.in->q) == rx->pos + 1) {
 		ntbs_write_once(rx->tcp_left, 0);	/* it has left again without a byte on the ring */
-		rx_state(sk, NTBS_DIR_BACK);
+		back(sk);
 	}
 	if (rx->state == NTBS_DIR_RING) {
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
 		if (q && (rx->pos == q - 1 || rx->pos == q)) {	/* see ntbs_stream_leave_urgent() */
 			ntbs_write_once(rx->twice, rx->pos == q);
-			rx_state(sk, NTBS_DIR_BACK);
+			back(sk);
 		} else if (q && rx->pos > q - 1)
 			return corrupt(sk, "TCP is said to go on before what the ring has delivered");
 	}
@@ -340,7 +400,7 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	}
 	if (rx->state == NTBS_DIR_RING || (sum && rx->state == NTBS_DIR_DRAIN)) {
 		if (ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP)
-			return sum ? sum : -EAGAIN;
+			return sum ? sum : rx->torn_wants ? torn(sk) : -EAGAIN;
 		n = recv_ring(sk, it, flags, acked);
 		if (n > 0)
 			return sum + n + beyond(sk, fd, it, flags, sum, n);
@@ -352,7 +412,7 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		if (ret)
 			return ret;
 		if (rx->state == NTBS_DIR_RING)
-			return stream_end(sk, fd);
+			return ntbs_msgq_torn(&sk->q) ? torn(sk) : stream_end(sk, fd);
 		if (rx->twice)
 			return -EAGAIN;
 		limit = it->left;	/* BACK: TCP from here on */

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 # limit: 180
-"""bridge.py - over an emulated bridge: what messages cost; either program and either broker killed with -9"""
+"""bridge.py - over an emulated bridge: what messages cost; stores that it loses; either program and either broker killed with -9"""
 
+import hashlib
+import mmap
+import os
 import signal
 import subprocess
 import time
@@ -79,7 +82,8 @@ class Pair:
     def __init__(self, rig, h, label=""):
         port = free_port()
         self.rig = rig
-        self.s = rig.start(["python3", "-c", END, "server", h.b, port], label="server" + label, stdin=subprocess.PIPE, **h.on_b).listening(port)
+        self.s = rig.start(["python3", "-c", END, "server", h.b, port], label="server" + label, stdin=subprocess.PIPE,
+                           extra={"NTBSOCK_LOG": "warn"}, **h.on_b).listening(port)
         self.c = rig.start(["python3", "-c", END, "client", h.b, port], label="client" + label, stdin=subprocess.PIPE, **h.on_a)
         self.said(self.s, "ready")
         self.said(self.c, "ready")
@@ -213,6 +217,62 @@ def ticks(pid):
         return sum(int(x) for x in f.read().rsplit(")", 1)[1].split()[11:13])
 
 
+def pattern(i, n):
+    return hashlib.sha256(b"%d" % i).digest() * (n // 32)
+
+
+def damage(pid, needle, at, change):
+    """In the arena of the broker @pid, at @at of where @needle lies: as if the store had never landed."""
+    with open(f"/proc/{pid}/maps") as f:        # what it may read is its arena; the window is there to be written alone
+        own = [int(line.split()[4]) for line in f if "ntbsock-arena" in line and " rw-s " in line]
+    fds = [f"/proc/{pid}/fd/{f}" for f in os.listdir(f"/proc/{pid}/fd")]
+    with open(next(f for f in fds if os.stat(f).st_ino in own), "r+b") as f:
+        size, end = os.fstat(f.fileno()).st_size, 0
+        while True:
+            try:
+                start = os.lseek(f.fileno(), end, os.SEEK_DATA)
+            except OSError:
+                break
+            end = os.lseek(f.fileno(), start, os.SEEK_HOLE)
+            with mmap.mmap(f.fileno(), end - start, offset=start) as m:
+                found = m.find(needle)
+                if found >= 0:
+                    m[found + at:found + at + len(change)] = change
+                    return
+    raise Failed(f"what was sent does not lie in the arena of {size} bytes")
+
+
+def torn(rig, h):
+    """A store is lost although the link is up: the stream goes on on TCP, whole, or where its sender is gone it is a reset."""
+    for size, what, at, change in (
+            (320, "a byte of the bulk ring", 100, b"?"),
+            (32, "a byte of a slot", 10, b"?"),
+            (96, "the first line of a slot", 0, bytes(64)),
+            (32, "a slot", 0, bytes(64))):
+        for sender in ("stays", "closes", "dies"):
+            p = Pair(rig, h)
+            p.tell(p.c, "send", 40, size, 99)
+            p.said(p.c, "done send")
+            if sender == "closes":
+                p.tell(p.c, "close")
+                p.said(p.c, "done close")
+            elif sender == "dies":
+                p.c.p.kill()
+                p.c.p.wait()
+            damage(h.broker(1).p.pid, pattern(1, size)[:62], at, change)
+            p.tell(p.s, "recv", 40, size)
+            if sender == "stays":
+                p.said(p.s, "done recv", seconds=10)
+                p.both("ball", 50, 100)
+                p.said(p.c, "done ball")
+                p.said(p.s, "done ball")
+                check("goes on on TCP" in p.s.text(), p.s.text())
+            else:
+                p.said(p.s, "reset", seconds=10)
+            p.stop()
+        print(f"{what} of {size} bytes lost: nothing is wrong, nothing waits for ever")
+
+
 def cut(rig):
     """The link breaks and loses what it had in it: each stream is whole, or reset, and never wrong; it comes back."""
     whole = reset = 0
@@ -266,6 +326,7 @@ def test(rig):
         again(rig, h)
         costs(rig, h)
         asleep(rig, h)
+        torn(rig, h)
         killed_program(rig, h)
         killed_broker(rig, h)
     cut(rig)

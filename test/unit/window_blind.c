@@ -20,6 +20,7 @@ static struct {
 	struct ntbs_msgq q;
 	struct ntbs_msgq_tx_shm tx;
 	struct ntbs_msgq_rx_shm rx;
+	struct ntbs_msgq_held held;
 	struct ntbs_inbox_shm *in, *copy;
 	char *blind;
 	uint64_t sent, got;
@@ -84,7 +85,7 @@ static void open_pair(void)
 	}
 	for (int i = 0; i < 2; i++) {
 		s[i].q = (struct ntbs_msgq){ .port = &s[i].w.port, .geo = geo, .in = s[i].in, .copy = s[i].copy,
-					     .out = (struct ntbs_inbox_shm *)s[i].blind, .tx = &s[i].tx, .rx = &s[i].rx, .epoch = 5 };
+					     .out = (struct ntbs_inbox_shm *)s[i].blind, .tx = &s[i].tx, .rx = &s[i].rx, .held = &s[i].held, .epoch = 5 };
 		simpair_stamp(s[i].in, SLOTS, SLOTS);
 		ntbs_msgq_init(&s[i].q, 1, SLOTS, SLOTS);
 		ntbs_le64_write(&s[i].in->head, ntbs_head_word(SLOTS, 0, 1));
