@@ -292,22 +292,11 @@ static void chan_fail(const struct ntbs_msg_chan *m)
 {
 	struct ntbs_chan *c = own_chan(m->chan);
 
-	if (c && c->is_far && c->far_state == NTBS_FAR_ASKED)
-		c->far_state = m->reason == ENOLINK ? NTBS_FAR_GONE : NTBS_FAR_FAILED;
-}
-
-static bool chan_busy(struct ntbs_chan *c)
-{
-	bool busy = false;
-
-
-	if (c->acceptor) {
-		ntbs_lock(&c->leases->lock);
-		for (uint32_t i = 0; i < c->nr_leases; i++)
-			busy |= c->leases->lease[i].busy == 1;
-		ntbs_unlock(&c->leases->lock);
-	}
-	return busy || ntbs_chan_in_use(c);
+	if (!c || !c->is_far || c->far_state != NTBS_FAR_ASKED)
+		return;
+	c->far_state = NTBS_FAR_FAILED;
+	if (m->reason == ENOLINK)	/* not for good: the next one asks again */
+		ntbs_chan_drop(c);
 }
 
 /* The peer's process has left.  Its channels serve what is still open on them and then go. */
@@ -320,17 +309,8 @@ static void peer_gone(uint32_t proc)
 		if (p->proc == proc)
 			p->gone = true;
 	cds_list_for_each_entry_safe(c, nc, &ntbs_rt.chans, node) {
-		if (!c->peer || !c->peer->gone || chan_busy(c))
-			continue;
-		ntbs_list_unlink(&c->node);	/* readers hold the lock that we hold */
-		c->peer->chans--;
-		if (c->leases)
-			ntbs_sys2(SYS_munmap, c->leases, sizeof(*c->leases));
-		if (c->is_far && !c->forked)
-			ntbs_far_chan_drop(c);
-		if (!c->is_far)
-			ntbs_sys2(SYS_munmap, c->shm, c->bytes);
-		ntbs_sys2(SYS_munmap, c, sizeof(*c));
+		if (c->peer ? c->peer->gone : c->is_far && c->peer_proc == proc)
+			ntbs_chan_drop(c);
 	}
 	cds_list_for_each_entry_safe(p, np, &ntbs_rt.peers, node) {
 		if (!p->gone || p->chans)
@@ -449,11 +429,11 @@ int ntbs_broker_receive(void)
 		close_fds(&p);
 		if (ret < 0) {
 			int fd = ntbs_rt.broker;
-			struct ntbs_chan *c;
+			struct ntbs_chan *c, *nc;
 
-			cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+			cds_list_for_each_entry_safe(c, nc, &ntbs_rt.chans, node)
 				if (c->is_far && c->far_state == NTBS_FAR_ASKED)
-					c->far_state = NTBS_FAR_GONE;
+					ntbs_chan_drop(c);
 			ntbs_rt.broker = -1;
 			ntbs_fd_unhide_close(fd);
 			ntbs_unlock(&ntbs_rt.lock);

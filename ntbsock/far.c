@@ -21,6 +21,7 @@
 #define PAGE 4096ull
 
 static _Atomic int life = -1;		/* our part of it, or the one of the process that forked us */
+static bool life_inherited;
 static struct ntbs_far *sessions;	/* newest first; only ever added to, under the runtime's lock */
 
 static void *map(size_t len, int prot, int flags, int fd, uint64_t offset)
@@ -44,6 +45,18 @@ static bool whole(uint32_t mem, int fd, uint64_t offset, uint64_t bytes)
 	return !(offset % PAGE) && offset <= INT64_MAX - bytes && (mem != NTBS_MEM_CACHED || sealed(fd, offset + bytes));
 }
 
+/* By its number, which whoever rings for an old session may have read already. */
+static int keep_bell(int *fds)
+{
+	int fd = sessions ? sessions->window.bell_fd : -1;
+
+	if (fd >= 0 && ntbs_sys3(SYS_dup3, fds[2], fd, O_CLOEXEC) >= 0)
+		return fd;
+	fd = ntbs_fd_hide(fds[2]);
+	fds[2] = -1;
+	return fd;
+}
+
 /* A register is mapped with its page, and its descriptor not kept. */
 static bool take_bell(struct ntbs_window *w, const struct ntbs_msg_port *m, int *fds)
 {
@@ -52,8 +65,7 @@ static bool take_bell(struct ntbs_window *w, const struct ntbs_msg_port *m, int 
 
 	w->bell = m->bell;
 	if (m->bell == NTBS_BELL_EVENTFD) {
-		w->bell_fd = ntbs_fd_hide(fds[2]);
-		fds[2] = -1;
+		w->bell_fd = keep_bell(fds);
 		return true;
 	}
 	if ((m->bell != NTBS_BELL_REGISTER && m->bell != NTBS_BELL_REGISTER16) || m->bell_offset % bytes)
@@ -76,12 +88,44 @@ static struct ntbs_far *session(uint32_t nr)
 	return f;
 }
 
-/* Never closed: its end is ours, and that of our children. */
+/* One that we have inherited stays: we may be using what the broker has leased to who forked us. */
 static void keep_life(int *fds)
 {
+	int old = life_inherited ? -1 : life;
+
 	life = ntbs_fd_hide(fds[3]);
 	fds[3] = -1;
-	ntbs_service_watch_life();
+	life_inherited = false;
+	ntbs_service_watch_life(old);
+	ntbs_fd_unhide_close(old);	/* after: the broker hears of an end when there is none left */
+}
+
+void ntbs_far_fork_child(void)
+{
+	life_inherited = true;
+}
+
+/* What is left of sessions that have ended, if nobody uses it. */
+static void sweep(void)
+{
+	struct ntbs_chan *c, *nc;
+
+	cds_list_for_each_entry_safe(c, nc, &ntbs_rt.chans, node)
+		if (ntbs_chan_down(c))
+			ntbs_chan_drop(c);
+	for (struct ntbs_far *f = sessions; f; f = f->next) {
+		bool used = !f->down || !f->arena;
+
+		cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+			used |= c->far == f;
+		if (used)
+			continue;
+		ntbs_sys2(SYS_munmap, f->arena, f->arena_bytes);
+		ntbs_sys2(SYS_munmap, f->window.base, f->window.bytes);
+		if (f->window.bell_reg)
+			ntbs_sys2(SYS_munmap, (char *)f->window.bell_reg - (uintptr_t)f->window.bell_reg % PAGE, PAGE);
+		f->arena = NULL;
+	}
 }
 
 /* fds: arena, window, doorbell, life. */
@@ -91,6 +135,7 @@ void ntbs_far_port(const struct ntbs_msg_port *m, int *fds)
 	struct ntbs_far *f;
 	void *window;
 
+	sweep();
 	if (session(m->session)) {	/* mapped by the process that forked us; what is new is that we live as well */
 		keep_life(fds);
 		return;
@@ -227,7 +272,8 @@ void ntbs_far_chan_drop(struct ntbs_chan *c)
 {
 	struct ntbs_msg_chan msg = { .h = { NTBS_MSG_CHAN_DROP, sizeof(msg), 0 }, .chan = c->id };
 
-	ntbs_bclient_send(&msg, sizeof(msg), NULL, 0);
+	if (!c->forked && c->far_state == NTBS_FAR_OPEN && !ntbs_chan_down(c))
+		ntbs_bclient_send(&msg, sizeof(msg), NULL, 0);
 }
 
 static struct ntbs_inbox_shm *part(const struct ntbs_chan *c, char *region, uint32_t lease, bool copy)

@@ -9,8 +9,9 @@
  *  - the peer is rung through its broker, and everybody sleeps on the mbox's eventfd;
  *  - FIN without a stated end: the peer's broker is asked what its side had taken, before anything is believed.
  *
- * Arena and window are mapped once a session of the port, and never unmapped: a process sees few sessions, and sockets may
- * live on in the memory of an old one.  A session that has ended is marked; its connections go back to TCP.
+ * Arena and window are mapped once a session of the port.  A session that has ended is marked; its connections go back to TCP,
+ * and live on in its memory meanwhile.  When the next one begins, the channels of old ones that nobody uses any more go, and
+ * with the last of them the mappings.  The doorbells of all sessions are one descriptor after the other, of one number.
  */
 #ifndef NTBSOCK_FAR_H
 #define NTBSOCK_FAR_H
@@ -19,13 +20,13 @@
 #include "runtime.h"
 #include "window.h"
 
-/* FAILED: the other process cannot have one.  GONE: nobody answers; the next one may. */
-enum ntbs_far_state { NTBS_FAR_ASKED, NTBS_FAR_OPEN, NTBS_FAR_FAILED, NTBS_FAR_GONE };
+/* FAILED: the other process cannot have one.  Where nobody answers there is none, and the next one may be asked for. */
+enum ntbs_far_state { NTBS_FAR_ASKED, NTBS_FAR_OPEN, NTBS_FAR_FAILED };
 
 struct ntbs_far {
 	struct ntbs_far *next;
 	uint32_t session;
-	char *arena;
+	char *arena;			/* NULL: unmapped; then it is @down, and has no channel */
 	size_t arena_bytes;
 	_Atomic bool down;
 	struct ntbs_window window;
@@ -54,8 +55,9 @@ struct ntbs_chan *ntbs_far_chan_ask(uint32_t peer_proc, uint64_t id, uint32_t nr
 /* The answer, or, to a connector, a channel that somebody has opened to it.  Runtime's lock held. */
 void ntbs_far_chan_open(const struct ntbs_msg_region *m, struct ntbs_chan *c, struct ntbs_peer *peer);
 
-/* Nobody here uses it any more. */
+/* Nobody here uses it any more: so the broker is told, unless a child of ours may. */
 void ntbs_far_chan_drop(struct ntbs_chan *c);
+void ntbs_far_fork_child(void);
 
 /* Queues of a socket over @c. */
 void ntbs_far_fill_queue(struct ntbs_sock *sk, struct ntbs_chan *c);

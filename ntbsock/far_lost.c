@@ -39,8 +39,11 @@ static void end_session(struct ntbs_far *f)
 void ntbs_far_look(void)
 {
 	for (struct ntbs_far *f = ntbs_far_sessions(); f; f = f->next) {
-		const struct ntbs_ctl_shm *ctl = (const struct ntbs_ctl_shm *)(f->arena + NTBS_ARENA_CTL);
+		const struct ntbs_ctl_shm *ctl;
 
+		if (f->down)		/* said by us alone, so until then it is mapped */
+			continue;
+		ctl = (const struct ntbs_ctl_shm *)(f->arena + NTBS_ARENA_CTL);
 		if (ntbs_le32_read_acquire(&ctl->down) == f->session)
 			end_session(f);
 	}

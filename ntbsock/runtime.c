@@ -22,6 +22,7 @@
 #include "far.h"
 #include "fdtab.h"
 #include "log.h"
+#include "offer.h"
 #include "service.h"
 #include "sys.h"
 
@@ -194,6 +195,7 @@ void ntbs_runtime_fork_child(void)
 	ntbs_rt.broker = -1;
 	ntbs_rt.proc = 0;
 	last_try_s = 0;
+	ntbs_far_fork_child();
 	own_bells();
 	inherit();
 }
@@ -466,6 +468,31 @@ struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease)
 	}
 	ntbs_unlock(&ntbs_rt.lock);
 	return got;
+}
+
+bool ntbs_chan_drop(struct ntbs_chan *c)
+{
+	bool busy = ntbs_chan_in_use(c);
+
+	if (c->acceptor && !c->inherited) {
+		ntbs_lock(&c->leases->lock);
+		for (uint32_t i = 0; i < c->nr_leases; i++)
+			busy |= c->leases->lease[i].busy == 1;
+		ntbs_unlock(&c->leases->lock);
+	}
+	if (busy)
+		return false;
+	ntbs_list_unlink(&c->node);	/* readers hold the lock that we hold */
+	if (c->peer)
+		c->peer->chans--;
+	if (c->leases)
+		ntbs_sys2(SYS_munmap, c->leases, sizeof(*c->leases));
+	if (c->is_far)
+		ntbs_far_chan_drop(c);
+	else
+		ntbs_sys2(SYS_munmap, c->shm, c->bytes);
+	ntbs_sys2(SYS_munmap, c, sizeof(*c));
+	return true;
 }
 
 void ntbs_chan_unlease(struct ntbs_chan *c, uint32_t lease)

@@ -140,6 +140,7 @@ struct ntbs_chan *ntbs_chan_hold(struct ntbs_sock *sk, uint64_t id);
 /* Acceptor; makes one if need be.  NULL: @lease is -EAGAIN if it is on its way (far.h), else there is none. */
 struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease);
 void ntbs_chan_release(struct ntbs_sock *sk);			/* the last holder has let go */
+bool ntbs_chan_drop(struct ntbs_chan *c);	/* unless somebody uses it; the runtime's lock held */
 void ntbs_chan_unlease(struct ntbs_chan *c, uint32_t lease);	/* claimed by nobody after all */
 static inline struct ntbs_inbox_shm *ntbs_chan_inbox(const struct ntbs_chan *c, uint32_t lease, bool of_acceptor)
 {

@@ -172,8 +172,10 @@ static void watch_life(void)
 		ctl(EPOLL_CTL_ADD, ntbs_far_life(), EPOLLET, TAG_LIFE);	/* EPOLLERR is always told */
 }
 
-void ntbs_service_watch_life(void)
+void ntbs_service_watch_life(int old)
 {
+	if (old >= 0 && epfd >= 0)
+		ctl(EPOLL_CTL_DEL, old, 0, 0);
 	if (running)
 		watch_life();
 }

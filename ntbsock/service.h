@@ -35,6 +35,6 @@ void ntbs_service_want_room(struct ntbs_sock *sk, int fd);
 void ntbs_service_fork_child(void);
 
 /* ntbs_far_life() is there: what it shows is heard of. */
-void ntbs_service_watch_life(void);
+void ntbs_service_watch_life(int old);
 
 #endif

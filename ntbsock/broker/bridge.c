@@ -146,11 +146,27 @@ void ntbs_bridge_bell(void)
 		flush_queue();
 }
 
+/* Is a message not whole at two looks in a row, a second apart?  Then it will not be. */
+static void look_for_loss(void)
+{
+	static uint32_t session, taken;
+
+	if (!end.session || is_loop || !ntbs_ctl_torn(&ctl)) {
+		session = 0;
+	} else if (session == end.session && taken == ctl.taken) {
+		ntbs_bridge_down("a message of the other broker has not come whole");
+	} else {
+		session = end.session;
+		taken = ctl.taken;
+	}
+}
+
 /* A bell that was lost costs a second, not the connection. */
 void ntbs_bridge_tick(void)
 {
 	driver->tick();
 	ntbs_bridge_bell();
+	look_for_loss();
 }
 
 /* ------------------------------------------------------------- sessions */

@@ -284,10 +284,16 @@ static void region_failed(uint64_t chan)
 {
 	struct ntbs_region *r = any_region(chan);
 
-	if (!r)
-		return;
-	ntbs_region_here_done(r);
-	ntbs_region_there_done(r);
+	if (r)
+		ntbs_region_drop(r);
+}
+
+static void fail(struct ntbs_chan *chan, uint32_t reason)
+{
+	tell(chan->end[NTBS_ACCEPTOR].client, NTBS_MSG_CHAN_FAIL, chan->cookie, chan->id,
+	     chan->end[NTBS_CONNECTOR].proc, 0, reason, NULL, 0);
+	region_failed(chan->id);
+	forget(chan);
 }
 
 static void in_loop(struct ntbs_client *a, struct ntbs_client *c, const struct ntbs_msg_region *m, struct ntbs_region *ra,
@@ -423,8 +429,10 @@ static void peer_bells_port(struct ntbs_chan *chan, const struct ntbs_peer_chan 
 	struct ntbs_region *r = ntbs_region_find(chan->id, false);
 	uint64_t there = ntbs_be64_value(m->region);
 
-	if (!r || !ntbs_bridge_in_window(there, r->bytes))
+	if (!r || !ntbs_bridge_in_window(there, r->bytes)) {
+		fail(chan, EPROTO);
 		return;
+	}
 	chan->pending = false;
 	r->peer_offset = there;
 	r->peer_proc = chan->end[NTBS_CONNECTOR].proc;
@@ -461,14 +469,6 @@ void ntbs_chan_peer_bells(const struct ntbs_peer_chan *m, const int *fds)
 	chan->pending = false;
 	tell(chan->end[NTBS_ACCEPTOR].client, NTBS_MSG_CHAN_BELLS, chan->cookie, chan->id,
 	     chan->end[NTBS_CONNECTOR].proc, ntbs_be32_value(m->uid), 0, fds, 2);
-}
-
-static void fail(struct ntbs_chan *chan, uint32_t reason)
-{
-	tell(chan->end[NTBS_ACCEPTOR].client, NTBS_MSG_CHAN_FAIL, chan->cookie, chan->id,
-	     chan->end[NTBS_CONNECTOR].proc, 0, reason, NULL, 0);
-	region_failed(chan->id);
-	forget(chan);
 }
 
 void ntbs_chan_peer_fail(const struct ntbs_peer_chan *m)

@@ -66,6 +66,19 @@ int ntbs_ctl_recv(struct ntbs_ctl *c, void *buf)
 	return (int)copy.len.v;
 }
 
+/* Of this session: what an earlier one has left does not count. */
+static bool announced(const struct ntbs_ctl *c, uint32_t n)
+{
+	const struct ntbs_ctl_slot *slot = &c->in->slot[n % NTBS_CTL_SLOTS];
+
+	return ntbs_le32_read_acquire(&slot->seq) == n + 1 && ntbs_le32_read(&slot->epoch) == c->epoch;
+}
+
+bool ntbs_ctl_torn(const struct ntbs_ctl *c)
+{
+	return announced(c, c->taken) || announced(c, c->taken + 1);
+}
+
 bool ntbs_ctl_tell(struct ntbs_ctl *c)
 {
 	if (c->taken - c->told < NTBS_CTL_SLOTS / 4)

@@ -33,6 +33,9 @@ int ntbs_ctl_send(struct ntbs_ctl *c, const void *msg, size_t len_bytes);
 /* Return: length of the message put into @buf (of NTBS_CTL_BYTES); -EAGAIN none is there. */
 int ntbs_ctl_recv(struct ntbs_ctl *c, void *buf);
 
+/* The next message is there in part, or missing, and the one behind it is there; for a moment that is how it lands. */
+bool ntbs_ctl_torn(const struct ntbs_ctl *c);
+
 /* Tell what has been taken, if it is due.  True: it was; ring, since the peer may wait for room. */
 bool ntbs_ctl_tell(struct ntbs_ctl *c);
 

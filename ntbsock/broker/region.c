@@ -113,6 +113,11 @@ struct ntbs_region *ntbs_region_find(uint64_t chan, bool of_connector)
 	return NULL;
 }
 
+void ntbs_region_drop(struct ntbs_region *r)
+{
+	put(r);
+}
+
 bool ntbs_region_here_done(struct ntbs_region *r)
 {
 	if (r->here_done)

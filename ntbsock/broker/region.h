@@ -44,6 +44,8 @@ struct ntbs_region *ntbs_region_get(uint64_t chan, bool of_connector, uint32_t p
 				    uint32_t bulk_bytes);
 struct ntbs_region *ntbs_region_find(uint64_t chan, bool of_connector);
 
+void ntbs_region_drop(struct ntbs_region *r);	/* at once: nobody has begun to use it */
+
 /* The two sides; whoever is second frees it.  here: true if the other broker is to be told. */
 bool ntbs_region_here_done(struct ntbs_region *r);
 void ntbs_region_there_done(struct ntbs_region *r);

@@ -78,6 +78,32 @@ for line in sys.stdin:
 '''
 
 
+# The server answers each connection to its end; the client makes one, and ends it, for each line of stdin.
+LASTING = r'''
+import socket, sys, threading, time
+role, addr, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def echo(c):
+    while d := c.recv(64):
+        c.sendall(d)
+    c.close()
+
+if role == "server":
+    s = socket.create_server((addr, port))
+    while True:
+        echo(s.accept()[0])
+for line in sys.stdin:
+    with socket.create_connection((addr, port)) as c:
+        for i in range(600):
+            c.sendall(b"x" * 60)
+            while not c.recv(64):
+                raise EOFError
+            if i == 300:
+                time.sleep(0.3)
+    print("done", flush=True)
+'''
+
+
 class Pair:
     def __init__(self, rig, h, label=""):
         port = free_port()
@@ -197,6 +223,44 @@ def killed_broker(rig, h):
                 h.start_broker(i)
             print(f"broker {which} killed, {'busy' if busy else 'asleep'}: nothing lost")
             again(rig, h)
+
+
+def sessions(rig, h):
+    """Programs that see many sessions keep nothing of those that are over."""
+    port = free_port()
+    rig.forget_counters()
+    s = rig.start(["python3", "-c", LASTING, "server", h.b, port], label="lasting-s", **h.on_b).listening(port)
+    c = rig.start(["python3", "-c", LASTING, "client", h.b, port], label="lasting-c", stdin=subprocess.PIPE, **h.on_a)
+    had = None
+    for turn in range(8):
+        if turn:
+            h.broker(turn % 2).p.send_signal(signal.SIGKILL)
+            h.broker(turn % 2).p.wait()
+            h.start_broker(turn % 2)
+            again(rig, h)
+        for i in range(2):      # the first one may have to bring its process back to the broker
+            c.p.stdin.write(b"go\n")
+            c.p.stdin.flush()
+            end = time.monotonic() + 20
+            while c.text().count("done") < 2 * turn + i + 1:
+                check(time.monotonic() < end and c.p.poll() is None, c.text())
+                time.sleep(0.01)
+            time.sleep(1.1)
+        has = [kept(x.p.pid) for x in (s, c)]
+        print(f"session {turn + 1}: server and client hold {has}")
+        if turn == 2:
+            had = has
+        for now, then in zip(has, had or has):
+            check(now["fds"] <= then["fds"] and now["arenas"] <= 4, f"{then}, then {now}")
+    c.p.stdin.close()
+    c.wait(10)
+    lines = sum(p.get("window", {}).get("lines", 0) for p in rig.counters("lasting-c")["raw"])
+    check(lines > 6 * 600, f"only {lines} lines through the windows of 8 sessions")
+
+
+def kept(pid):
+    with open(f"/proc/{pid}/maps") as f:
+        return {"fds": len(os.listdir(f"/proc/{pid}/fd")), "arenas": sum("ntbsock-arena" in line for line in f)}
 
 
 def asleep(rig, h):
@@ -326,6 +390,7 @@ def test(rig):
         again(rig, h)
         costs(rig, h)
         asleep(rig, h)
+        sessions(rig, h)
         torn(rig, h)
         killed_program(rig, h)
         killed_broker(rig, h)

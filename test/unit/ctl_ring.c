@@ -146,6 +146,17 @@ static void corrupt(void)
 		}
 		t_ok(take(1), "message %u", n);
 	}
+	t_ok(!ntbs_ctl_torn(&s[1].ctl), "nothing is said to be torn");
+	t_eq(send_next(0), 0, "send");
+	s[1].in->slot[3].bytes[100] ^= 1;
+	t_ok(!take(1) && ntbs_ctl_torn(&s[1].ctl), "a message that is not whole is not said to be torn");
+	s[1].in->slot[3].bytes[100] ^= 1;
+	s[1].in->slot[3].seq.v = 0;
+	t_ok(!take(1) && !ntbs_ctl_torn(&s[1].ctl), "a message that has not come is said to be torn");
+	t_eq(send_next(0), 0, "send");
+	t_ok(!take(1) && ntbs_ctl_torn(&s[1].ctl), "a message that the next has overtaken is not said to be torn");
+	s[1].in->slot[3].seq.v = 4;
+	t_ok(take(1) && take(1), "both");
 	close_pair();
 }
 
@@ -169,6 +180,7 @@ static void stale(void)
 	close_pair();
 	open_pair(0, 14);	/* the same arenas, the next session */
 	t_ok(!take(0) && !take(1), "what lies there from before");
+	t_ok(!ntbs_ctl_torn(&s[0].ctl) && !ntbs_ctl_torn(&s[1].ctl), "what lies there from before is no torn message");
 	t_eq(send_next(0), 0, "send");
 	t_ok(take(1) && !take(1), "one, and not the next of the session before");
 	close_pair();

@@ -21,6 +21,20 @@ static void tell(uint64_t chan, bool of_connector)
 	told++;
 }
 
+/* Whatever the other side has said: once, and all of it. */
+static void dropped(void)
+{
+	for (int there = 0; there < 2; there++) {
+		struct ntbs_region *g = ntbs_region_get(1, false, 1, 1, 8, 4096);
+
+		t_must(g, "no region");
+		if (there)
+			ntbs_region_there_done(g);
+		ntbs_region_drop(g);
+		t_ok(!ntbs_region_find(1, false), "still there");
+	}
+}
+
 int main(void)
 {
 	int fd = memfd_create("arena", 0);
@@ -44,6 +58,7 @@ int main(void)
 	ntbs_regions_close();
 	ntbs_regions_open(fd, mem, ARENA);
 	t_ok(!ntbs_region_get(1, false, 1, 64, 4096, 1u << 28), "larger than the arena");
+	dropped();
 	for (unsigned n = 0; n < 20000; n++) {
 		unsigned i = t_rand() % MAX;
 		struct ntbs_region *g = r[i].chan ? ntbs_region_find(r[i].chan, false) : NULL;
