@@ -115,8 +115,11 @@ class Pair:
         self.said(self.c, "ready")
 
     def tell(self, who, *words):
-        who.p.stdin.write((" ".join(str(w) for w in words) + "\n").encode())
-        who.p.stdin.flush()
+        try:
+            who.p.stdin.write((" ".join(str(w) for w in words) + "\n").encode())
+            who.p.stdin.flush()
+        except BrokenPipeError:
+            raise Failed(f"{who.label} has ended: {who.p.wait(10)}") from None
 
     def said(self, who, what, times=1, seconds=20):
         end = time.monotonic() + seconds
