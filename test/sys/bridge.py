@@ -170,7 +170,8 @@ def costs(rig, h):
         fixed = 20      # what opening costs differs by a few
         check(abs(d["lines"] - (lines * d["inline"])) <= fixed and d["inline"] >= 1500, f"{size} bytes: {d}")
         check(d["bulks"] == 0, f"{size} bytes in the bulk ring: {d}")
-        check(many["reads"] <= many["sleeps"] + 100, f"reads across the link without sleep: {many}")
+        # who arms and finds then that something has come need not sleep; seldom, unless others have the CPU meanwhile
+        check(many["reads"] <= 1.5 * many["sleeps"] + 100, f"reads across the link without sleep: {many}")
         # the head word twice in a ring of 512; an armed word for each sleep; a byte for each bell
         check(many["words"] <= many["reads"] + many["rings"] + 2 * (2000 + 700) // 512 + fixed, f"words: {many}")
         check(many["rings"] <= many["wakes"] + fixed, f"bells for nobody: {many}")
