@@ -30,6 +30,7 @@ PLAIN = bool(os.environ.get("RIG_PLAIN"))
 ADDRESS = {"a": "10.77.0.1", "b": "10.77.0.2"}
 NODE = {"a": 1, "b": 2}
 FUNCTION = {"ivshmem": "1af4:1110", "gen3": "8086:201c", "icx": "8086:347e", "spr": "8086:347e", "amd": "1022:148b"}
+SILENCE_MS = 3000
 WORK = os.environ.get("TMPDIR", "/run/tmp")
 
 
@@ -164,10 +165,12 @@ class Host:
         if "RIG_PORT" in os.environ:
             self.port = os.environ["RIG_PORT"]
             return
-        self.port = pci_find(FUNCTION[BRIDGE])
+        function = pci_find(FUNCTION[BRIDGE])
         for module in ("vfio_iommu_type1", "vfio-pci"):
             subprocess.run(["modprobe", module], check=True)
-        self.ctl("bind", self.port)
+        self.ctl("bind", function)
+        # Guests stand still for long on a busy host, and are not gone.
+        self.port = f"{function},silence={SILENCE_MS}"
 
     def start_broker(self, wait=True):
         with open(f"{self.conf}/nodes.conf", "w") as f:
@@ -186,6 +189,11 @@ class Host:
             wait_for(up, seconds, "the brokers do not meet")
         except Failed as e:
             raise Failed(f"{e}\n{self.broker.text()[-3000:]}") from None
+
+    def session(self):
+        """Number of the link's session; 0: there is none."""
+        port = self.ctl_json("status")["broker"]["port"]
+        return port["session"] if port else 0
 
     def env(self, label):
         env = {**os.environ, "LC_ALL": "C.UTF-8"}

@@ -3,8 +3,9 @@
 """programs.py - in both guests: redis, iperf3, nginx and curl as they are, servers in b, clients in a, through the bridge
 
 What arrives is compared with what was sent.  Afterwards the counters of both guests must show the bytes in the window,
-and so must the kernel's of the other network: each connection begins on TCP, and what it carries until the other side
-has answered the offer goes there, but nothing after that.  RIG_SCALE=N: N times as much."""
+and none on TCP but how each connection begins: until the other side has answered the offer.  That is a first request
+and its answer, or some 64 KiB of a program that sends at full speed unasked, as iperf3: the slower the other guest, the more.
+RIG_SCALE=N: N times as much."""
 
 import glob
 import hashlib
@@ -90,7 +91,7 @@ def iperf3(host):
     """It cannot tell what came (with -F it cannot either: what it could not write at once it writes wrongly, on TCP as
     well), so the witness of test/sys is in both.  Reversed, all arrives; forward the server stops reading when it is
     told that all was sent."""
-    size = 400000 * SCALE
+    size = 1500000 * SCALE
     shutil.copy(f"{BUILD}/test/sys/witness.so", host.bin)
     for turn, sender in enumerate("ba"):
         port, label = IPERF + turn, f"iperf{turn}"
@@ -165,13 +166,13 @@ def nginx(host):
                    f"{name} differs: {len(got)} bytes of {size}")
             os.unlink(f"{WORK}/got.{i}")
 
-    fetch("curl-keep", names * 3)       # one connection
-    fetch("curl-one", names[-1:])       # one that moves while its only answer comes
+    # One connection; it has moved when the bigger ones come.  An answer that is all of a connection comes by TCP.
+    fetch("curl", names[:1] * 40 + names * 3)
     together("nginx-done", 120)
 
 
-def counted(host, what, program):
-    """Runs it; then both guests say what has gone which way."""
+def counted(host, what, program, least):
+    """Runs it; then both guests say what has gone which way.  @least: of all bytes, so much went over the ring."""
     wire = on_wire()
     program(host)
     wire = on_wire() - wire
@@ -183,7 +184,9 @@ def counted(host, what, program):
           f"eth0 {wire} out; {n['accelerated']} connections moved, {n['fallback']} did not, {n['processes']} processes", flush=True)
     expect(n["accelerated"] and not n["fallback"], f"{what}: connections stayed on TCP")
     expect(n["lines"] * 64 + n["bulk_bytes"] >= n["tx"], f"{what}: the window has seen less than was sent")
-    expect(ring > 100000 and n["tcp"] < ring / 100, f"{what}: {n['tcp']} bytes on TCP, {ring} on the ring")
+    share = ring / (ring + n["tcp"]) if ring else 0
+    expect(ring > 100000 and share >= least, f"{what}: {n['tcp']} bytes on TCP, {ring} on the ring")
+    expect(wire < (1 - least) * ring + 100000, f"{what}: {wire} bytes have left by eth0, {ring} were on the ring")
 
 
 def main():
@@ -194,9 +197,9 @@ def main():
         together("bound")
         check("the brokers meet", host.start_broker) or check.finish()
     together("up")
-    check("redis", counted, host, "redis", redis)
-    check("iperf3", counted, host, "iperf3", iperf3)
-    check("nginx and curl", counted, host, "nginx and curl", nginx)
+    check("redis", counted, host, "redis", redis, 0.99)
+    check("iperf3", counted, host, "iperf3", iperf3, 0.8)
+    check("nginx and curl", counted, host, "nginx and curl", nginx, 0.99)
     if not PLAIN:
         check("the broker ends when it is told to", lambda: host.broker.stop().wait(1))
     check("the kernel has nothing to complain of", kernel_is_fine)
