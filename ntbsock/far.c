@@ -105,6 +105,18 @@ void ntbs_far_fork_child(void)
 	life_inherited = true;
 }
 
+void ntbs_far_sever(struct ntbs_far *f)
+{
+	const int private = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+	ntbs_lock(&ntbs_rt.lock);
+	if (!f->severed && f->arena) {
+		ntbs_sys6(SYS_mmap, (long)f->window.base, f->window.bytes, PROT_READ | PROT_WRITE, private | MAP_FIXED, -1, 0);
+		f->severed = true;
+	}
+	ntbs_unlock(&ntbs_rt.lock);
+}
+
 /* What is left of sessions that have ended, if nobody uses it. */
 static void sweep(void)
 {

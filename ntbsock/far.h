@@ -10,7 +10,8 @@
  *  - FIN without a stated end: the peer's broker is asked what its side had taken, before anything is believed.
  *
  * Arena and window are mapped once a session of the port.  A session that has ended is marked; its connections go back to TCP,
- * and live on in its memory meanwhile.  When the next one begins, the channels of old ones that nobody uses any more go, and
+ * and live on in its memory meanwhile.  Two seconds later its window is severed: where the next session uses the same memory,
+ * what they still store would be said of others.  When the next one begins, the channels of old ones that nobody uses any more go, and
  * with the last of them the mappings.  The doorbells of all sessions are one descriptor after the other, of one number.
  */
 #ifndef NTBSOCK_FAR_H
@@ -29,6 +30,7 @@ struct ntbs_far {
 	char *arena;			/* NULL: unmapped; then it is @down, and has no channel */
 	size_t arena_bytes;
 	_Atomic bool down;
+	bool severed;			/* nothing that is stored into the window arrives any more */
 	struct ntbs_window window;
 };
 
@@ -48,6 +50,7 @@ void ntbs_far_look(void);		/* a service bell */
 void ntbs_far_orphaned(void);		/* the broker is gone */
 int ntbs_far_tick(void);		/* on every turn; ms until the next at the latest, -1: none is needed */
 struct ntbs_far *ntbs_far_sessions(void);
+void ntbs_far_sever(struct ntbs_far *f);	/* one that is @down */
 
 /* Runtime's lock held.  Ask for a channel with @peer_proc, of so many leases; NULL: the broker cannot be asked. */
 struct ntbs_chan *ntbs_far_chan_ask(uint32_t peer_proc, uint64_t id, uint32_t nr_leases);

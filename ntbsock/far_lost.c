@@ -116,8 +116,11 @@ int ntbs_far_tick(void)
 	if (!until)
 		return -1;
 	for (struct ntbs_far *f = ntbs_far_sessions(); f; f = f->next)
-		if (f->down)
+		if (f->down) {
 			ntbs_sock_for_each(over ? judge : wake, f);
+			if (over)
+				ntbs_far_sever(f);
+		}
 	ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);	/* sets */
 	if (over)
 		atomic_compare_exchange_strong(&moving_until_ns, &until, 0);

@@ -13,6 +13,7 @@
 #include "hwport.h"
 #include "irq.h"
 #include "log.h"
+#include "loop.h"
 #include "peer.h"
 #include "region.h"
 
@@ -20,6 +21,7 @@
 #define MESSAGES_A_TURN 256
 #define BULKS 512u		/* bulk rings in an arena, and copies of them */
 #define BULK_LEAST (64u << 10)
+#define QUIET_MS 2500		/* after a session in the same memory: until then its processes may store there (far.h) */
 
 struct waiting {
 	STAILQ_ENTRY(waiting) link;
@@ -33,6 +35,7 @@ static const struct ntbs_bridge_driver *driver;
 static struct ntbs_bridge_end end;	/* session 0: the link is down */
 static struct ntbs_window window;
 static struct ntbs_ctl ctl;
+static uint64_t quiet_until_ms;
 static bool pumping, is_loop;
 static uint64_t bells;			/* heard */
 
@@ -199,6 +202,8 @@ void ntbs_bridge_lost(void)
 {
 	struct ntbs_ctl_shm *shm = end.session ? (struct ntbs_ctl_shm *)((char *)end.arena + NTBS_ARENA_CTL) : NULL;
 
+	if (end.session && !end.sparse)
+		quiet_until_ms = ntbs_loop_now_ms() + QUIET_MS;
 	if (shm) {
 		ntbs_le32_write_release(&shm->down, end.session);
 		ntbs_irq_all();
@@ -231,7 +236,7 @@ bool ntbs_bridge_tell(struct ntbs_client *c)
 	};
 	int life;
 
-	if (!end.session)
+	if (!end.session || (quiet_until_ms && ntbs_loop_now_ms() < quiet_until_ms))
 		return false;
 	if (c->port_session == end.session)
 		return true;

@@ -206,6 +206,7 @@ def killed_broker(rig, h):
         for busy in (True, False):
             rig.forget_counters()
             p = Pair(rig, h)
+            check(windows(p.c.p.pid), "no window")
             if busy:
                 p.tell(p.s, "recv", 2000, 32000)
                 p.tell(p.c, "send", 2000, 32000, 100)
@@ -222,6 +223,9 @@ def killed_broker(rig, h):
             p.said(p.s, "done recv", seconds=40)
             p.both("ball", 50, 100)
             p.said(p.c, "done ball")
+            if which == (0,) and not busy:
+                time.sleep(2.5)
+                check(not windows(p.c.p.pid), "a window stays open for what is still stored when its session is over")
             p.stop()
             for i in which:
                 h.start_broker(i)
@@ -260,6 +264,11 @@ def sessions(rig, h):
     c.wait(10)
     lines = sum(p.get("window", {}).get("lines", 0) for p in rig.counters("lasting-c")["raw"])
     check(lines > 6 * 600, f"only {lines} lines through the windows of 8 sessions")
+
+
+def windows(pid):
+    with open(f"/proc/{pid}/maps") as f:
+        return [line for line in f if "ntbsock-arena" in line and " -w-s " in line]
 
 
 def kept(pid):
