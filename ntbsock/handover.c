@@ -84,7 +84,22 @@ static bool gone(struct ntbs_sock *sk, int fd)
 	return ntbs_shadow_end(fd) == 0;
 }
 
-static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
+/* The first byte of TCP has been read from the ring: whoever reads without us must not find it. */
+static void await_twice(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + ANSWER_WAIT_NS };
+
+	for (;;) {
+		w.mark = ntbs_sig_mark();
+		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_stream_rx_look(sk, fd);
+		ntbs_unlock(&sk->shm->rx.lock);
+		if (!ntbs_read_once(sk->shm->rx.twice) || ntbs_wait_shadow(fd, POLLIN | POLLRDHUP, &w) == -ETIMEDOUT)
+			return;
+	}
+}
+
+static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
 {
 	const uint32_t shut = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
@@ -146,6 +161,15 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		}
 	}
 	ntbs_sock_clear_flag(sk, NTBS_SK_WANT_TCP);
+	return done;
+}
+
+static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
+{
+	bool done = asked_for_tcp(sk, fd);
+
+	if (__builtin_expect(ntbs_read_once(sk->shm->rx.twice), 0))
+		await_twice(sk, fd);
 	return done;
 }
 

@@ -277,10 +277,8 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd);
 /* Say where what we send ends: tx lock held, before the kernel's FIN. */
 void ntbs_stream_state_final(struct ntbs_sock *sk);
-/* Our direction moves to TCP at the tail: tx lock held, state RING. */
+/* Our direction moves to TCP at the tail, or a byte before it if the peer has not read all: tx lock held. */
 void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
-/* The same before an urgent byte goes by TCP, with one byte of the ring going before it if the peer has not read all. */
-void ntbs_stream_leave_urgent(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /* The peer has asked for TCP from position @from on: tx lock held.  Return 0, or -EAGAIN: bytes are left to replay. */
 int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from);
 int ntbs_stream_replay(struct ntbs_sock *sk, int fd);

@@ -444,11 +444,6 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if ((flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) && (n = ntbs_sock_take_owed(sk)))
 		return -n;
 	if (flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) {
-		if ((flags & MSG_OOB) && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
-			ntbs_lock(&sk->shm->tx.lock);
-			ntbs_stream_leave_urgent(sk, fd, NTBS_WHY_OPTION);
-			ntbs_unlock(&sk->shm->tx.lock);
-		}
 		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
 		return -ENTBS_PASS;
 	}

@@ -96,7 +96,7 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 	}
 	if (rx->state == NTBS_DIR_RING) {
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
-		if (q && (rx->pos == q - 1 || rx->pos == q)) {	/* see ntbs_stream_leave_urgent() */
+		if (q && (rx->pos == q - 1 || rx->pos == q)) {	/* see ntbs_stream_leave_tx() */
 			ntbs_write_once(rx->twice, rx->pos == q);
 			rx_state(sk, NTBS_DIR_BACK);
 		} else if (q && rx->pos > q - 1)

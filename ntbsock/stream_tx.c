@@ -48,17 +48,12 @@ static void state_q(struct ntbs_sock *sk, uint64_t q, enum ntbs_reason why)
 	ntbs_write_once(sk->shm->conn.reason, why);
 }
 
-void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
-{
-	if (sk->shm->tx.state == NTBS_DIR_RING)
-		state_q(sk, sk->shm->tx.pos, why);
-}
-
 /*
- * A kernel that has an urgent byte as its next throws it away when another one comes (tcp_check_urg()): behind bytes that
- * are unread it would stay.  Those that lie in the ring count for that: the last of them goes by TCP as well.
+ * What lies unread in the ring counts for the peer's kernel as well: it resets if the peer ends before it has read it, and
+ * throws an urgent byte that is next away when another one comes (tcp_check_urg()).  So the last byte of the ring goes by TCP
+ * as well, if the peer has not read it.
  */
-void ntbs_stream_leave_urgent(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
 	bool ended = (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) || ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN;
@@ -72,7 +67,8 @@ void ntbs_stream_leave_urgent(struct ntbs_sock *sk, int fd, enum ntbs_reason why
 	}
 	tx->replay = 1;
 	state_q(sk, tx->pos - 1, why);
-	ntbs_stream_replay(sk, fd);
+	if (!ntbs_stream_replay(sk, fd))
+		ntbs_shadow_push(fd);
 }
 
 void ntbs_stream_state_final(struct ntbs_sock *sk)
@@ -90,7 +86,7 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 		return 0;
 	}
 	if (tx->state == NTBS_DIR_RING && from == NTBS_POS_TAIL - 1) {
-		state_q(sk, tx->pos, NTBS_WHY_PEER_ASKED);
+		ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_ASKED);
 		return 0;
 	}
 	if (tx->state == NTBS_DIR_BACK)
