@@ -82,19 +82,37 @@ NTBS_EXPORT int listen(int fd, int backlog)
 	return ret;
 }
 
+/* The kernel ends the connection; the socket may connect anew, on TCP. */
+static void dissolve(struct ntbs_sock *sk)
+{
+	int saved = errno;
+
+	for (; sk; sk = ntbs_sock_after(sk))
+		ntbs_sock_dissolve(sk);
+	errno = saved;
+}
+
+/* A connection whose connect() nobody has asked for its end: if it has failed meanwhile, who asks now is told, and has a new
+ * socket (__inet_stream_connect(), sock_error). */
+static bool failed_since(int err)
+{
+	return err != EISCONN && err != EALREADY && err != EINPROGRESS && err != EINTR && err != EINVAL && err != EFAULT;
+}
+
 NTBS_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int ret, saved;
 
 	saved = errno;
-	if (sk && addr && len >= sizeof(addr->sa_family) && addr->sa_family == AF_UNSPEC) {
-		for (struct ntbs_sock *s = sk; s; s = ntbs_sock_after(s))
-			ntbs_sock_dissolve(s);	/* the kernel resets the connection; the socket may connect anew, on TCP */
-		errno = saved;
+	if (sk && addr && len >= sizeof(addr->sa_family) && addr->sa_family == AF_UNSPEC)
+		dissolve(sk);
+	if (!sk || ntbs_sock_stage(sk) != NTBS_NEW) {
+		ret = LIBC(connect)(fd, addr, len);
+		if (ret && sk && ntbs_sock_stage(sk) != NTBS_PLAIN && failed_since(errno))
+			dissolve(sk);
+		return ret;
 	}
-	if (!sk || ntbs_sock_stage(sk) != NTBS_NEW)
-		return LIBC(connect)(fd, addr, len);
 	ntbs_runtime_ready();		/* the first time: before the kernel's handshake, not between it and us */
 	errno = saved;
 	ntbs_sock_set_flag(sk, NTBS_SK_CONNECTED | NTBS_SK_CONNECTING);
