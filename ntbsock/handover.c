@@ -368,7 +368,7 @@ static struct ntbs_sock *goes_along(int fd, bool (*dupped)(int fd))
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	long flags;
 
-	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN)
+	if (!sk || !ntbs_sock_to_hand_over(sk))
 		return NULL;
 	flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
 	return flags >= 0 && (!(flags & FD_CLOEXEC) || (dupped && dupped(fd))) ? sk : NULL;

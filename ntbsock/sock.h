@@ -188,6 +188,20 @@ static inline enum ntbs_stage ntbs_sock_stage(const struct ntbs_sock *sk)
 {
 	return atomic_load_explicit(&sk->shm->stage, memory_order_acquire);
 }
+static inline uint32_t ntbs_sock_flags(const struct ntbs_sock *sk)
+{
+	return atomic_load_explicit(&sk->shm->flags, memory_order_relaxed);
+}
+/* Its end is stated in the ring, now or as long as others may read there. */
+static inline bool ntbs_sock_ends_ours(const struct ntbs_sock *sk)
+{
+	return ntbs_sock_stage(sk) == NTBS_LIVE || (ntbs_sock_flags(sk) & NTBS_SK_SETTLED);
+}
+/* Others that get it must find all of it on TCP. */
+static inline bool ntbs_sock_to_hand_over(const struct ntbs_sock *sk)
+{
+	return ntbs_sock_stage(sk) != NTBS_PLAIN || ntbs_sock_ends_ours(sk);
+}
 /* The peer has closed; one that has only shut down is still there. */
 static inline bool ntbs_inbox_peer_closed(const struct ntbs_inbox_shm *in)
 {
@@ -203,10 +217,6 @@ static inline enum ntbs_dir_state ntbs_sock_tx_state(const struct ntbs_sock *sk)
 static inline enum ntbs_dir_state ntbs_sock_rx_state(const struct ntbs_sock *sk)
 {
 	return __atomic_load_n(&sk->shm->rx.state, __ATOMIC_ACQUIRE);
-}
-static inline uint32_t ntbs_sock_flags(const struct ntbs_sock *sk)
-{
-	return atomic_load_explicit(&sk->shm->flags, memory_order_relaxed);
 }
 static inline int ntbs_sock_take_owed(struct ntbs_sock *sk)
 {
