@@ -55,13 +55,15 @@ static void state_q(struct ntbs_sock *sk, uint64_t q, enum ntbs_reason why)
  */
 void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
+	const short half_closed = ntbs_le64_read_acquire(&sk->q.in->final) ? POLLRDHUP : 0;
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
 	bool ended = (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) || ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN;
 
 	if (tx->state != NTBS_DIR_RING)
 		return;
 	/* there must be room for it; and where it would be answered with a reset, or cannot go, it is the next call's to say so */
-	if (ended || tx->pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) || ntbs_shadow_poll(fd, POLLOUT | POLLRDHUP) != POLLOUT) {
+	if (ended || tx->pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) ||
+	    (ntbs_shadow_poll(fd, POLLOUT | POLLRDHUP) & ~half_closed) != POLLOUT) {
 		state_q(sk, tx->pos, why);
 		return;
 	}
