@@ -22,6 +22,7 @@
 #include "wait.h"
 
 #define ANSWER_WAIT_NS 2000000000ull	/* a peer that is stopped must not stop us for ever */
+#define REPLAY_WAIT_NS 100000000ull	/* what TCP's buffers do not hold comes when it is read */
 
 static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
@@ -99,6 +100,42 @@ static void await_twice(struct ntbs_sock *sk, int fd)
 	}
 }
 
+/* Has TCP brought once more what lies in the ring behind Q? */
+static bool replayed(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_shadow_info info;
+	uint64_t w, q, end;
+	ssize_t n;
+
+	ntbs_lock(&sk->shm->rx.lock);
+	w = sk->shm->rx.w;
+	q = ntbs_le64_read_acquire(&sk->q.in->q);
+	n = ntbs_msgq_avail(&sk->q);
+	end = sk->shm->rx.pos + n;
+	ntbs_unlock(&sk->shm->rx.lock);
+	if (n <= 0 || !w || !q || ntbs_shadow_info(fd, &info))
+		return true;
+	return (int64_t)(info.bytes_received - (w - 1)) >= (int64_t)(end - (q - 1));
+}
+
+/* Q is stated before the first of those bytes: they have come before whatever the program does next with the socket. */
+static void await_replay(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + REPLAY_WAIT_NS };
+	int ret = 0;
+
+	while (!ret) {
+		uint32_t value = ntbs_mbox_arm_futex(sk);
+
+		w.mark = ntbs_sig_mark();
+		if (replayed(sk, fd) || gone(sk, fd))
+			ret = -EAGAIN;
+		else if (ntbs_mbox_sleep(sk, value, &w) == -ETIMEDOUT)
+			ret = -ETIMEDOUT;
+		ntbs_mbox_slept(sk);
+	}
+}
+
 static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
 {
 	const uint32_t shut = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
@@ -161,6 +198,8 @@ static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
 		}
 	}
 	ntbs_sock_clear_flag(sk, NTBS_SK_WANT_TCP);
+	if (done)
+		await_replay(sk, fd);
 	return done;
 }
 
