@@ -88,6 +88,8 @@ struct ntbs_sock_shm {
 	_Atomic int32_t holders;		/* processes */
 	_Atomic int owed;			/* an error that came to a call that had moved bytes: the next call's */
 	_Atomic uint32_t dissolved;		/* counts connect() to AF_UNSPEC: who waits meanwhile gets EPIPE */
+	_Atomic uint32_t stirred;		/* ntbs_sock_stir() */
+	_Atomic uint32_t tcp_readers;		/* who wait where TCP has a say: on the process's mbox */
 	_Atomic uint32_t shadow_ev;		/* POLL* bits that the shadow has shown and nobody has used up */
 	uint64_t rcvtimeo_ns, sndtimeo_ns;	/* 0: none */
 	uint32_t rcvlowat;
@@ -252,6 +254,11 @@ struct ntbs_wait;
 /* Until there may be bytes (@rx) or room, on the ring or on TCP; 0, -EINTR, -ETIMEDOUT. */
 int ntbs_sock_wait(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w);
 bool ntbs_sock_await_credit(struct ntbs_sock *sk);
+/*
+ * What wakes all who wait for bytes in the kernel though none has come: shutdown() (inet_shutdown()), a low-water mark that is
+ * reached (tcp_set_rcvlowat()).  Who is awake takes what there is, be it below his mark.
+ */
+void ntbs_sock_stir(struct ntbs_sock *sk);
 
 /* ---- data path (sock_io.c, sock_msg.c); fd is one of sk's descriptors; results: count or -errno ---- */
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
@@ -271,8 +278,8 @@ ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg
 #define NTBS_MSG_LATER 0x40000
 /* Of splice(), with MSG_PEEK: ends at an urgent byte, with 0 if it would wait. */
 #define NTBS_MSG_SPLICE 0x80000
-/* A later one is the kernel's to receive, which by itself would begin again after a handler: -ENTBS_PASS, or what ends it. */
-ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, int flags);
+/* A later one is the kernel's to receive: what it says, or -ENTBS_PASS. */
+ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags);
 /* The first message is about to be received. */
 void ntbs_sock_first_message(void);
 /* sk is no longer what fd means: look it up again. */

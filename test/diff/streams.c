@@ -161,10 +161,9 @@ void wait_for_all(const struct op *op, int step)
 		}
 }
 
-/* What was sent is on its way, also where Nagle holds it back on TCP until the peer's kernel acknowledges. */
-void wait_until_sent(const struct op *op, int slot, int step)
+static void wait_until_none(enum call call, const struct op *op, int slot, int step)
 {
-	const struct op ask = { op->proc, op->thr, C_unsent, slot, -1, 0, 0 };
+	const struct op ask = { op->proc, op->thr, call, slot, -1, 0, 0 };
 	const struct desc *p = peer_of(desc_of(op->proc, slot));
 	double end = now() + late_s / 5;
 	struct answer a;
@@ -172,4 +171,15 @@ void wait_until_sent(const struct op *op, int slot, int step)
 	for (int w = 0; w < WORLDS && p && !p->uneven; w++)
 		while (now() < end && ask_one(w, &ask, step, &a) && !a.ret && a.v[0] > 0)
 			usleep(1000);
+}
+
+/* What was sent is on its way, also where Nagle holds it back on TCP until the peer's kernel acknowledges. */
+void wait_until_sent(const struct op *op, int slot, int step)
+{
+	wait_until_none(C_unsent, op, slot, step);
+}
+
+void wait_until_acknowledged(const struct op *op, int slot, int step)
+{
+	wait_until_none(C_outq, op, slot, step);
 }
