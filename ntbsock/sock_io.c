@@ -138,9 +138,10 @@ static ssize_t enter(struct ntbs_sock *sk, int fd, bool rx)
 /* A read that wants more than there is ends at an urgent mark all the same; a look has not moved over its @sum bytes. */
 static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t sum)
 {
+	bool ring = ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING;
 	int before_mark = 0, all = 0;
 
-	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING) {
+	if (ring) {
 		uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q);
 
 		if (!q || ntbs_read_once(sk->shm->rx.pos) + (flags & MSG_PEEK ? sum : 0) < q - 1)
@@ -148,6 +149,8 @@ static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t su
 	}
 	if (!(flags & MSG_PEEK))
 		return ntbs_shadow_at_mark(fd);
+	if (!ring && ntbs_shadow_at_mark(fd))
+		return false;				/* where it began: it has looked past it */
 	ntbs_shadow_inq(fd, &before_mark);		/* a look has not moved up to the mark */
 	return !ntbs_shadow_unread(fd, &all) && all > before_mark;
 }
