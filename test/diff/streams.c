@@ -123,7 +123,7 @@ void check_streams(const struct op *op, int step, struct desc *d)
 			found(step, op->call, "%s: what came is not what was sent, somewhere in %llu bytes", world_name[w],
 			      (unsigned long long)d->w[w].rx);
 	if (all) {		/* the amounts may have been different ones: count anew */
-		d->uneven = d->full = false;
+		d->uneven = d->full = d->backlog = false;
 		for (int w = 0; w < WORLDS; w++)
 			d->w[w].rx = d->w[w].rx_hash = p->w[w].tx = p->w[w].tx_hash = 0;
 	} else if (calls[op->call].class == DRAIN || calls[op->call].class == RECV)
