@@ -97,8 +97,19 @@ uint64_t ntbs_epm_cookie(const struct ntbs_epm *m)
 	return cookie(m->index, m->gen);
 }
 
+/*
+ * The number that it was registered by may have been closed, with the socket open under another, and be somebody else's by
+ * now: the registration stays as it is then, which is so in the kernel, too.
+ */
+static bool has_its_number(const struct ntbs_epm *m)
+{
+	return ntbs_fdtab_peek(m->fd) == (m->sk ? &m->sk->file : &m->inner->file);
+}
+
 void ntbs_epm_register(struct ntbs_epm *m, uint32_t events, uint64_t data)
 {
+	if (!has_its_number(m))
+		return;
 	if (m->events & EPOLLEXCLUSIVE) {	/* the kernel does not modify those */
 		kernel_ctl(m->ep, EPOLL_CTL_DEL, m->fd, 0, 0);
 		kernel_ctl(m->ep, EPOLL_CTL_ADD, m->fd, events, data);
@@ -339,8 +350,8 @@ void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it)
 
 		/* the kernel would go on reporting what nobody can translate; not in a set that we share with our parent:
 		 * its registrations are the parent's, and as long as that holds the socket they stay */
-		if (others_hold_it && !m->ep->inherited)
-			kernel_ctl(m->ep, EPOLL_CTL_DEL, m->fd, 0, 0);
+		if (others_hold_it && !m->ep->inherited && m->fd == fd)
+			kernel_ctl(m->ep, EPOLL_CTL_DEL, fd, 0, 0);
 		if (m == sk->members)
 			ntbs_epm_drop(m);
 	}

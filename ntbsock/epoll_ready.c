@@ -106,9 +106,9 @@ static uint64_t in_mark(const struct ntbs_epm *m)
 	uint64_t w, mark, twice;
 
 	if (ntbs_sock_stage(m->sk) != NTBS_LIVE || !(w = ntbs_read_once(m->sk->shm->rx.w)))
-		return ntbs_shadow_info(m->fd, &info) ? UINT64_MAX : TCP_MARK | info.bytes_received;
+		return ntbs_shadow_info(m->sk->fd, &info) ? UINT64_MAX : TCP_MARK | info.bytes_received;
 	mark = ntbs_msgq_rx_mark(&m->sk->q);
-	if ((state != NTBS_DIR_RING || ntbs_le64_read(&m->sk->q.in->q)) && !ntbs_shadow_info(m->fd, &info)) {
+	if ((state != NTBS_DIR_RING || ntbs_le64_read(&m->sk->q.in->q)) && !ntbs_shadow_info(m->sk->fd, &info)) {
 		uint64_t tcp = info.bytes_received - (w - 1);
 
 		twice = come_twice(m->sk);
@@ -129,7 +129,7 @@ static bool in_news(struct ntbs_epm *m, bool take)
 	if (seen == now)
 		return false;
 	if (seen != UINT64_MAX && (seen & TCP_MARK) && !(now & TCP_MARK) && !ntbs_msgq_readable(&m->sk->q) &&
-	    !ntbs_shadow_info(m->fd, &info) && info.bytes_received == (seen & ~TCP_MARK)) {
+	    !ntbs_shadow_info(m->sk->fd, &info) && info.bytes_received == (seen & ~TCP_MARK)) {
 		atomic_compare_exchange_strong(&m->rx_mark, &seen, now);
 		return false;
 	}
@@ -140,7 +140,7 @@ static uint32_t ready(const struct ntbs_epm *m)
 {
 	struct ntbs_sock *sk = m->sk;
 
-	return (uint16_t)ntbs_sock_ready(sk, m->fd, m->events & NTBS_EP_OUT_NEWS ? m->events | EPOLLOUT : m->events,
+	return (uint16_t)ntbs_sock_ready(sk, sk->fd, m->events & NTBS_EP_OUT_NEWS ? m->events | EPOLLOUT : m->events,
 					 ntbs_sock_rx_state(sk) != NTBS_DIR_RING || ntbs_sock_tx_state(sk) != NTBS_DIR_RING);
 }
 
@@ -150,7 +150,7 @@ static uint32_t readable(const struct ntbs_epm *m)
 
 	if (ntbs_sock_stage(m->sk) == NTBS_LIVE)
 		return ready(m) & NTBS_EP_IN;
-	ntbs_shadow_inq(m->fd, &inq);
+	ntbs_shadow_inq(m->sk->fd, &inq);
 	return inq ? NTBS_EP_IN : 0;
 }
 
@@ -163,7 +163,7 @@ bool ntbs_epm_would_repeat(struct ntbs_epm *m)
 
 	if (!(m->events & EPOLLET) || atomic_load(&m->disabled))
 		return false;
-	all = (uint16_t)ntbs_shadow_poll(m->fd, NTBS_EP_IN | NTBS_EP_OUT | EPOLLRDHUP | EPOLLPRI);
+	all = (uint16_t)ntbs_shadow_poll(m->sk->fd, NTBS_EP_IN | NTBS_EP_OUT | EPOLLRDHUP | EPOLLPRI);
 	end = all & END_EVENTS;
 	if (!(all & ntbs_epm_wanted(m)) || (end && end != m->end_mark))
 		return false;
@@ -258,7 +258,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 	if (m->inner)
 		return evaluate_inner(m, take);
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
-		ntbs_offer_step(sk, m->fd);
+		ntbs_offer_step(sk, sk->fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE)
 		return 0;		/* the kernel reports it */
 	if (!atomic_load(&m->watched_live) && !atomic_exchange(&m->watched_live, 1))

@@ -52,9 +52,9 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 		return false;
 	}
 	if (ntbs_sock_stage(m->sk) == NTBS_NEW)
-		ntbs_offer_look_connected(m->sk, m->fd);
+		ntbs_offer_look_connected(m->sk, m->sk->fd);
 	if (ntbs_sock_stage(m->sk) == NTBS_OFFER)
-		ntbs_offer_step(m->sk, m->fd);
+		ntbs_offer_step(m->sk, m->sk->fd);
 	if (ntbs_sock_stage(m->sk) == NTBS_LIVE) {
 		atomic_fetch_or(&m->sk->shm->shadow_ev, ev->events & (POLLIN | POLLRDHUP | POLLHUP | POLLERR));
 		ntbs_epm_warm(ep, m);		/* the next turn tells what it means */

@@ -22,6 +22,7 @@
 #include "wait.h"
 
 #define ANSWER_WAIT_NS 2000000000ull	/* a peer that is stopped must not stop us for ever */
+#define REPLAY_WAIT_NS 100000000ull	/* what TCP's buffers do not hold comes when it is read */
 
 static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
@@ -84,7 +85,58 @@ static bool gone(struct ntbs_sock *sk, int fd)
 	return ntbs_shadow_end(fd) == 0;
 }
 
-static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
+/* The first byte of TCP has been read from the ring: whoever reads without us must not find it. */
+static void await_twice(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + ANSWER_WAIT_NS };
+
+	for (;;) {
+		w.mark = ntbs_sig_mark();
+		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_stream_rx_look(sk, fd);
+		ntbs_unlock(&sk->shm->rx.lock);
+		if (!ntbs_read_once(sk->shm->rx.twice) || ntbs_wait_shadow(fd, POLLIN | POLLRDHUP, &w) == -ETIMEDOUT)
+			return;
+	}
+}
+
+/* Has TCP brought once more what lies in the ring behind Q? */
+static bool replayed(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_shadow_info info;
+	uint64_t w, q, end;
+	ssize_t n;
+
+	ntbs_lock(&sk->shm->rx.lock);
+	w = sk->shm->rx.w;
+	q = ntbs_le64_read_acquire(&sk->q.in->q);
+	n = ntbs_msgq_avail(&sk->q);
+	end = sk->shm->rx.pos + n;
+	ntbs_unlock(&sk->shm->rx.lock);
+	if (n <= 0 || !w || !q || ntbs_shadow_info(fd, &info))
+		return true;
+	return (int64_t)(info.bytes_received - (w - 1)) >= (int64_t)(end - (q - 1));
+}
+
+/* Q is stated before the first of those bytes: they have come before whatever the program does next with the socket. */
+static void await_replay(struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + REPLAY_WAIT_NS };
+	int ret = 0;
+
+	while (!ret) {
+		uint32_t value = ntbs_mbox_arm_futex(sk);
+
+		w.mark = ntbs_sig_mark();
+		if (replayed(sk, fd) || gone(sk, fd))
+			ret = -EAGAIN;
+		else if (ntbs_mbox_sleep(sk, value, &w) == -ETIMEDOUT)
+			ret = -ETIMEDOUT;
+		ntbs_mbox_slept(sk);
+	}
+}
+
+static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
 {
 	const uint32_t shut = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
@@ -146,6 +198,17 @@ static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
 		}
 	}
 	ntbs_sock_clear_flag(sk, NTBS_SK_WANT_TCP);
+	if (done)
+		await_replay(sk, fd);
+	return done;
+}
+
+static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
+{
+	bool done = asked_for_tcp(sk, fd);
+
+	if (__builtin_expect(ntbs_read_once(sk->shm->rx.twice), 0))
+		await_twice(sk, fd);
 	return done;
 }
 
@@ -344,7 +407,7 @@ static struct ntbs_sock *goes_along(int fd, bool (*dupped)(int fd))
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	long flags;
 
-	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN)
+	if (!sk || !ntbs_sock_to_hand_over(sk))
 		return NULL;
 	flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
 	return flags >= 0 && (!(flags & FD_CLOEXEC) || (dupped && dupped(fd))) ? sk : NULL;

@@ -2,8 +2,8 @@
 /*
  * preload_fork.c - a process becomes two: what is done before and after, and for whom
  *
- * fork() calls the three functions by pthread_atfork().  _Fork(), clone() and fork by number do not know of them: there
- * they are called here.  vfork() and threads share the memory, so nothing becomes two; what a vfork child may do is
+ * fork() calls the three functions by pthread_atfork(), and what may only be done when those of all others have run is done
+ * behind it.  _Fork(), clone() and fork by number do not know of them: there they are called here.  vfork() and threads share the memory, so nothing becomes two; what a vfork child may do is
  * small, and ntbs_fdtab_foreign() tells it apart.
  *
  * Invariant: between before_fork() and the functions after it this thread holds every lock under which lists of the
@@ -68,6 +68,21 @@ static void after_fork_child(void)
 bool ntbs_fork_init(void)
 {
 	return !pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}
+
+/*
+ * A child that has done nothing yet with what it has inherited answers a peer that asks for TCP as well, and may be the only
+ * one that can: its parent closes.  Not so behind _Fork(), whose child may do nothing that a handler may not.
+ */
+NTBS_EXPORT pid_t fork(void)
+{
+	pid_t pid = LIBC(fork)();
+	int saved = errno;
+
+	if (!pid && ntbs_on)
+		ntbs_service_serve_child();
+	errno = saved;
+	return pid;
 }
 
 /* In both processes; @pid is what the call returned. */

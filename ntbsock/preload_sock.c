@@ -82,19 +82,37 @@ NTBS_EXPORT int listen(int fd, int backlog)
 	return ret;
 }
 
+/* The kernel ends the connection; the socket may connect anew, on TCP. */
+static void dissolve(struct ntbs_sock *sk)
+{
+	int saved = errno;
+
+	for (; sk; sk = ntbs_sock_after(sk))
+		ntbs_sock_dissolve(sk);
+	errno = saved;
+}
+
+/* A connection whose connect() nobody has asked for its end: if it has failed meanwhile, who asks now is told, and has a new
+ * socket (__inet_stream_connect(), sock_error). */
+static bool failed_since(int err)
+{
+	return err != EISCONN && err != EALREADY && err != EINPROGRESS && err != EINTR && err != EINVAL && err != EFAULT;
+}
+
 NTBS_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int ret, saved;
 
 	saved = errno;
-	if (sk && addr && len >= sizeof(addr->sa_family) && addr->sa_family == AF_UNSPEC) {
-		for (struct ntbs_sock *s = sk; s; s = ntbs_sock_after(s))
-			ntbs_sock_dissolve(s);	/* the kernel resets the connection; the socket may connect anew, on TCP */
-		errno = saved;
+	if (sk && addr && len >= sizeof(addr->sa_family) && addr->sa_family == AF_UNSPEC)
+		dissolve(sk);
+	if (!sk || ntbs_sock_stage(sk) != NTBS_NEW) {
+		ret = LIBC(connect)(fd, addr, len);
+		if (ret && sk && ntbs_sock_stage(sk) != NTBS_PLAIN && failed_since(errno))
+			dissolve(sk);
+		return ret;
 	}
-	if (!sk || ntbs_sock_stage(sk) != NTBS_NEW)
-		return LIBC(connect)(fd, addr, len);
 	ntbs_runtime_ready();		/* the first time: before the kernel's handshake, not between it and us */
 	errno = saved;
 	ntbs_sock_set_flag(sk, NTBS_SK_CONNECTED | NTBS_SK_CONNECTING);
@@ -175,8 +193,8 @@ NTBS_EXPORT int shutdown(int fd, int how)
 {
 	const uint32_t both = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int ret, saved;
 	bool had;
-	int ret;
 
 	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER)	/* a claim that nobody has noticed: the end is stated, then */
 		ntbs_offer_step(sk, fd);
@@ -206,11 +224,10 @@ NTBS_EXPORT int shutdown(int fd, int how)
 		ntbs_sock_note_flag(sk, NTBS_SK_SHUT_RD, false);
 	if (!ret && ntbs_sock_stage(sk) == NTBS_OFFER && (ntbs_sock_flags(sk) & both) == both)
 		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);	/* nothing left for a ring to do */
+	saved = errno;
 	if (!ret)
 		ntbs_epoll_sock_woken(sk);	/* inet_shutdown(): of whichever way */
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
-		int saved = errno;
-
 		if (!ret && (ntbs_sock_flags(sk) & both) == both) {	/* as tcp_rcv_state_process(): a reset for more bytes */
 			ntbs_lock(&sk->shm->rx.lock);
 			if (ntbs_sock_stated_rstate(sk) == NTBS_R_OPEN)
@@ -218,9 +235,9 @@ NTBS_EXPORT int shutdown(int fd, int how)
 			ntbs_unlock(&sk->shm->rx.lock);
 		}
 		ntbs_mbox_poke(sk);
-		ntbs_mbox_wake_own(sk);
-		errno = saved;
 	}
+	ntbs_sock_stir(sk);
+	errno = saved;
 	return ret;
 }
 
@@ -232,6 +249,15 @@ static uint64_t timeval_ns(const void *val, socklen_t len)
 		return 0;
 	memcpy(&tv, val, sizeof(tv));
 	return tv.tv_sec < 0 ? 1 : tv.tv_sec * 1000000000ull + tv.tv_usec * 1000ull;
+}
+
+/* tcp_set_rcvlowat() wakes all who wait if there is as much as is wanted now. */
+static void reaches_mark(struct ntbs_sock *sk)
+{
+	ntbs_epoll_sock_woken(sk);
+	ntbs_sock_stir(sk);
+	if (atomic_load(&sk->shm->mbox_mask))
+		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 }
 
 static void learn_option(struct ntbs_sock *sk, int fd, int name, const void *val, socklen_t len)
@@ -259,6 +285,8 @@ static void learn_option(struct ntbs_sock *sk, int fd, int name, const void *val
 	case SO_RCVLOWAT:
 		if (!ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, &mark, &mark_len) && mark > 0)
 			ntbs_write_once(sk->shm->rcvlowat, mark);	/* the kernel keeps it within the buffer */
+		if (ntbs_sock_stage(sk) != NTBS_PLAIN && (ntbs_sock_ready(sk, fd, 0, true) & POLLIN))
+			reaches_mark(sk);
 		break;
 	}
 }

@@ -285,3 +285,19 @@ void ntbs_service_fork_child(void)
 		ntbs_fd_unhide_close(epfd);	/* the parent's instance: ours is a copy of the descriptor */
 	epfd = -1;
 }
+
+static void may_be_asked(struct ntbs_sock *sk, void *arg)
+{
+	bool *needs = arg;
+
+	*needs |= sk->file.fds > 0 && (ntbs_sock_stage(sk) == NTBS_LIVE || sk->shm->claim_asked);
+}
+
+void ntbs_service_serve_child(void)
+{
+	bool needs = false;
+
+	ntbs_sock_for_each(may_be_asked, &needs);
+	if (needs)
+		ntbs_service_start();
+}

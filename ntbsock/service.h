@@ -5,7 +5,7 @@
  * One thread in a process that takes part; all signals blocked, asleep in epoll_wait(), no CPU.  It takes the broker's
  * messages, answers peers that ask for TCP while the program is elsewhere, goes on with a replay when the shadow has
  * room, and wakes whoever sleeps on a futex when the shadow shows an end.  Never on the data path.  fork does not copy
- * it: the child starts its own at the first need.
+ * it: the child of fork() starts its own if it has inherited a connection that is on the ring, others at the first need.
  */
 #ifndef NTBSOCK_SERVICE_H
 #define NTBSOCK_SERVICE_H
@@ -33,6 +33,8 @@ void ntbs_service_let_go(struct ntbs_sock *sk);
 /* A replay waits for room in the shadow. */
 void ntbs_service_want_room(struct ntbs_sock *sk, int fd);
 void ntbs_service_fork_child(void);
+/* The child of a fork() needs one at once if peers may ask it for TCP. */
+void ntbs_service_serve_child(void);
 
 /* ntbs_far_life() is there: what it shows is heard of. */
 void ntbs_service_watch_life(int old);

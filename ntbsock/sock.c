@@ -288,8 +288,7 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 		return;
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);
-	if ((ntbs_sock_stage(sk) == NTBS_LIVE || (ntbs_sock_flags(sk) & NTBS_SK_SETTLED)) &&
-	    !(ntbs_sock_flags(sk) & NTBS_SK_PASSED) && ntbs_sock_attach(sk))
+	if (ntbs_sock_ends_ours(sk) && !(ntbs_sock_flags(sk) & NTBS_SK_PASSED) && ntbs_sock_attach(sk))
 		state_end(sk, fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE && ntbs_conf.stats[0])
 		count_plain(sk, fd);

@@ -92,6 +92,8 @@ struct ntbs_sock_shm {
 	_Atomic int32_t holders;		/* processes */
 	_Atomic int owed;			/* an error that came to a call that had moved bytes: the next call's */
 	_Atomic uint32_t dissolved;		/* counts connect() to AF_UNSPEC: who waits meanwhile gets EPIPE */
+	_Atomic uint32_t stirred;		/* ntbs_sock_stir() */
+	_Atomic uint32_t tcp_readers;		/* who wait where TCP has a say: on the process's mbox */
 	_Atomic uint32_t shadow_ev;		/* POLL* bits that the shadow has shown and nobody has used up */
 	uint64_t rcvtimeo_ns, sndtimeo_ns;	/* 0: none */
 	uint32_t rcvlowat;
@@ -195,6 +197,20 @@ static inline enum ntbs_stage ntbs_sock_stage(const struct ntbs_sock *sk)
 {
 	return atomic_load_explicit(&sk->shm->stage, memory_order_acquire);
 }
+static inline uint32_t ntbs_sock_flags(const struct ntbs_sock *sk)
+{
+	return atomic_load_explicit(&sk->shm->flags, memory_order_relaxed);
+}
+/* Its end is stated in the ring, now or as long as others may read there. */
+static inline bool ntbs_sock_ends_ours(const struct ntbs_sock *sk)
+{
+	return ntbs_sock_stage(sk) == NTBS_LIVE || (ntbs_sock_flags(sk) & NTBS_SK_SETTLED);
+}
+/* Others that get it must find all of it on TCP. */
+static inline bool ntbs_sock_to_hand_over(const struct ntbs_sock *sk)
+{
+	return ntbs_sock_stage(sk) != NTBS_PLAIN || ntbs_sock_ends_ours(sk);
+}
 /* The peer has closed; one that has only shut down is still there. */
 static inline bool ntbs_inbox_peer_closed(const struct ntbs_inbox_shm *in)
 {
@@ -226,10 +242,6 @@ static inline enum ntbs_dir_state ntbs_sock_tx_state(const struct ntbs_sock *sk)
 static inline enum ntbs_dir_state ntbs_sock_rx_state(const struct ntbs_sock *sk)
 {
 	return __atomic_load_n(&sk->shm->rx.state, __ATOMIC_ACQUIRE);
-}
-static inline uint32_t ntbs_sock_flags(const struct ntbs_sock *sk)
-{
-	return atomic_load_explicit(&sk->shm->flags, memory_order_relaxed);
 }
 static inline int ntbs_sock_take_owed(struct ntbs_sock *sk)
 {
@@ -265,6 +277,11 @@ struct ntbs_wait;
 /* Until there may be bytes (@rx) or room, on the ring or on TCP; 0, -EINTR, -ETIMEDOUT. */
 int ntbs_sock_wait(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w);
 bool ntbs_sock_await_credit(struct ntbs_sock *sk);
+/*
+ * What wakes all who wait for bytes in the kernel though none has come: shutdown() (inet_shutdown()), a low-water mark that is
+ * reached (tcp_set_rcvlowat()).  Who is awake takes what there is, be it below his mark.
+ */
+void ntbs_sock_stir(struct ntbs_sock *sk);
 
 /* ---- data path (sock_io.c, sock_msg.c); fd is one of sk's descriptors; results: count or -errno ---- */
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
@@ -284,8 +301,8 @@ ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg
 #define NTBS_MSG_LATER 0x40000
 /* Of splice(), with MSG_PEEK: ends at an urgent byte, with 0 if it would wait. */
 #define NTBS_MSG_SPLICE 0x80000
-/* A later one is the kernel's to receive, which by itself would begin again after a handler: -ENTBS_PASS, or what ends it. */
-ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, int flags);
+/* A later one is the kernel's to receive: what it says, or -ENTBS_PASS. */
+ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags);
 /* The first message is about to be received. */
 void ntbs_sock_first_message(void);
 /* sk is no longer what fd means: look it up again. */
@@ -300,10 +317,8 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd);
 /* Say where what we send ends: tx lock held, before the kernel's FIN. */
 void ntbs_stream_state_final(struct ntbs_sock *sk);
-/* Our direction moves to TCP at the tail: tx lock held, state RING. */
+/* Our direction moves to TCP at the tail, or a byte before it if the peer has not read all: tx lock held. */
 void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
-/* The same before an urgent byte goes by TCP, with one byte of the ring going before it if the peer has not read all. */
-void ntbs_stream_leave_urgent(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /* The peer has asked for TCP from position @from on: tx lock held.  Return 0, or -EAGAIN: bytes are left to replay. */
 int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from);
 int ntbs_stream_replay(struct ntbs_sock *sk, int fd);

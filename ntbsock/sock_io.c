@@ -86,6 +86,15 @@ static bool current(const struct ntbs_sock *sk, int fd)
 	return ntbs_fdtab_peek(fd) == &sk->file;
 }
 
+/* Has somebody woken all who wait, since the last look?  A new look begins. */
+static bool stirred(const struct ntbs_sock *sk, struct ntbs_wait *w)
+{
+	const uint32_t before = w->stirred;
+
+	w->stirred = atomic_load(&sk->shm->stirred);
+	return w->stirred != before;
+}
+
 /* Before the look, so that what comes meanwhile is news. */
 static uint64_t seen_so_far(const struct ntbs_sock *sk)
 {
@@ -129,9 +138,10 @@ static ssize_t enter(struct ntbs_sock *sk, int fd, bool rx)
 /* A read that wants more than there is ends at an urgent mark all the same; a look has not moved over its @sum bytes. */
 static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t sum)
 {
+	bool ring = ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING;
 	int before_mark = 0, all = 0;
 
-	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING) {
+	if (ring) {
 		uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q);
 
 		if (!q || ntbs_read_once(sk->shm->rx.pos) + (flags & MSG_PEEK ? sum : 0) < q - 1)
@@ -139,6 +149,8 @@ static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t su
 	}
 	if (!(flags & MSG_PEEK))
 		return ntbs_shadow_at_mark(fd);
+	if (!ring && ntbs_shadow_at_mark(fd))
+		return false;				/* where it began: it has looked past it */
 	ntbs_shadow_inq(fd, &before_mark);		/* a look has not moved up to the mark */
 	return !ntbs_shadow_unread(fd, &all) && all > before_mark;
 }
@@ -194,19 +206,18 @@ static bool kernel_does(struct ntbs_sock *sk, const struct ntbs_wait *w, int fla
 	return ntbs_sock_kernel_alone(sk);
 }
 
-ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, int flags)
+/* By itself it would begin again after a handler; one that has run ends the wait, not the look at what is there. */
+ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags)
 {
-	struct ntbs_wait w;
-	int ret;
+	long ret;
 
 	if ((flags & (MSG_DONTWAIT | MSG_OOB | MSG_ERRQUEUE)) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK))
 		return -ENTBS_PASS;
-	may_wait_later(&w);
-	how_long(&w, sk, ntbs_read_once(sk->shm->rcvtimeo_ns), false, flags);
-	do
-		ret = ntbs_wait_shadow(fd, POLLIN | POLLRDHUP, &w);
-	while (!ret && !ntbs_shadow_poll(fd, POLLIN | POLLRDHUP));	/* a bell of another socket */
-	return ret ? ret == -ETIMEDOUT ? -EAGAIN : ret : -ENTBS_PASS;
+	ret = ntbs_sleep(&first_message, SYS_recvmsg, fd, (long)msg, flags, 0, 0, 0);
+	if (ret != -EINTR)
+		return ret;
+	ret = ntbs_sys3(SYS_recvmsg, fd, msg, flags | MSG_DONTWAIT);
+	return ret == -EAGAIN ? -EINTR : ret;
 }
 
 /* What nearly every call is: on the ring, and enough is there.  -EAGAIN: it is not that simple. */
@@ -234,7 +245,7 @@ static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, 
 {
 	struct ntbs_wait w;
 	size_t len, sum = 0, target, moved;
-	bool ended = false, passed = false, low = false, on_ring = false, may_wait;
+	bool ended = false, passed = false, low = false, on_ring = false, may_wait, woken;
 	enum ntbs_dir_state state;
 	ssize_t held = 1;
 	struct ntbs_iter it;
@@ -242,9 +253,10 @@ static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, 
 
 	may_wait_later(&w);
 	w.mark = mark;
+	w.stirred = 0;
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd, true);
 	if (n)
-		return n == -ENTBS_PASS && (flags & NTBS_MSG_LATER) ? ntbs_sock_later_by_kernel(sk, fd, flags) : n;
+		return n;
 	if (flags & (MSG_OOB | MSG_ERRQUEUE))
 		return -ENTBS_PASS;
 	if (!total(iov, cnt, &len))
@@ -261,11 +273,12 @@ begin:
 		bool acked = false;
 		int on_tcp = INT_MAX;
 
+		woken = stirred(sk, &w);
 		if (__builtin_expect(sum != 0, 0) && ntbs_stream_error_next(sk, fd))
 			return sum;
 		if (__builtin_expect(flags & NTBS_MSG_SPLICE, 0) && splice_ends(sk, fd))
 			return may_wait ? 0 : -EAGAIN;
-		if (__builtin_expect(low, 0)) {
+		if (__builtin_expect(low && !woken, 0)) {
 			w.seen = seen_so_far(sk);
 			if (!(ntbs_sock_ready(sk, fd, 0, true) & (w.urgent || on_ring ? ENDS_LOW | POLLPRI : ENDS_LOW)))
 				goto wait;
@@ -444,11 +457,6 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if ((flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) && (n = ntbs_sock_take_owed(sk)))
 		return -n;
 	if (flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) {
-		if ((flags & MSG_OOB) && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
-			ntbs_lock(&sk->shm->tx.lock);
-			ntbs_stream_leave_urgent(sk, fd, NTBS_WHY_OPTION);
-			ntbs_unlock(&sk->shm->tx.lock);
-		}
 		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
 		return -ENTBS_PASS;
 	}

@@ -95,8 +95,11 @@ ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int 
 	if (!msg_ok(msg))
 		return -ENTBS_PASS;
 	if (msg->msg_control && ntbs_sock_kernel_alone(sk))	/* it may have more to say than bytes: time stamps */
-		return flags & NTBS_MSG_LATER ? ntbs_sock_later_by_kernel(sk, fd, flags) : -ENTBS_PASS;
-	n = ntbs_sock_recv(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
+		n = -ENTBS_PASS;
+	else
+		n = ntbs_sock_recv(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
+	if (n == -ENTBS_PASS)
+		return flags & NTBS_MSG_LATER ? ntbs_sock_later_by_kernel(sk, fd, msg, flags) : n;
 	if (n >= 0 && (!ntbs_user_writable(&msg->msg_namelen, sizeof(msg->msg_namelen)) ||
 		       !ntbs_user_writable(&msg->msg_flags, sizeof(msg->msg_flags))))
 		return -EFAULT;

@@ -12,11 +12,17 @@
 
 #include "mbox.h"
 #include "offer.h"
+#include "runtime.h"
 #include "service.h"
 #include "spin.h"
 #include "wait.h"
 
 #define PEEK_AGAIN_NS 1000000
+
+static bool stirred(const struct ntbs_sock *sk, const struct ntbs_wait *w)
+{
+	return atomic_load(&sk->shm->stirred) != w->stirred;
+}
 
 static bool bytes_came(const struct ntbs_sock *sk, const struct ntbs_wait *w)
 {
@@ -30,7 +36,7 @@ static bool rx_news(const struct ntbs_sock *sk, const struct ntbs_wait *w)
 
 	return bytes_came(sk, w) || ntbs_le64_read_acquire(&in->final) || ntbs_le64_read_acquire(&in->q) ||
 	       ntbs_le32_read_acquire(&in->rstate) || atomic_load(&sk->shm->shadow_ev) ||
-	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_RD)) || ntbs_sock_stage(sk) != NTBS_LIVE;
+	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_RD)) || ntbs_sock_stage(sk) != NTBS_LIVE || stirred(sk, w);
 }
 
 static bool tx_news(struct ntbs_sock *sk)
@@ -118,6 +124,35 @@ static int wait_for_more(int fd, const struct ntbs_wait *w)
 	return ret == -ETIMEDOUT ? 0 : ret;
 }
 
+static void reads_no_more(void *sk)
+{
+	atomic_fetch_sub(&((struct ntbs_sock *)sk)->shm->tcp_readers, 1);
+}
+
+static int wait_shadow_stirred(struct ntbs_sock *sk, int fd, const struct ntbs_wait *w)
+{
+	struct ntbs_undo undo;
+	int ret = 0;
+
+	ntbs_section_enter();
+	atomic_fetch_add(&sk->shm->tcp_readers, 1);	/* then the look: pairs with ntbs_sock_stir() */
+	ntbs_undo_push(&undo, reads_no_more, sk);
+	ntbs_section_leave();
+	if (!stirred(sk, w))
+		ret = ntbs_wait_shadow(fd, POLLIN | POLLRDHUP | (w->urgent ? POLLPRI : 0), w);
+	ntbs_undo_pop(&undo);
+	return ret;
+}
+
+void ntbs_sock_stir(struct ntbs_sock *sk)
+{
+	atomic_fetch_add(&sk->shm->stirred, 1);
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
+		ntbs_mbox_wake_own(sk);
+	if (atomic_load(&sk->shm->tcp_readers))
+		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
+}
+
 /* Wait where TCP has a say. */
 static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
 {
@@ -133,7 +168,7 @@ static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wai
 	}
 	if (w->peeks)
 		return wait_for_more(fd, w);
-	return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP | (w->urgent ? POLLPRI : 0) : POLLOUT, w);
+	return rx ? wait_shadow_stirred(sk, fd, w) : ntbs_wait_shadow(fd, POLLOUT, w);
 }
 
 /* Where the ring decides; of what lies on TCP behind it, as a look may see it, it tells nothing. */

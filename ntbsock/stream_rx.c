@@ -137,15 +137,15 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 		if (ret < 0)
 			return corrupt(sk, "the first message of the ring is no switch");
 		ret = ntbs_shadow_read(fd, &got, &closed);
-		if (ret == -EAGAIN)
-			return 0;	/* the kernel's counts move: look again at the next call */
-		if (!ret && closed && got == w + 1)
+		if (ret)
+			return 0;	/* the kernel's counts move, or @fd has just been closed: look again at the next call */
+		if (closed && got == w + 1)
 			got = w;	/* the FIN */
-		else if (!ret && closed && got == ntbs_read_once(sk->shm->conn.rx.tcp_bytes) + 1)
+		else if (closed && got == ntbs_read_once(sk->shm->conn.rx.tcp_bytes) + 1)
 			got--;		/* the same, before the last of them has been read */
-		if (!ret && q && got > w)
+		if (q && got > w)
 			got = w;	/* of what follows at Q the kernel throws an urgent byte away when the next one comes */
-		if (ret < 0 || w < got)
+		if (w < got)
 			return corrupt(sk, "the switch lies before bytes that TCP has delivered");
 		ntbs_msgq_pass_switch(&sk->q);
 		ntbs_write_once(rx->pos, w);
@@ -159,7 +159,7 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 	}
 	if (rx->state == NTBS_DIR_RING) {
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
-		if (q && (rx->pos == q - 1 || rx->pos == q)) {	/* see ntbs_stream_leave_urgent() */
+		if (q && (rx->pos == q - 1 || rx->pos == q)) {	/* see ntbs_stream_leave_tx() */
 			ntbs_write_once(rx->twice, rx->pos == q);
 			back(sk);
 		} else if (q && rx->pos > q - 1)

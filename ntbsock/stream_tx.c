@@ -48,31 +48,29 @@ static void state_q(struct ntbs_sock *sk, uint64_t q, enum ntbs_reason why)
 	ntbs_write_once(sk->shm->conn.reason, why);
 }
 
+/*
+ * What lies unread in the ring counts for the peer's kernel as well: it resets if the peer ends before it has read it, and
+ * throws an urgent byte that is next away when another one comes (tcp_check_urg()).  So the last byte of the ring goes by TCP
+ * as well, if the peer has not read it.
+ */
 void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
-	if (sk->shm->tx.state == NTBS_DIR_RING)
-		state_q(sk, sk->shm->tx.pos, why);
-}
-
-/*
- * A kernel that has an urgent byte as its next throws it away when another one comes (tcp_check_urg()): behind bytes that
- * are unread it would stay.  Those that lie in the ring count for that: the last of them goes by TCP as well.
- */
-void ntbs_stream_leave_urgent(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
-{
+	const short half_closed = ntbs_le64_read_acquire(&sk->q.in->final) ? POLLRDHUP : 0;
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
 	bool ended = (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) || ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN;
 
 	if (tx->state != NTBS_DIR_RING)
 		return;
 	/* there must be room for it; and where it would be answered with a reset, or cannot go, it is the next call's to say so */
-	if (ended || tx->pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) || ntbs_shadow_poll(fd, POLLOUT | POLLRDHUP) != POLLOUT) {
+	if (ended || tx->pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) ||
+	    (ntbs_shadow_poll(fd, POLLOUT | POLLRDHUP) & ~half_closed) != POLLOUT) {
 		state_q(sk, tx->pos, why);
 		return;
 	}
 	tx->replay = 1;
 	state_q(sk, tx->pos - 1, why);
-	ntbs_stream_replay(sk, fd);
+	if (!ntbs_stream_replay(sk, fd))
+		ntbs_shadow_push(fd);
 }
 
 void ntbs_stream_state_final(struct ntbs_sock *sk)
@@ -90,7 +88,7 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 		return 0;
 	}
 	if (tx->state == NTBS_DIR_RING && from == NTBS_POS_TAIL - 1) {
-		state_q(sk, tx->pos, NTBS_WHY_PEER_ASKED);
+		ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_ASKED);
 		return 0;
 	}
 	if (tx->state == NTBS_DIR_BACK)

@@ -26,7 +26,7 @@ struct ntbs_wait {
 	bool peeks;			/* MSG_PEEK has shown all that lay before @seen: only more is news */
 	bool urgent;			/* an urgent byte that comes ends it, too */
 	uint64_t seen;			/* ntbs_msgq_rx_mark() */
-	uint32_t dissolved;		/* before this wait */
+	uint32_t dissolved, stirred;	/* counts of the socket, before this wait */
 };
 
 /* For good: what a time limit is set to while a call waits is for later calls. */

@@ -248,7 +248,7 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		return V_AGAIN;
 	case QUERY:
 	case EPOLL:
-		if (op->call == C_fionread && d && (d->uneven || d->full) && peer) {
+		if (op->call == C_fionread && d && (d->uneven || d->full || d->backlog) && peer) {
 			if (plain && x->v[0] == y->v[0])
 				return V_SAME;
 			if (amount_right(x, d, peer, TCP) && amount_right(y, d, peer, NTBS) && accept_as(R_AMOUNT))

@@ -184,6 +184,7 @@ struct stream {			/* an open file description of a connection, in one world */
 struct desc {
 	bool used;
 	bool uneven, full;	/* the amounts on their way here differ; nothing has been read since both worlds were full */
+	bool backlog;		/* it was full, and has not been read dry since: part of what is unread waits at its sender */
 	bool coming;		/* a blocked call still sends */
 	bool unhashed, oob;	/* bytes were thrown away unseen; urgent ones were sent or came */
 	bool rcvtimeo, sndtimeo;	/* a wait for bytes, for room ends by itself */

@@ -60,6 +60,7 @@ void check_streams(const struct op *op, int step, struct desc *d);
 void wait_for_bytes(const struct op *op, int step);
 void wait_for_all(const struct op *op, int step);
 void wait_until_sent(const struct op *op, int slot, int step);
+void wait_until_acknowledged(const struct op *op, int slot, int step);
 
 /* settle.c */
 bool undecided(const struct desc *d);
@@ -71,6 +72,7 @@ bool settle(const struct op *op, int step);
 /* The slot of its process that @op ends; -1: any, SLOTS: none. */
 int ends_slot(const struct op *op);
 void wait_before_end(const struct op *op, int step);
+void wait_until_came(const struct desc *d, const struct op *op, int step);
 
 /* step.c */
 bool competes(const struct op *op);

@@ -169,7 +169,7 @@ bool settle(const struct op *op, int step)
 }
 
 /* What @d is sent, and Nagle holds back until its kernel acknowledges, comes before the step and not behind it. */
-static void wait_until_came(const struct desc *d, const struct op *op, int step)
+void wait_until_came(const struct desc *d, const struct op *op, int step)
 {
 	struct op from;
 

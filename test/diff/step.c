@@ -23,7 +23,7 @@
 struct traced traced[TRACED];
 int nr_traced;
 static struct difference *diff;
-static bool calm, verbose;
+static bool calm, verbose, oneshot;
 static int running;		/* step */
 unsigned long again_count[CALLS];
 
@@ -103,7 +103,7 @@ static void finish(struct pending *e, bool first)
 	if (v == V_DIFFERENT)
 		found(e->step, op.call, "%s%s", why, first ? "" : " (the call had blocked)");
 	if (op.call == C_flood && p && (e->a[TCP].bytes || p->uneven))
-		p->full = true;
+		p->full = p->backlog = true;
 	else if (class == SEND && op.b > BIG && p && e->a[TCP].bytes && e->a[TCP].bytes < (uint64_t)op.b)
 		p->uneven = true;	/* what has been taken makes room when it has come */
 	if (d && (class == RECV || class == DRAIN))
@@ -143,6 +143,27 @@ static bool when_counts(const struct desc *d)
 	return shuns(d) || waits_for_messages(d) || (d && d->async);
 }
 
+/* EPOLLONESHOT: room is told without bytes that Nagle holds back, and then nothing any more. */
+static void wait_before_oneshot(const struct op *op, int step)
+{
+	if ((op->call == C_epoll_add || op->call == C_epoll_mod) && (op->a & EPOLLONESHOT))
+		oneshot = true;
+	for (int i = 0; i < nr_desc && oneshot && op->call == C_epoll_wait; i++)
+		if (desc[i].refs)
+			wait_until_came(&desc[i], op, step);
+}
+
+static bool somebody_reads(const struct desc *d)
+{
+	for (int i = 0; i < PROCS * THREADS; i++) {
+		const struct pending *e = &pending[i / THREADS][i % THREADS];
+
+		if (d && e->busy && calls[e->op.call].class == RECV && desc_of(e->op.proc, e->op.s) == d)
+			return true;
+	}
+	return false;
+}
+
 void exec_step(const struct op *op, int step)
 {
 	struct pending *e = &pending[op->proc][op->thr];
@@ -154,6 +175,7 @@ void exec_step(const struct op *op, int step)
 	if (calls[op->call].class == RECV && (!op->b || (desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_rd)))
 		wait_for_bytes(op, step);
 	wait_before_end(op, step);
+	wait_before_oneshot(op, step);
 	trace(op, step);
 	*e = (struct pending){ .busy = true, .step = step, .op = *op, .ask = ++asks };
 	for (int w = 0; w < WORLDS; w++)
@@ -183,6 +205,9 @@ void exec_step(const struct op *op, int step)
 	if (diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes &&
 	    (calm || when_counts(peer_of(desc_of(op->proc, op->s)))))
 		wait_until_sent(op, op->s, step);
+	/* the acknowledgement of a FIN wakes who reads below his mark (tcp_rcv_state_process()), with whatever it comes */
+	if (diff->step < 0 && op->call == C_shutdown && !e->busy && somebody_reads(desc_of(op->proc, op->s)))
+		wait_until_acknowledged(op, op->s, step);
 }
 
 /* LIMITATIONS: a descriptor that is closed under a call that waits on it.  Nor can its slot name another one meanwhile. */
@@ -423,6 +448,7 @@ enum outcome run_sequence(const struct seq *s, struct difference *d, bool say)
 	diff = d;
 	*d = (struct difference){ .step = -1 };
 	calm = s->calm;
+	oneshot = false;
 	verbose = say;
 	if (world_start(&world[TCP], TCP) && world_start(&world[NTBS], NTBS)) {
 		for (running = 0; running < s->nr && d->step < 0; running++)

@@ -123,7 +123,7 @@ void check_streams(const struct op *op, int step, struct desc *d)
 			found(step, op->call, "%s: what came is not what was sent, somewhere in %llu bytes", world_name[w],
 			      (unsigned long long)d->w[w].rx);
 	if (all) {		/* the amounts may have been different ones: count anew */
-		d->uneven = d->full = false;
+		d->uneven = d->full = d->backlog = false;
 		for (int w = 0; w < WORLDS; w++)
 			d->w[w].rx = d->w[w].rx_hash = p->w[w].tx = p->w[w].tx_hash = 0;
 	} else if (calls[op->call].class == DRAIN || calls[op->call].class == RECV)
@@ -161,10 +161,9 @@ void wait_for_all(const struct op *op, int step)
 		}
 }
 
-/* What was sent is on its way, also where Nagle holds it back on TCP until the peer's kernel acknowledges. */
-void wait_until_sent(const struct op *op, int slot, int step)
+static void wait_until_none(enum call call, const struct op *op, int slot, int step)
 {
-	const struct op ask = { op->proc, op->thr, C_unsent, slot, -1, 0, 0 };
+	const struct op ask = { op->proc, op->thr, call, slot, -1, 0, 0 };
 	const struct desc *p = peer_of(desc_of(op->proc, slot));
 	double end = now() + late_s / 5;
 	struct answer a;
@@ -172,4 +171,15 @@ void wait_until_sent(const struct op *op, int slot, int step)
 	for (int w = 0; w < WORLDS && p && !p->uneven; w++)
 		while (now() < end && ask_one(w, &ask, step, &a) && !a.ret && a.v[0] > 0)
 			usleep(1000);
+}
+
+/* What was sent is on its way, also where Nagle holds it back on TCP until the peer's kernel acknowledges. */
+void wait_until_sent(const struct op *op, int slot, int step)
+{
+	wait_until_none(C_unsent, op, slot, step);
+}
+
+void wait_until_acknowledged(const struct op *op, int slot, int step)
+{
+	wait_until_none(C_outq, op, slot, step);
 }
