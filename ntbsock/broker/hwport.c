@@ -119,10 +119,10 @@ static void come_up(void)
 	ntbs_bridge_up(&end);
 }
 
-/* What the link waits for, or why it went down; told when it changes. */
+/* What the link waits for, or why it went down; told when it changes.  A heartbeat that is late is nothing yet. */
 static void say(void)
 {
-	const char *now = ntbs_link_say(&hw.link);
+	const char *now = hw.link.state == NTBS_LINK_UP ? "up" : ntbs_link_say(&hw.link);
 
 	if (now != said)
 		ntbs_log(NTBS_LOG_INFO, "port %s: %s", address, now);

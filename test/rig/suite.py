@@ -103,7 +103,7 @@ for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire 
             iommu=False),
         Run(f"{family}-selftest", family, "selftest.sh", f"ntbsock-ctl selftest on the {cpu} model, through VFIO"),
         Run(f"{family}-pingpong", family, "pingpong.sh", f"brokers drive the {cpu} model, pingpong through its window",
-            window="8m"),
+            window="8m", remap=True),
         Run(f"{family}-programs", family, "programs.py", f"redis, iperf3, nginx and curl through the window of the {cpu} model",
             window="8m"),
         Run(f"{family}-compare", family, "compare.py", f"ntbsock beside ntb_netdev on the {cpu} model", remap=True,

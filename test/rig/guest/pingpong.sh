@@ -111,10 +111,10 @@ together bound
 check "the broker drives the port" broker || { cat /run/tmp/broker.log; finish; }
 check "the link comes up" comes_up || finish
 together up
-check "messages through the window" ball a --latency --sizes 1,54,100 --count 300
+check "messages through the window" ball a --latency --sizes 1,54,100 --count 200
 check "a broker is killed, and the next one has the port" killed
 together again
-check "short and long messages through the window, the other way round" ball b --latency --sizes 100,4K,64K --count 100
+check "short and long messages through the window, the other way round" ball b --latency --sizes 100,4K,64K --count 50
 check "the broker ends" ends
 dmesg | grep -iE 'vfio|DMAR|BUG|WARN' | tail -n 20
 finish
