@@ -36,7 +36,7 @@ TEST_CPPFLAGS := -Itest
 $(B)/test/unit/% $(B)/test/fault/%: CPPFLAGS += $(TEST_CPPFLAGS)
 $(UNIT_TESTS) $(FAULT_TESTS): $(B)/%: $(B)/obj/%.o $$(call obj,$$(sort $$(QUEUE_SRC) $$(SIM_SRC) $$(call test_links,$$*.c)))
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(URCU_LIBS) $(JSON_LIBS) $(if $(findstring vfio/pci,$^),$(PCI_LIBS)) -ldl -lpthread
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(URCU_LIBS) $(JSON_LIBS) $(if $(findstring vfio/pci,$^),$(PCI_LIBS)) $(if $(findstring vfio/hw,$^),$(NUMA_LIBS)) -ldl -lpthread
 
 $(SOCK_TESTS): $(B)/%: $(B)/obj/%.o $(if $(SAN),$(call pic,$(LIB_SRC)))
 	@mkdir -p $(@D)
