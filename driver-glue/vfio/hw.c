@@ -234,6 +234,7 @@ int ntbs_hw_open(struct ntbs_hw *hw, const char *address, const struct ntbs_hw_c
 		fail(hw, ret, hw->v.why);
 		goto err_close;
 	}
+	hw->ntb.dead_ms = conf->dead_beats * NTBS_HW_BEAT_MS;
 	ret = ntbs_ntb_probe(&hw->ntb, &hw->v.regs);
 	if (ret) {
 		fail(hw, ret, hw->ntb.why);

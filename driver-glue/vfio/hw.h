@@ -36,11 +36,12 @@ enum {
 
 #define NTBS_HW_LINK_BELL 1ull		/* the link's own doorbell; also anybody's hint to look */
 #define NTBS_HW_DATA_BELL 2ull		/* @bell, if both sides have that many */
+#define NTBS_HW_BEAT_MS 10u
 #define NTBS_HW_HAS_DATA_BELL 1u	/* a feature of the link */
 
 struct ntbs_hw_conf {
 	uint64_t window_bytes;		/* at most so much of the window, and of our memory; 0: 64 MiB */
-	unsigned dead_beats;		/* see link.h; 0: its default */
+	unsigned dead_beats;		/* see link.h; 0: its default.  A beat is NTBS_HW_BEAT_MS */
 };
 
 struct ntbs_hw {

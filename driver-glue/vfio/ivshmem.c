@@ -217,7 +217,7 @@ static uint64_t poll_all(struct ntbs_ntb *ntb)
 	if (beat != ntb->ivshmem.peer_beat) {
 		ntb->ivshmem.peer_alive = ntb->ivshmem.peer_beat || ntb->ivshmem.quiet;	/* not at the first look */
 		ntb->ivshmem.quiet = 0;
-	} else if (++ntb->ivshmem.quiet >= IVSHMEM_DEAD_POLLS) {
+	} else if (++ntb->ivshmem.quiet >= (ntb->dead_ms ? ntb->dead_ms / IVSHMEM_POLL_MS : IVSHMEM_DEAD_POLLS)) {
 		ntb->ivshmem.peer_alive = false;
 	}
 	ntb->ivshmem.peer_beat = beat;

@@ -92,6 +92,7 @@ struct ntbs_ntb_ops {
 struct ntbs_ntb {
 	/* given by the caller */
 	struct ntbs_regs *regs;
+	unsigned dead_ms;		/* ivshmem: a peer that shows no life for so long is gone; 0: 500 */
 	/* filled in by ntbs_ntb_probe() */
 	const struct ntbs_ntb_ops *ops;
 	const char *family;		/* "Intel gen3", "Intel Ice Lake", ... */

@@ -18,7 +18,6 @@
 #include "vfio/hw.h"
 
 #define MIB (1ull << 20)
-#define BEAT_MS 10		/* link.h's */
 #define RETRY_MS_MAX 30000u
 
 /*
@@ -338,7 +337,7 @@ static int option(const char *text)
 	if (number(text, "arena=", 1, 65536, &v))
 		conf.window_bytes = v * MIB;
 	else if (number(text, "silence=", 100, 600000, &v))
-		conf.dead_beats = v / BEAT_MS;
+		conf.dead_beats = v / NTBS_HW_BEAT_MS;
 	else if (!strcmp(text, "bell=broker") || !strcmp(text, "bell=register"))
 		bell_of_broker = text[5] == 'b';
 	else

@@ -30,6 +30,11 @@ static void options(void)
 	must(fails("--node", "--port", "emu:/x", NULL) == 2, "--port without --node");
 	must(fails("of no kind", "--run-dir", bt_path("p"), "--node", "1", "--port", "pigeons", NULL) == 1, "--port of no kind");
 	must(fails("is none of", "--run-dir", bt_path("p"), "--node", "1", "--port", "emu:/x,cut=no", NULL) == 1, "option of a port");
+	must(fails("0000:ff:1f.7: there is no such PCI function", "--run-dir", bt_path("p"), "--node", "1", "--port", "0000:ff:1f.7", NULL) == 1,
+	     "--port of no function");
+	must(fails("of no kind", "--run-dir", bt_path("p"), "--node", "1", "--port", "0000:ff:20.7", NULL) == 1, "an address that there is none");
+	must(fails("is none of arena=MIB", "--run-dir", bt_path("p"), "--node", "1", "--port", "0000:ff:1f.7,arena=0", NULL) == 1,
+	     "option of a function");
 	must(fails("exclude each other", "--node", "1", "--port", "emu:/x", "--cable", "/y", NULL) == 2, "--port and --cable");
 	must(fails("--idle-seconds", "--idle-seconds", "0", NULL) == 2, "--idle-seconds");
 }

@@ -264,10 +264,27 @@ static void refusals(void)
 	t_ok(!g[1].rung[0], "nobody is rung");
 }
 
+/* Who was told that guests stand still for long waits for long. */
+static void patience(void)
+{
+	memset(mem, 0, sizeof(mem));
+	t_must(!boot(0, 0) && !boot(1, 1), "two");
+	g[0].ntb.dead_ms = 2000;
+	ntbs_ntb_link_enable(&g[0].ntb);
+	ntbs_ntb_link_enable(&g[1].ntb);
+	live(3);
+	g[1].on = false;
+	live(190);
+	t_ok(up(0), "still up");
+	live(20);
+	t_ok(!up(0), "and then not");
+}
+
 int main(void)
 {
 	two_guests();
 	deaths();
+	patience();
 	same_moment();
 	refusals();
 	return t_done();

@@ -4,7 +4,8 @@
 # pingpong.sh - in both guests: a broker drives the port, and pingpong between the guests goes through the window
 #
 # First guest a serves, then guest b; they find each other by the guests' own network.  The counters of who asks must show
-# the bytes in the window; b's broker is killed and comes back in between.
+# the bytes in the window; b's broker is killed and comes back in between.  The first brokers leave doorbells to the
+# processes, that one rings itself.
 . "$RIG_DIR/guest/lib.sh"
 plan 7
 ctl=$RIG_BUILD/ntbsock-ctl
@@ -25,9 +26,9 @@ mkdir -p /run/conf
 export NTBSOCK_CONFIG_DIR=/run/conf
 echo "$RIG_PEER $other" >/run/conf/nodes.conf
 
-# Guests stand still for long on a busy host: silence= says how long is not for ever.
+# Guests stand still for long on a busy host: silence= says how long is not for ever.  broker [OPTION of the port]
 broker() {
-	"$RIG_BUILD/ntbsockd" --node $node --port "$port,silence=5000" --log-level info 2>>/run/tmp/broker.log &
+	"$RIG_BUILD/ntbsockd" --node $node --port "$port,silence=5000${1:+,$1}" --log-level info 2>>/run/tmp/broker.log &
 	broker=$!
 	wait_for 20 $ctl status >/dev/null
 }
@@ -94,7 +95,7 @@ killed() {
 		kill -9 $broker
 		wait $broker
 		together dead || return 1
-		broker && comes_up
+		broker bell=broker && comes_up && grep -q 'the broker rings' /run/tmp/broker.log
 	else
 		before=$(sessions)
 		together dead && wait_for 20 another && comes_up
