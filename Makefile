@@ -38,7 +38,7 @@ QUEUE_SRC := ntbsock/msgq_tx.c ntbsock/msgq_rx.c ntbsock/user.c ntbsock/crc32c.c
 LIB_SRC  := $(sort $(wildcard ntbsock/*.c) $(GLUE_SRC))
 # Bridges through VFIO, for programs that may link libpci
 VFIO_SRC := $(wildcard driver-glue/vfio/*.c)
-BROKER_SRC := $(wildcard ntbsock/broker/*.c) ntbsock/crc32c.c $(GLUE_SRC) $(VFIO_SRC)
+BROKER_SRC := $(wildcard ntbsock/broker/*.c) ntbsock/crc32c.c $(GLUE_SRC) $(VFIO_SRC) driver-glue/sim/dmasim.c
 CTL_SRC  := $(wildcard ntbsock/ctl/*.c) ntbsock/broker/conf_file.c $(VFIO_SRC) driver-glue/port.c
 PERF_SRC := perf/pingpong.c
 

@@ -47,7 +47,7 @@ struct ntbs_dma_ops {
 
 struct ntbs_dma {
 	const struct ntbs_dma_ops *ops;
-	int fd;				/* readable when poll() may have news; edge or level, poll() takes it back */
+	int fd;				/* readable when poll() may have news; poll() reads it */
 	uint64_t arena_bytes, window_bytes;	/* 0: not attached */
 	char why[NTBS_DMA_WHY];		/* one sentence about the last failure */
 };
@@ -86,6 +86,7 @@ static inline void ntbs_dma_kick(struct ntbs_dma *dma)
 }
 
 /*
+ * To be called until it returns 0 or an error; @fd tells when there is news after a 0.
  * Return: how many more messages are done, oldest first; -EIO, once no more of them are: the engine has halted, @why says
  * on what.  Of the messages that are not done none has its slot out then, and some may have parts of their payload out.
  */

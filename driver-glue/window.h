@@ -18,6 +18,8 @@
 	X(words)	/* single stores of 8, 4 or 1 bytes */          \
 	X(bulks)	/* runs of bytes */                             \
 	X(bulk_bytes)                                                    \
+	X(engine_bulks)	/* slots whose bytes a copy engine carries */  \
+	X(engine_bytes)                                                  \
 	X(flushes)                                                       \
 	X(fences)                                                        \
 	X(reads)	/* across the link: S1, when somebody goes to sleep */ \

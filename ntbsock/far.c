@@ -318,6 +318,7 @@ void ntbs_far_fill_queue(struct ntbs_sock *sk, struct ntbs_chan *c)
 		sk->held->next = 0;
 	sk->q.held = sk->held;
 	memset(sk->q.copy, 0, offsetof(struct ntbs_inbox_shm, slot));
+	ntbs_far_fill_engine(sk, c);
 }
 
 static uint32_t header_crc(const struct ntbs_inbox_shm *box)

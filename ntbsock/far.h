@@ -65,6 +65,16 @@ void ntbs_far_fork_child(void);
 /* Queues of a socket over @c. */
 void ntbs_far_fill_queue(struct ntbs_sock *sk, struct ntbs_chan *c);
 
+/*
+ * A copy engine (msgq.h) may write to the peer's inbox after a connection has ended: until it has done all that it was asked
+ * for, which the broker counts in the region, the lease is not used again.  far_engine.c.  begin: a generation, after its queue was made.
+ * release: connector; what is not done yet is let go with a later one.  copied: acceptor.
+ */
+void ntbs_far_fill_engine(struct ntbs_sock *sk, struct ntbs_chan *c);
+void ntbs_far_begin(struct ntbs_sock *sk);
+void ntbs_far_release(struct ntbs_sock *sk, struct ntbs_chan *c);
+bool ntbs_far_copied(const struct ntbs_chan *c, uint32_t lease);
+
 /* Acceptor: begin a generation, in both inboxes. */
 void ntbs_far_prepare(struct ntbs_sock *sk, struct ntbs_chan *c, uint32_t generation, uint32_t seq_in, uint32_t seq_out);
 

@@ -18,6 +18,8 @@
  * Sending, by what is to send and how far behind the reader is known to be:
  *   up to 116 bytes             INLINE, one or two lines
  *   more                        BULK slots of up to 16 KiB each, payload first
+ *   LONG, over a port that has  the same, left in the copy: the broker's copy engine carries payload and slot.  Nobody
+ *   an engine                   waits for it: slots land in any order, and are taken in that of their sequence
  *   reader 3/4 of a ring behind OPEN slots: small sends extend the last one, by its published end, so that a
  *                               slow reader costs bytes and not slots (only on a port that is @whole)
  *
@@ -42,6 +44,7 @@
 
 #define NTBS_MSGQ_CHUNK 16384u		/* most bytes a BULK slot names: the reader starts early */
 #define NTBS_MSGQ_LONG_MIN 16384u
+#define NTBS_MSGQ_ENGINE_SLOTS 16u	/* that an engine is told of at once */
 #define NTBS_MSGQ_OPEN_MAX (1u << 30)	/* an OPEN slot stays far below a 32-bit position */
 
 struct ntbs_msgq_geo {
@@ -55,6 +58,7 @@ struct ntbs_msgq_tx_shm {
 	uint32_t bulk_tail, bulk_head;
 	uint32_t open_bytes;		/* length of the last slot if it is OPEN, else 0 */
 	uint32_t generation;
+	uint32_t engine_slots;		/* that an engine was asked for, comes round; begins at what it has done (@dma_done) */
 	uint64_t inline_msgs, short_msgs, long_msgs;
 };
 
@@ -96,6 +100,9 @@ struct ntbs_msgq {
 	bool long_cached;		/* or not: through the cache is faster here */
 	uint32_t ack_bulk;		/* bulk bytes consumed that earn a head word of their own */
 	uint32_t epoch;
+	uint32_t engine_min;		/* LONG messages from this size on go by engine, while *@engine_on is not 0 */
+	const ntbs_le32 *engine_on;	/* NULL: there is none */
+	bool (*engine_copy)(struct ntbs_msgq *q, uint32_t first, uint32_t nr);	/* ask for slots; false: it cannot be asked */
 };
 
 /**

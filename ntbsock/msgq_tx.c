@@ -251,7 +251,8 @@ static int copy_nt(const struct ntbs_msgq *q, void *dst, const void *src, size_t
  * Into the bulk ring; the CRC of what was stored, where there is one.  It is taken of a copy (the one that is kept, if one
  * is): the program may write to its buffer meanwhile, and the window cannot be read.  0 or -EFAULT.
  */
-static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, uint32_t len, bool is_long, uint32_t *crc)
+enum bulk_way { BULK_SHORT, BULK_LONG, BULK_KEPT };	/* KEPT: into the copy alone */
+static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, uint32_t len, enum bulk_way way, uint32_t *crc)
 {
 	uint8_t *bulk = out_bulk(q), piece[1024];
 
@@ -271,7 +272,7 @@ static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, u
 		src = ntbs_iter_run(it, max, &run);
 		if (q->port->ops)
 			ret = ntbs_user_copy(kept, src, run);
-		else if (is_long && !q->long_cached)
+		else if (way == BULK_LONG && !q->long_cached)
 			ret = copy_nt(q, bulk + idx, src, run);
 		else
 			ret = ntbs_user_copy(bulk + idx, src, run);
@@ -279,7 +280,8 @@ static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, u
 			return ret;
 		if (q->port->ops) {
 			*crc = ntbs_crc32c(*crc, kept, run);
-			q->port->ops->store_bulk(q->port, bulk + idx, kept, run);
+			if (way != BULK_KEPT)
+				q->port->ops->store_bulk(q->port, bulk + idx, kept, run);
 		}
 		ntbs_iter_advance(it, run);
 		pos += run;
@@ -325,7 +327,7 @@ static int send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlog, ui
 		len = room;
 	if (!len)
 		return 0;
-	if (store_bulk(q, it, start, len, is_long, &crc)) {
+	if (store_bulk(q, it, start, len, is_long ? BULK_LONG : BULK_SHORT, &crc)) {
 		tx->bulk_head = head;
 		return -EFAULT;
 	}
@@ -346,6 +348,75 @@ static int send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlog, ui
 			want_bulk(q, (tx->bulk_tail + NTBS_LINE - 1) & ~(NTBS_LINE - 1), len);
 	}
 	return len;
+}
+
+/* A slot that an engine was to carry, out of the copy: it cannot be asked now. */
+static void push(struct ntbs_msgq *q, uint32_t seq)
+{
+	uint32_t idx = seq & (q->geo.nr_slots - 1), pos, end, run;
+	const struct ntbs_line1_shm *line1 = &q->copy->slot[idx].line1;
+
+	end = line1->bulk.end.v;
+	for (pos = line1->bulk.start.v; pos != end; pos += run) {
+		uint32_t at = pos & (q->geo.bulk_bytes - 1);
+
+		run = q->geo.bulk_bytes - at < end - pos ? q->geo.bulk_bytes - at : end - pos;
+		q->port->ops->store_bulk(q->port, out_bulk(q) + at, (uint8_t *)q->copy + q->geo.bulk_offset + at, run);
+	}
+	q->port->ops->flush(q->port);	/* R1: bulk bytes before the slot */
+	q->port->ops->store_line(q->port, &q->out->slot[idx].line1, line1);
+	q->port->ops->flush(q->port);
+}
+
+/* One chunk and its slot into the copy; 0 for no credit, -EFAULT. */
+static int keep(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t seq, uint32_t *tail, uint32_t limit)
+{
+	uint32_t start = (*tail + NTBS_LINE - 1) & ~(NTBS_LINE - 1), room = bulk_free(q, start, limit), crc;
+	uint32_t len = it->left < NTBS_MSGQ_CHUNK ? it->left : NTBS_MSGQ_CHUNK;
+	alignas(64) struct ntbs_line1_shm line1;
+
+	if (len > room)
+		len = room;
+	if (!len)
+		return 0;
+	if (store_bulk(q, it, start, len, BULK_KEPT, &crc))
+		return -EFAULT;
+	*tail = start + len;
+	memset(&line1, 0, sizeof(line1));
+	line1.bulk.start.v = start;
+	line1.bulk.end.v = *tail;
+	line1.kind = NTBS_SLOT_BULK;
+	line1.tail.v = ntbs_tail_word_crc(seq, ntbs_msg_crc(q, q->tx->generation, seq, &line1, NULL, crc));
+	memcpy(&q->copy->slot[seq & (q->geo.nr_slots - 1)].line1, &line1, sizeof(line1));
+	return len;
+}
+
+/*
+ * As send_bulk(), several chunks at once, which the engine carries; the tail moves when it has been asked.  Returns their
+ * bytes, 0 for no credit, -EFAULT and nothing is published.
+ */
+static __attribute__((noinline)) int send_engine(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t limit)
+{
+	uint32_t first = q->tx->tail, free = slots_free(q), tail = q->tx->bulk_tail, nr = 0, sum = 0;
+	size_t at = it->left;
+	int ret = 0;
+
+	while (it->left && nr < free && nr < NTBS_MSGQ_ENGINE_SLOTS && (ret = keep(q, it, first + nr, &tail, limit)) > 0) {
+		at = it->left;
+		sum += ret;
+		nr++;
+	}
+	if (!nr)
+		return ret;
+	ntbs_iter_rewind(it, at - it->left);	/* what of a chunk came before a fault */
+	if (!q->engine_copy(q, first, nr)) {
+		for (uint32_t i = 0; i < nr; i++)
+			push(q, first + i);
+	}
+	ntbs_write_once(q->tx->bulk_tail, tail);
+	ntbs_write_once(q->tx->tail, q->tx->tail + nr);
+	q->tx->long_msgs += nr;
+	return sum;
 }
 
 ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_limit)
@@ -370,7 +441,10 @@ ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_
 		}
 		if (tx->head != tx->tail && (tx->bulk_tail & (q->geo.bulk_bytes - 1)) >= q->geo.bulk_bytes / 32)
 			refresh(q);	/* perhaps it is empty by now and may begin at its base */
-		ret = send_bulk(q, it, backlog, bulk_limit, is_long);
+		if (is_long && q->engine_on && it->left >= q->engine_min && ntbs_le32_read(q->engine_on))
+			ret = send_engine(q, it, bulk_limit);
+		else
+			ret = send_bulk(q, it, backlog, bulk_limit, is_long);
 		if (ret <= 0)
 			break;
 		at = it->left;

@@ -92,6 +92,7 @@ void ntbs_offer_fill_queue(struct ntbs_sock *sk, struct ntbs_chan *c)
 		sk->q.in = ntbs_chan_inbox(c, sk->shm->lease, c->acceptor);
 		sk->q.out = ntbs_chan_inbox(c, sk->shm->lease, !c->acceptor);
 		sk->q.copy = NULL;
+		sk->q.engine_on = NULL;
 		sk->q.epoch = 0;
 	}
 	sk->q.tx = &sk->shm->tx.mq;

@@ -57,6 +57,8 @@ static void prepare_lease(struct ntbs_sock *sk, struct ntbs_chan *c, int lease)
 	if (c->is_far)
 		ntbs_far_prepare(sk, c, gen, seq_in, seq_out);
 	ntbs_msgq_init(&sk->q, gen, seq_out, seq_in);
+	if (c->is_far)
+		ntbs_far_begin(sk);
 	shm->tx.rung = 0;
 	shm->end_asked_ns = 0;
 }

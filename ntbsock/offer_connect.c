@@ -143,6 +143,8 @@ static void connector_live(struct ntbs_sock *sk, struct ntbs_chan *c, uint64_t w
 		return;
 	}
 	ntbs_msgq_init(&sk->q, shm->generation, first_out, first_in);
+	if (c->is_far)
+		ntbs_far_begin(sk);
 	if (confirm) {
 		ntbs_window_store32(sk->q.port, &sk->q.out->confirm, shm->generation);
 		ntbs_peer_ring(c, 0);

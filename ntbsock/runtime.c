@@ -336,7 +336,7 @@ static int take_lease(struct ntbs_chan *c)
 	ntbs_lock(&c->leases->lock);
 	for (uint32_t i = 0; i < c->nr_leases && found < 0; i++) {
 		if (c->leases->lease[i].busy == 2 &&
-		    ntbs_le32_read_acquire(&c->released[i]) == c->leases->lease[i].generation)
+		    ntbs_le32_read_acquire(&c->released[i]) == c->leases->lease[i].generation && (!c->is_far || ntbs_far_copied(c, i)))
 			c->leases->lease[i].busy = 0;
 		if (!c->leases->lease[i].busy) {
 			c->leases->lease[i].busy = 1;
@@ -517,8 +517,11 @@ void ntbs_chan_release(struct ntbs_sock *sk)
 		 */
 		c->leases->lease[lease].next_out = sk->shm->tx.mq.tail;
 		c->leases->lease[lease].next_in = sk->shm->rx.mq.head;
+		c->leases->lease[lease].engine_slots = sk->shm->tx.mq.engine_slots;
 		c->leases->lease[lease].busy = 2;
 		ntbs_unlock(&c->leases->lock);
+	} else if (c->is_far) {
+		ntbs_far_release(sk, c);
 	} else {
 		ntbs_window_store32(sk->q.port, &c->released[lease], sk->shm->generation);
 	}

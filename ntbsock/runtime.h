@@ -59,6 +59,7 @@ struct ntbs_leases_shm {
 		uint32_t busy;		/* 1: held by one of our connections; 2: by the connector alone */
 		uint32_t generation;
 		uint32_t next_out, next_in;	/* first sequences of the next generation */
+		uint32_t engine_slots;	/* far.h: what a copy engine was asked for */
 	} lease[NTBS_LEASES_MAX];
 };
 
@@ -81,6 +82,11 @@ struct ntbs_chan {
 	_Atomic int far_state;		/* enum ntbs_far_state */
 	struct ntbs_far *far;
 	char *far_in, *far_out;		/* own region, the peer's */
+	struct {			/* connector: leases to be let go, under @owed_lock */
+		bool is;
+		uint32_t generation, slots;
+	} owed[NTBS_LEASES_MAX];
+	struct ntbs_lock owed_lock;
 };
 #define NTBS_FAR_SLOTS 512u		/* more than on one host: acknowledgements cross a link, and nothing is extended */
 

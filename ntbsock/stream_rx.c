@@ -170,9 +170,23 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 	return 0;
 }
 
+/*
+ * Over a port the end can be stated before the last slots are here, where a copy engine carries them.  Its broker says when
+ * they are.
+ */
+static bool slots_under_way(const struct ntbs_sock *sk)
+{
+	uint64_t final = ntbs_le64_read_acquire(&sk->q.in->final);
+
+	return ntbs_sock_far(sk) && ntbs_sock_rx_state(sk) == NTBS_DIR_RING && final && final != NTBS_POS_ON_TCP &&
+	       !ntbs_le64_read(&sk->q.in->q) && ntbs_read_once(sk->shm->rx.pos) < final - 1 && !ntbs_msgq_readable(&sk->q);
+}
+
 /* Or nothing depends on it: what comes is on TCP, and nothing of ours lies in the ring. */
 static bool end_stated(const struct ntbs_sock *sk)
 {
+	if (slots_under_way(sk))
+		return false;
 	return ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate) ||
 	       (ntbs_sock_rx_state(sk) == NTBS_DIR_BACK &&
 		(ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w));
@@ -253,7 +267,7 @@ static int stream_end(struct ntbs_sock *sk, int fd)
 		atomic_compare_exchange_strong(&sk->shm->shadow_ev, &ev, 0);
 	if (end < 0)
 		return end;
-	if (!end && !final && ntbs_stream_end_unknown(sk)) {
+	if (!end && ntbs_stream_end_unknown(sk)) {
 		ntbs_sys0(SYS_sched_yield);
 		return -EAGAIN;
 	}

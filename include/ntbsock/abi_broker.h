@@ -156,6 +156,7 @@ enum ntbs_msg_type {
 	NTBS_MSG_CHAN_OPEN_PORT, /* none: a channel with a process behind the port (struct ntbs_msg_region) */
 	NTBS_MSG_CHAN_DROP,	/* none: neither we nor our children use the channel any more; port only */
 	NTBS_MSG_STATE_END,	/* none: a connection has ended without a word: what had the other side taken? */
+	NTBS_MSG_COPY,		/* none: slots of ours, complete in the copy, are to go by the engine (@dma_min in abi_port.h) */
 
 	/* broker -> library */
 	NTBS_MSG_WELCOME = 32,	/* fds: own user's board (read-write), rules (read-only) */
@@ -240,6 +241,13 @@ struct ntbs_msg_end {			/* STATE_END */
 	uint32_t lease, generation;
 	uint32_t of_connector;		/* which end asks */
 	uint32_t rsvd;
+};
+struct ntbs_msg_copy {			/* COPY */
+	struct ntbs_msg h;
+	uint64_t chan;
+	uint32_t lease;
+	uint32_t first, nr;		/* slots from this sequence on */
+	uint32_t of_connector;		/* which end we are */
 };
 struct ntbs_msg_board {
 	struct ntbs_msg h;

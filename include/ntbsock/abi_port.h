@@ -70,6 +70,7 @@ static_assert(sizeof(struct ntbs_ctl_slot) == 128, "port ABI 1");
 struct ntbs_ctl_shm {
 	alignas(64) ntbs_le64 consumed;	/* of what this arena's broker has sent: count (32), epoch (32) */
 	alignas(64) ntbs_le32 down;	/* by this arena's broker, for its processes: the session has ended */
+	ntbs_le32 dma_min;		/* the same: it has a copy engine, for messages of so many bytes; 0: not, or no more */
 	alignas(4096) struct ntbs_ctl_slot slot[NTBS_CTL_SLOTS];
 };
 static_assert(NTBS_ARENA_PENDING + NTBS_PENDING_BYTES <= NTBS_ARENA_CTL, "port ABI 1");
@@ -81,6 +82,7 @@ static_assert(NTBS_ARENA_CTL + sizeof(struct ntbs_ctl_shm) <= NTBS_ARENA_REGIONS
  */
 struct ntbs_region_shm {
 	ntbs_le32 released[64];		/* acceptor's region, by the connector: generation it has let go */
+	ntbs_le32 dma_done[64];		/* by this arena's broker: slots of each lease that it has copied, comes round */
 };
 #define NTBS_REGION_BYTES(leases, inbox_bytes) (4096 + (uint64_t)(leases) * 2 * (inbox_bytes))
 

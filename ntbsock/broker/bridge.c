@@ -8,6 +8,7 @@
 #include <sys/queue.h>
 #include <ntbsock/abi_inbox.h>
 #include "client.h"
+#include "copier.h"
 #include "ctlring.h"
 #include "emu.h"
 #include "hwport.h"
@@ -168,6 +169,7 @@ static void look_for_loss(void)
 void ntbs_bridge_tick(void)
 {
 	driver->tick();
+	ntbs_copier_tick();
 	ntbs_bridge_bell();
 	look_for_loss();
 }
@@ -184,7 +186,8 @@ void ntbs_bridge_up(const struct ntbs_bridge_end *e)
 	window.bell_value = end.bell_value;
 	ntbs_ctl_open(&ctl, &window.port, (struct ntbs_ctl_shm *)((char *)end.arena + NTBS_ARENA_CTL),
 		      (struct ntbs_ctl_shm *)((char *)end.window + NTBS_ARENA_CTL), end.session);
-	ntbs_regions_open(end.sparse ? end.arena_fd : -1, end.arena, end.arena_bytes);
+	ntbs_regions_open(end.sparse && !ntbs_copier_pins() ? end.arena_fd : -1, end.arena, end.arena_bytes);
+	ntbs_copier_up(&end, &window);
 	if (!is_loop)
 		ntbs_peer_port_up();
 	ntbs_bridge_bell();
@@ -215,6 +218,7 @@ void ntbs_bridge_lost(void)
 		free(w);
 	}
 	nr_waiting = 0;
+	ntbs_copier_down();
 	ntbs_regions_close();
 	memset(&end, 0, sizeof(end));
 	driver->unplug();
@@ -268,7 +272,7 @@ bool ntbs_bridge_in_window(uint64_t offset, uint64_t bytes)
 
 void ntbs_bridge_state_end(const struct ntbs_region *r, uint32_t lease, uint32_t generation, uint32_t peer_proc)
 {
-	uint64_t at = 4096 + 2ull * lease * r->inbox_bytes, word;
+	uint64_t at = ntbs_region_inbox(r, lease), word;
 	const struct ntbs_inbox_shm *in = (const struct ntbs_inbox_shm *)((char *)end.arena + r->offset + at);
 	struct ntbs_inbox_shm *out = (struct ntbs_inbox_shm *)((char *)end.window + r->peer_offset + at);
 

@@ -9,6 +9,7 @@
 #include "broker.h"
 #include "check.h"
 #include "client.h"
+#include "copier.h"
 #include "log.h"
 #include "peer.h"
 #include "region.h"
@@ -348,6 +349,7 @@ void ntbs_chan_drop(struct ntbs_client *c, const void *packet, int *fds)
 {
 	const struct ntbs_msg_chan *m = packet;
 
+	ntbs_copier_settle(0);
 	for (int of_connector = 0; of_connector < 2; of_connector++) {
 		struct ntbs_region *r = ntbs_region_find(m->chan, of_connector);
 
@@ -372,9 +374,12 @@ void ntbs_chan_state_end(struct ntbs_client *c, const void *packet, int *fds)
 
 	if (!r || r->proc != c->proc || m->lease >= r->nr_leases)
 		return;
-	if (!ntbs_bridge_is_loop())
+	if (!ntbs_bridge_is_loop()) {
 		ntbs_peer_end(NTBS_PEER_STATE_END, m->chan, m->lease, m->generation);
-	else if ((r = ntbs_region_find(m->chan, !m->of_connector)))
+		return;
+	}
+	ntbs_copier_settle(r->peer_proc);
+	if ((r = ntbs_region_find(m->chan, !m->of_connector)))
 		ntbs_bridge_state_end(r, m->lease, m->generation, c->proc);
 }
 
@@ -383,6 +388,10 @@ void ntbs_chan_peer_state_end(const struct ntbs_peer_end *m)
 	struct ntbs_region *r = any_region(ntbs_be64_value(m->chan));
 	uint32_t lease = ntbs_be32_value(m->lease);
 
+	if (r) {
+		ntbs_copier_settle(r->proc);
+		r = any_region(ntbs_be64_value(m->chan));
+	}
 	if (r && r->peer_offset && lease < r->nr_leases)
 		ntbs_bridge_state_end(r, lease, ntbs_be32_value(m->generation), r->peer_proc);
 }

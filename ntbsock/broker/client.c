@@ -15,6 +15,7 @@
 #include "broker.h"
 #include "chan.h"
 #include "check.h"
+#include "copier.h"
 #include "irq.h"
 #include "log.h"
 #include "match.h"
@@ -245,6 +246,7 @@ static const struct {
 	{ NTBS_MSG_CHAN_OPEN_PORT, sizeof(struct ntbs_msg_region), 0, false, ntbs_chan_open_port },
 	{ NTBS_MSG_CHAN_DROP, sizeof(struct ntbs_msg_chan), 0, false, ntbs_chan_drop },
 	{ NTBS_MSG_STATE_END, sizeof(struct ntbs_msg_end), 0, false, ntbs_chan_state_end },
+	{ NTBS_MSG_COPY, sizeof(struct ntbs_msg_copy), 0, false, ntbs_copier_message },
 	{ NTBS_MSG_STATUS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_HOLD, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_POOLS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_pools },
@@ -280,6 +282,35 @@ out:
 	ntbs_close_fds(fds, nr_fds);
 }
 
+/* One packet of it.  Return: true: there may be more. */
+static bool take_packet(struct ntbs_client *c)
+{
+	alignas(8) char packet[NTBS_MSG_MAX];
+	int fds[NTBS_MSG_FDS], nr_fds, len;
+
+	len = ntbs_packet_recv(c->watch.fd, packet, sizeof(packet), fds, &nr_fds);
+	if (len == -EAGAIN)
+		return false;
+	if (len == -ECONNRESET)	/* gone, without having read all that we sent: told once, in front of its last packets */
+		return true;
+	if (len > 0) {
+		ntbs_client_message(c, packet, (size_t)len, fds, nr_fds);
+		return !c->doomed;
+	}
+	ntbs_close_fds(fds, nr_fds);
+	if (len == -EMSGSIZE)
+		ntbs_client_doom(c, "a packet is larger, or has more descriptors, than any message (or we are out of them)");
+	else
+		ntbs_client_doom(c, NULL);
+	return false;
+}
+
+void ntbs_client_take(struct ntbs_client *c)
+{
+	while (!c->doomed && take_packet(c))
+		;
+}
+
 static void client_ready(struct ntbs_watch *w, uint32_t events)
 {
 	struct ntbs_client *c = (struct ntbs_client *)w;
@@ -292,24 +323,8 @@ static void client_ready(struct ntbs_watch *w, uint32_t events)
 		ntbs_show_more_pools(c);
 		watch_out(c);
 	}
-	for (int i = 0; i < PACKETS_A_TURN && !c->doomed; i++) {
-		alignas(8) char packet[NTBS_MSG_MAX];
-		int fds[NTBS_MSG_FDS], nr_fds, len;
-
-		len = ntbs_packet_recv(w->fd, packet, sizeof(packet), fds, &nr_fds);
-		if (len == -EAGAIN)
-			break;
-		if (len > 0) {
-			ntbs_client_message(c, packet, (size_t)len, fds, nr_fds);
-			continue;
-		}
-		ntbs_close_fds(fds, nr_fds);
-		if (len == -EMSGSIZE)
-			ntbs_client_doom(c, "a packet is larger, or has more descriptors, than any message (or "
-					    "we are out of them)");
-		else
-			ntbs_client_doom(c, NULL);
-	}
+	for (int i = 0; i < PACKETS_A_TURN && !c->doomed && take_packet(c); i++)
+		;
 }
 
 static unsigned connections_of(uint32_t uid)

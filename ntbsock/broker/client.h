@@ -65,6 +65,9 @@ void __attribute__((format(printf, 2, 3))) ntbs_client_doom(struct ntbs_client *
 /* One packet of @c.  Closes every descriptor that it does not keep. */
 void ntbs_client_message(struct ntbs_client *c, const void *packet, size_t len_bytes, int *fds, int nr_fds);
 
+/* All packets that it has sent, now; not its end. */
+void ntbs_client_take(struct ntbs_client *c);
+
 void ntbs_clients_reap(void);	/* after each batch of events */
 void ntbs_clients_close(void);	/* all, at the end of the broker */
 

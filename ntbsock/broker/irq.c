@@ -13,6 +13,7 @@
 #include "chan.h"
 #include "check.h"
 #include "client.h"
+#include "copier.h"
 #include "loop.h"
 #include "packet.h"
 #include "region.h"
@@ -44,6 +45,7 @@ static void life_ready(struct ntbs_watch *w, uint32_t events)
 
 	if (read(w->fd, &byte, 1) > 0)
 		return;		/* somebody writes there: his business */
+	ntbs_copier_settle(f->proc);
 	ntbs_regions_proc_gone(f->proc, ntbs_chan_tell_done);
 	drop(f);
 }

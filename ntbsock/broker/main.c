@@ -24,6 +24,7 @@
 #include "bridge.h"
 #include "broker.h"
 #include "client.h"
+#include "copier.h"
 #include "hold.h"
 #include "irq.h"
 #include "log.h"
@@ -292,6 +293,8 @@ static int serve(void)
 	ntbs_show_load();
 	if (ntbs_broker.has_cable && ntbs_peer_open(ntbs_options.cable_path))
 		return 1;
+	if (ntbs_options.dma && ntbs_copier_open(ntbs_options.dma))	/* the port's session may begin at once */
+		return 1;
 	if (ntbs_options.port && ntbs_bridge_open(ntbs_options.port))
 		return 1;
 	ret = open_socket();
@@ -337,6 +340,7 @@ int main(int argc, char **argv)
 	ntbs_clients_close();
 	ntbs_hold_close();
 	ntbs_peer_close();
+	ntbs_copier_close();	/* before the memory that it knows */
 	if (ntbs_options.port)
 		ntbs_bridge_close();
 	ntbs_irq_close();

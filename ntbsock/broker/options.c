@@ -29,6 +29,8 @@ static const char usage[] =
 	"  --port PORT         joined to the broker of another host through a bridge; needs --node.  The address of a PCI\n"
 	"                      function (ntbsock-ctl ports)[,arena=MIB][,silence=MS][,bell=broker]; or an emulated one,\n"
 	"                      emu:PATH[,arena=MIB][,delay=US]; or loop[,...], which leads back to this host\n"
+	"  --dma ENGINE        LONG messages go through the port by a copy engine: the address of an I/OAT function bound\n"
+	"                      to vfio-pci, or emu[,delay=US][,halt=N]; either with ,min=BYTES (default 64K)\n"
 	"  --private           end by itself when idle; not an error if a broker runs already\n"
 	"  --idle-seconds N    with --private: idle for so long (default 3)\n"
 	"  --ready-fd N        write a newline to this descriptor, and close it, once clients can connect\n"
@@ -107,13 +109,14 @@ static const char *default_run_dir(void)
 
 void ntbs_options_parse(int argc, char **argv)
 {
-	enum { RUN_DIR = 1, CONFIG_DIR, NODE, CABLE, PORT, PRIVATE, IDLE, READY_FD, LEVEL, VERSION, HELP };
+	enum { RUN_DIR = 1, CONFIG_DIR, NODE, CABLE, PORT, DMA, PRIVATE, IDLE, READY_FD, LEVEL, VERSION, HELP };
 	static const struct option options[] = {
 		{ "run-dir", required_argument, NULL, RUN_DIR },
 		{ "config-dir", required_argument, NULL, CONFIG_DIR },
 		{ "node", required_argument, NULL, NODE },
 		{ "cable", required_argument, NULL, CABLE },
 		{ "port", required_argument, NULL, PORT },
+		{ "dma", required_argument, NULL, DMA },
 		{ "private", no_argument, NULL, PRIVATE },
 		{ "idle-seconds", required_argument, NULL, IDLE },
 		{ "ready-fd", required_argument, NULL, READY_FD },
@@ -145,6 +148,9 @@ void ntbs_options_parse(int argc, char **argv)
 			break;
 		case PORT:
 			ntbs_options.port = optarg;
+			break;
+		case DMA:
+			ntbs_options.dma = optarg;
 			break;
 		case PRIVATE:
 			ntbs_broker.is_private = true;
@@ -178,6 +184,8 @@ void ntbs_options_parse(int argc, char **argv)
 		bad_usage("--port needs --node, with another id on each of the two hosts");
 	if (ntbs_options.port && ntbs_options.cable_path)
 		bad_usage("--port and --cable exclude each other");
+	if (ntbs_options.dma && !ntbs_options.port)
+		bad_usage("--dma needs --port");
 	ntbs_broker.has_cable = ntbs_options.cable_path || (ntbs_options.port && !loop);
 	ntbs_broker.has_port = ntbs_options.port;
 }

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <sys/queue.h>
+#include <ntbsock/abi_inbox.h>
 #include <ntbsock/abi_port.h>
 
 struct ntbs_region {
@@ -23,6 +24,10 @@ struct ntbs_region {
 	uint32_t peer_proc;
 	uint32_t nr_leases, nr_slots, bulk_bytes, inbox_bytes;
 	bool here_done, there_done;
+	struct {
+		uint64_t armed;		/* copier.c: the word that it has rung for, */
+		uint32_t generation;	/* in this generation: the next one counts anew */
+	} rung[NTBS_LEASES_MAX];
 };
 
 /*
@@ -35,6 +40,12 @@ void ntbs_regions_close(void);
 /* Sizes of an inbox for so many slots and bulk bytes. */
 uint32_t ntbs_region_bulk_offset(uint32_t nr_slots);
 uint32_t ntbs_region_inbox_bytes(uint32_t nr_slots, uint32_t bulk_bytes);
+
+/* Where in the region the inbox of a lease lies; the copy is right behind it.  In the other region the same. */
+static inline uint64_t ntbs_region_inbox(const struct ntbs_region *r, uint32_t lease)
+{
+	return 4096 + 2ull * lease * r->inbox_bytes;
+}
 
 /* Can such a channel be?  What a process or the other broker asks for. */
 bool ntbs_region_shape_ok(uint32_t nr_leases, uint32_t nr_slots, uint32_t bulk_bytes);
