@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "simpair.h"
 
@@ -139,6 +140,7 @@ static void at_any_moment(void)
 	t_must(word != MAP_FAILED, "no memory");
 	enemy = t_fork();
 	if (!enemy) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (;;) {
 			uint8_t *at = ring(p) + t_rand() % 20000;
 			uint8_t bits = (uint8_t)(1 + t_rand() % 255);
