@@ -151,21 +151,25 @@ def window(rig, label):
     return n
 
 
+def played(rig, h, n, size):
+    rig.forget_counters()
+    p = Pair(rig, h)
+    if n:
+        p.both("ball", n, size)
+        p.said(p.c, "done ball")
+        p.said(p.s, "done ball")
+    p.stop()
+    return window(rig, "client")
+
+
 def costs(rig, h):
     """Whole lines stored for each message, and nothing else but for who sleeps; by difference of two runs."""
     for size, lines in ((1, 1), (54, 1), (55, 2), (116, 2)):
-        seen = []
-        for n in (0, 2000):
-            rig.forget_counters()
-            p = Pair(rig, h)
-            if n:
-                p.both("ball", n, size)
-                p.said(p.c, "done ball")
-                p.said(p.s, "done ball")
-            p.stop()
-            seen.append(window(rig, "client"))
-        few, many = seen
-        d = {k: many[k] - few[k] for k in many}
+        for turn in range(5):
+            few, many = (played(rig, h, n, size) for n in (0, 2000))
+            d = {k: many[k] - few[k] for k in many}
+            if abs(d["tcp"]) < 20:      # else one of them came to the ring late, on a busy machine, and they cannot be compared
+                break
         print(f"{size} bytes, 2000 times: {d}")
         fixed = 20      # what opening costs differs by a few
         check(abs(d["lines"] - (lines * d["inline"])) <= fixed and d["inline"] >= 1500, f"{size} bytes: {d}")
