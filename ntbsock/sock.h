@@ -334,6 +334,8 @@ ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd);
  * reset as well, and ECONNRESET is owed.  Any lock or none.
  */
 bool ntbs_stream_died(struct ntbs_sock *sk, int fd);
+/* The same before others get the socket, to whom the kernel alone can tell it. */
+void ntbs_stream_died_for_others(struct ntbs_sock *sk, int fd);
 
 /*
  * The shadow shows a FIN, and no end was stated.  Over a port that may be because the words are still under way: true as

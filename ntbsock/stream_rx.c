@@ -211,14 +211,12 @@ bool ntbs_stream_end_unknown(struct ntbs_sock *sk)
 
 /*
  * FIN without a stated end: the peer was killed, perhaps before it knew that there is a ring.  TCP resets if it left bytes of
- * ours unread: a byte to its kernel, where nobody is any more, brings the reset (as EPIPE, behind a FIN), and with it all that
- * the kernel says of such a socket.
+ * ours unread: a byte to its kernel, where nobody is any more, brings the reset, and with it all that the kernel says of such
+ * a socket.  With our FIN in the same segment, since behind a FIN that is alone the kernel calls a reset EPIPE (tcp_reset()).
  */
-bool ntbs_stream_died(struct ntbs_sock *sk, int fd)
+static bool reset_as_tcp(struct ntbs_sock *sk, int fd, bool owe)
 {
 	char c = 0;
-	int err;
-	socklen_t len = sizeof(err);
 
 	if (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_RD | NTBS_SK_DIED))	/* our own end, not the peer's */
 		return false;
@@ -231,10 +229,28 @@ bool ntbs_stream_died(struct ntbs_sock *sk, int fd)
 		return false;
 	if (ntbs_shadow_was_reset(fd))		/* bytes of TCP were left unread as well: the kernel tells it */
 		return false;
-	atomic_store(&sk->shm->owed, ECONNRESET);
-	ntbs_sys6(SYS_sendto, fd, (long)&c, 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+	if (owe)
+		atomic_store(&sk->shm->owed, ECONNRESET);
+	ntbs_sys6(SYS_sendto, fd, (long)&c, 1, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE, 0, 0);
+	ntbs_sys2(SYS_shutdown, fd, SHUT_WR);
+	return true;
+}
+
+/* A read finds no error behind a FIN (tcp_recvmsg_locked(), SOCK_DONE): we tell it. */
+bool ntbs_stream_died(struct ntbs_sock *sk, int fd)
+{
+	int err;
+	socklen_t len = sizeof(err);
+
+	if (!reset_as_tcp(sk, fd, true))
+		return false;
 	ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len);
 	return true;
+}
+
+void ntbs_stream_died_for_others(struct ntbs_sock *sk, int fd)
+{
+	reset_as_tcp(sk, fd, false);
 }
 
 /* The ring is empty: has the stream ended?  -EAGAIN no, 0 end of file, -errno. */
