@@ -64,7 +64,7 @@ def measure(host, name, address, ours):
         return found
     together(name)
     for _ in range(TURNS):
-        for test, args in (("latency", ["--sizes", SIZE, "--count", MESSAGES]), ("stream", ["--sizes", "64K", "--bytes", STREAM])):
+        for test, args in (("latency", ["--sizes", SIZE, "--count", MESSAGES]), ("stream", ["--sizes", "16K", "--bytes", STREAM])):
             out = host.run([f"{host.bin}/pingpong", "client", address, "-p", port, f"--{test}", "--json", *args], 90, label=name,
                            ours=ours)
             r = json.loads(out[out.index("{"):])["results"][0]
@@ -79,7 +79,7 @@ def ring_only(host, wire):
     n = host.counters()
     print(n, "eth0", wire, flush=True)
     ring = n["tx"] + n["rx"]
-    expect(n["tcp"] < ring / 10 and not n["fallback"], f"{n}")
+    expect(n["tcp"] + wire < ring / 10 and not n["fallback"], f"{n}, eth0 {wire}")
 
 
 def report(linux, ours):
@@ -94,7 +94,7 @@ def report(linux, ours):
 
 
 def main():
-    check = Checks(5 if PLAIN else 7)
+    check = Checks(5 if PLAIN else 7 if ME == "a" else 6)
     host = Host()
     check("ntb_netdev is up", netdev_up) or check.finish()
     linux = check("pingpong over ntb_netdev", measure, host, "netdev", OVER_NETDEV["b"], False) or check.finish()
@@ -104,7 +104,7 @@ def main():
                                                                       together("up"))) or check.finish()
     wire = on_wire()
     ours = check("pingpong over ntbsock", measure, host, "ntbsock", host.its, True) or check.finish()
-    if not PLAIN:
+    if not PLAIN and ME == "a":     # b's servers end by a signal, and leave no counters
         check("its bytes went through the window", ring_only, host, on_wire() - wire)
     if ME == "a":
         report(linux, ours)
