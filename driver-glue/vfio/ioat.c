@@ -22,13 +22,6 @@ static int __attribute__((format(printf, 3, 4))) fail(struct ntbs_ioat *io, int 
 	return -err;
 }
 
-static bool is_known(const struct ntbs_regs *regs)
-{
-	return regs->vendor == IOAT_VENDOR &&
-	       (regs->device == IOAT_ID_SKX || regs->device == IOAT_ID_ICX ||
-		(regs->device >= IOAT_ID_BDX && regs->device <= IOAT_ID_BDX_LAST));
-}
-
 int ntbs_ioat_probe(struct ntbs_ioat *io, struct ntbs_regs *regs)
 {
 	unsigned cap, control;
@@ -36,7 +29,7 @@ int ntbs_ioat_probe(struct ntbs_ioat *io, struct ntbs_regs *regs)
 
 	memset(io, 0, sizeof(*io));
 	io->regs = regs;
-	if (!is_known(regs))
+	if (!ntbs_ioat_is(regs->vendor, regs->device))
 		return fail(io, ENODEV, "%04x:%04x is no I/OAT engine that is known here", regs->vendor, regs->device);
 	version = ntbs_read8(regs, IOAT_CBVER);
 	if (version == 0xff)

@@ -37,6 +37,13 @@ struct ntbs_ioat {
 	char why[NTBS_IOAT_WHY];
 };
 
+/* Is it one, by its ids? */
+static inline bool ntbs_ioat_is(uint16_t vendor, uint16_t device)
+{
+	return vendor == IOAT_VENDOR && (device == IOAT_ID_SKX || device == IOAT_ID_ICX ||
+					 (device >= IOAT_ID_BDX && device <= IOAT_ID_BDX_LAST));
+}
+
 /**
  * ntbs_ioat_probe() - Is it an engine that we can drive?
  * @regs: BAR 0 is mapped; memory decoding and bus mastering are on

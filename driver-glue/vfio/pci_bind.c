@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ioat.h"
 #include "ntb.h"
 
 #define VFIO "vfio-pci"
@@ -87,7 +88,8 @@ static int begin(struct move *m)
 	return 0;
 }
 
-static bool is_ntb(struct move *m)
+/* A bridge, or an engine that copies for one. */
+static bool is_ours(struct move *m)
 {
 	struct ntbs_regs ids = { 0 };
 	char path[300], text[32];
@@ -100,7 +102,7 @@ static bool is_ntb(struct move *m)
 	}
 	ids.vendor = value[0];
 	ids.device = value[1];
-	return ntbs_ntb_family(&ids);
+	return ntbs_ntb_family(&ids) || ntbs_ioat_is(ids.vendor, ids.device);
 }
 
 /* ----------------------------------------------------------------------- the note */
@@ -225,8 +227,8 @@ int ntbs_pci_bind(const struct ntbs_pci_where *where, const char *address, bool 
 
 	if (err)
 		return err;
-	if (!is_ntb(&m) && !force)
-		return say(&m, ENOTSUP, "%s is no NTB function that ntbsock drives: left alone (--force takes it nevertheless)",
+	if (!is_ours(&m) && !force)
+		return say(&m, ENOTSUP, "%s is no NTB function or copy engine that ntbsock drives: left alone (--force takes it nevertheless)",
 			   address);
 	if (!strcmp(m.driver, VFIO)) {
 		say(&m, 0, "%s is bound to %s already", address, VFIO);

@@ -83,6 +83,20 @@ def events_runs(bridge, what, kinds, more, **options):
             for name, times, which in (("events", 2, kinds), ("soak", 20, kinds + more))]
 
 
+def engine(rig, command, limit):
+    """What the model says that the engine of guest b has copied; then it halts in the middle of something."""
+    end = time.monotonic() + limit
+    if not all(rig.guests[g].wait_line("STREAMED", end) for g in riglib.GUESTS):
+        return      # they have said why
+    before = json.loads(rig.control("counters"))[1]
+    print(f"  the engine of b: {before['copies']} copies, {before['copy_bytes']} bytes", flush=True)
+    if before["copy_bytes"] < 1000000 or before["copies"] < 100:
+        raise riglib.Failed(f"the engine has not copied the stream: {before}")
+    rig.control("engine-halt 1 9")
+    with open(f"{rig.out}/struck", "w", encoding="ascii"):
+        pass
+
+
 RUNS = [
     Run("server", None, "ivserver_test.py", "the ivshmem server, spoken to without guests", limit=30),
     Run("ivshmem", "ivshmem", "ivshmem.sh", "VFIO and doorbells over ivshmem; ntbsock inside a guest"),
@@ -115,6 +129,8 @@ for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire 
 RUNS += [
     Run("icx-mapped", "icx", "netdev.sh", "the same with windows that QEMU maps, as a test wants that polls memory",
         iommu=False, remap=True),
+    Run("icx-dma", "icx", "dma.sh", "LONG messages by a copy engine that the broker drives, and one that halts", ioat=True,
+        window="8m", remap=True, strike=engine),
     Run("icx-ioat", "icx", "netdev.sh", "the same with copies by an engine that Linux' ioatdma accepts", iommu=False,
         ioat=True, env={"RIG_IOAT": "1"}),
 ]
