@@ -5,8 +5,8 @@
  * Files, from the outside in: main.c, options.c start; loop.c epoll; client.c one application; show.c what
  * ntbsock-ctl asks; chan.c channels between two processes; match.c offers and claims; peer.c what the other broker says;
  * meet.c how two of one machine meet; bridge.c a port, with ctlring.c its messages, region.c its memory, irq.c its bells,
- * emu.c an emulated one, copier.c a copy engine for it; remote.c offers of the other host's processes; check.c what clients hand over; memory.c boards and rules;
- * rules.c, conf_file.c configuration.
+ * emu.c an emulated one, hwport.c a real one, copier.c a copy engine for it; remote.c offers of the other host's
+ * processes; check.c what clients hand over; memory.c boards and rules; rules.c, conf_file.c configuration.
  *
  * Theory of operation.  The broker introduces processes to each other and then is in nobody's way: it holds
  * nothing that an established connection needs.  Everything arrives as a packet of a client (or of the cable) and

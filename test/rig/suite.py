@@ -107,6 +107,8 @@ RUNS = [
     Run("tcp-events", "none", "soak.py", "connections on TCP to a guest that dies: what TCP gives", strike=events,
         reboots=True, env={"RIG_PLAIN": "1", "RIG_EVENTS": "kill reboot"}),
     Run("ivshmem-pingpong", "ivshmem", "pingpong.sh", "brokers drive the bridge, and pingpong goes through the window"),
+    Run("ivshmem-locked", "ivshmem", "pingpong.sh", "the same where the kernel is locked down, and sysfs maps nothing",
+        env={"RIG_LOCKDOWN": "1"}),
     Run("ivshmem-programs", "ivshmem", "programs.py", "redis, iperf3, nginx and curl between the guests over ivshmem"),
     Run("ivshmem-selftest", "ivshmem", "selftest.sh", "ntbsock-ctl ports, bind, selftest, unbind over ivshmem"),
     *events_runs("ivshmem", "ivshmem", ["kill", "reboot", "broker"], ["mute"]),

@@ -7,7 +7,7 @@
 # the bytes in the window; b's broker is killed and comes back in between.  The first brokers leave doorbells to the
 # processes, that one rings itself.
 . "$RIG_DIR/guest/lib.sh"
-plan 7
+plan 8
 ctl=$RIG_BUILD/ntbsock-ctl
 cp "$RIG_BUILD/pingpong" /run/tmp/
 
@@ -17,8 +17,11 @@ else
 	ntb_port
 fi
 
+# With RIG_LOCKDOWN the kernel maps no BAR by sysfs any more: processes get the window by VFIO's file.
 bind() {
-	modprobe vfio_iommu_type1 && modprobe vfio-pci && $ctl bind "$port"
+	modprobe vfio_iommu_type1 && modprobe vfio-pci && $ctl bind "$port" || return 1
+	[ -n "${RIG_LOCKDOWN:-}" ] || return 0
+	mount -t securityfs none /sys/kernel/security && echo integrity >/sys/kernel/security/lockdown
 }
 
 case $RIG_ME in a) node=1 other=2 ;; *) node=2 other=1 ;; esac
@@ -30,7 +33,8 @@ echo "$RIG_PEER $other" >/run/conf/nodes.conf
 broker() {
 	"$RIG_BUILD/ntbsockd" --node $node --port "$port,silence=5000${1:+,$1}" --log-level info 2>>/run/tmp/broker.log &
 	broker=$!
-	wait_for 20 $ctl status >/dev/null
+	wait_for 20 $ctl status >/dev/null || return 1
+	[ -z "${RIG_LOCKDOWN:-}" ] || grep "get VFIO's file" /run/tmp/broker.log
 }
 
 is_up() {
@@ -102,6 +106,18 @@ killed() {
 	fi
 }
 
+# The kernel asks for the function by force: the broker lets go of it, and takes it again when it is there again.
+wanted() {
+	if [ "$RIG_ME" = b ]; then
+		together noted && timeout 30 $ctl unbind --force "$port" && grep 'wants it back' /run/tmp/broker.log || return 1
+		$ctl status --json | grep -q '"up": *false' || return 1
+		$ctl bind "$port" && together wanted && comes_up
+	else
+		before=$(sessions)
+		together noted && together wanted && wait_for 40 another && comes_up
+	fi
+}
+
 ends() {
 	kill $broker
 	wait $broker && cat /run/tmp/broker.log && $ctl unbind "$port"
@@ -116,6 +132,8 @@ check "messages through the window" ball a --latency --sizes 1,54,100 --count 20
 check "a broker is killed, and the next one has the port" killed
 together again
 check "short and long messages through the window, the other way round" ball b --latency --sizes 100,4K,64K --count 50
+check "the kernel wants the port back, and the broker finds it again" wanted
+together found
 check "the broker ends" ends
 dmesg | grep -iE 'vfio|DMAR|BUG|WARN' | tail -n 20
 finish
