@@ -212,6 +212,19 @@ def keep_report(run, args, path):
     print(f"  report   kept in {folder}/{run.name}.json", flush=True)
 
 
+def model_disagrees(rig):
+    """Why not: a model whose windows are trapped has seen at least what each guest says that it has sent by them."""
+    if not rig.model or rig.remap:
+        return None
+    for name, count in zip(riglib.GUESTS, json.loads(rig.control("counters"))):
+        said = sum(int(found.group(1)) for x in rig.guests[name].lines for found in [re.search(r": ring (\d+) out", x)] if found)
+        if said:
+            print(f"  {name} says that it has sent {said} bytes by its ring; {count['write_bytes']} went into its window", flush=True)
+        if said > count["write_bytes"]:
+            return f"guest {name} has not sent {said} bytes by its window: {count}"
+    return None
+
+
 def perform_here(run, args):
     """A run without guests: a script of this directory."""
     try:
@@ -252,9 +265,10 @@ def perform_pair(run, args):
                 failed.append(clocks[name].problem())
             passed, failures = passed + ok, failures + len(failed)
             blame(name, failed, rig.guests[name].lines)
-        if rig.server_problem():
+        problem = rig.server_problem() or model_disagrees(rig)
+        if problem:
             failures += 1
-            print(f"  FAILED server: {rig.server_problem()}", flush=True)
+            print(f"  FAILED server: {problem}", flush=True)
         if failures and os.path.exists(f"{rig.folder}/server.log"):
             with open(f"{rig.folder}/server.log", errors="replace") as f:
                 print("".join(f"    server| {line}" for line in f.readlines()[-TAIL:]), end="", flush=True)

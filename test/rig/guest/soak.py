@@ -27,11 +27,12 @@ EVENTS = os.environ["RIG_EVENTS"].split()
 PORT = 7300
 LIMIT = 90
 KINDS = ("echo", "sink", "source")
-# What TCP gives whose peer is gone, with the options that load.py sets.  What a link had under way when it went is lost, and
-# so may be the connection; ntbsock(7) says so.  A broker carries nothing: nobody notices.
+# What TCP gives whose peer is gone, with the options that load.py sets.  Link and broker are nothing to TCP; but what a window
+# had under way when it closed is lost, and both ends can only agree by it where TCP is to go on: a connection may be reset
+# (ntbsockd(8)), until streams survive that.  Linux resets the function of a broker that has died, so that is the same.
 GONE = {"ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH"}
 RESET = {"ECONNRESET", "EPIPE"}
-MEETS = {"kill": GONE, "reboot": GONE, "link": RESET, "mute": RESET, "broker": set(), "late": set()}
+MEETS = {"kill": GONE, "reboot": GONE, "link": RESET, "broker": RESET, "mute": RESET, "late": RESET}
 WRONG = f"{OUT}/wrong"
 
 
