@@ -91,7 +91,7 @@ static const struct verb {
 	  "which must be loaded.  If that fails it gets its driver back.  Root only.  Asks no broker.\n"
 	  "\n"
 	  "      --force       also a function that is no NTB of a family that ntbsock drives\n" },
-	{ "selftest", NULL, "ADDRESS [--wait S] [--window BYTES] [--no-link-pull]",
+	{ "selftest", NULL, "ADDRESS [--wait S] [--window BYTES] [--dma ADDRESS] [--no-link-pull]",
 	  "measure a bridge, with the other host's selftest", ntbs_selftest_verb,
 	  "Opens the function through VFIO, meets the selftest of the other host, which must be run at the same\n"
 	  "time, and prints memory type, windows, latency, bandwidth, doorbells and what became of a link that was\n"
@@ -99,6 +99,7 @@ static const struct verb {
 	  "\n"
 	  "      --wait S      for the other host, so many seconds (default 60)\n"
 	  "      --window BYTES  use so much of the window at most (K, M; default 64M)\n"
+	  "      --dma ADDRESS   measure this copy engine beside the CPU, too\n"
 	  "      --no-link-pull  do not take the link down\n"
 	  "\n"
 	  "Exit status 1 if something failed; the report says what.\n" },

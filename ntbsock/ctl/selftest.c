@@ -15,9 +15,10 @@
 #include <sys/utsname.h>
 
 #include "ctl.h"
+#include "vfio/ioat_dma.h"
 #include "vfio/pci.h"
 
-enum { OPT_WAIT = NTBS_OPT_OWN, OPT_WINDOW, OPT_NO_PULL };
+enum { OPT_WAIT = NTBS_OPT_OWN, OPT_WINDOW, OPT_NO_PULL, OPT_DMA };
 
 struct self {
 	struct ntbs_ctl_opts opts;
@@ -25,7 +26,7 @@ struct self {
 	uint64_t wait_s, window_bytes;
 	bool pull;
 	bool came_up;
-	char address[16];
+	char address[16], engine[16];	/* "": none */
 };
 
 /* A number of bytes with K or M behind.  Return: 0 or -EINVAL. */
@@ -195,6 +196,11 @@ static int run(struct self *s)
 	uint64_t start = ntbs_hw_now();
 	int ret;
 
+	if (s->engine[0]) {
+		ret = ntbs_ioat_dma_open(&st->dma, s->engine, NULL, st->why, sizeof(st->why));
+		if (ret)
+			return ret;
+	}
 	ret = ntbs_hw_open(&st->hw, s->address, &conf);
 	if (ret) {
 		snprintf(st->why, sizeof(st->why), "%.190s", st->hw.why);
@@ -272,6 +278,15 @@ static void print_text(const struct self *s, bool ok)
 		printf("order       %u of %u bells came before data that was stored before them\n", st->order_late,
 		       st->order_rounds);
 	}
+	for (unsigned i = 0; i < st->nr_dma; i++)
+		printf("%s %7u bytes: CPU %8.1f us %7.1f MB/s, engine %8.1f us %7.1f MB/s\n", i ? "           " : "copy engine",
+		       st->dma_of[i].bytes, st->dma_of[i].cpu_ns / 1e3, st->dma_of[i].bytes / st->dma_of[i].cpu_ns * 1e3,
+		       st->dma_of[i].dma_ns / 1e3, st->dma_of[i].bytes / st->dma_of[i].dma_ns * 1e3);
+	if (st->nr_dma && ntbs_st_crossing(st))
+		printf("            the engine is not slower from %u bytes on: ntbsockd --dma %s,min=%u\n", ntbs_st_crossing(st), s->engine,
+		       ntbs_st_crossing(st));
+	else if (st->nr_dma)
+		printf("            the engine is slower at every size\n");
 	if (st->pull_up_ms >= 0)
 		printf("link pull   seen down after %.0f ms, up again after %.0f ms, %s\n", st->pull_down_ms, st->pull_up_ms,
 		       st->pull_new_session ? "with a new session" : "with the OLD session");
@@ -325,6 +340,15 @@ static int print_json(const struct self *s, bool ok)
 	json_object_set_new(o, "bell_max_ns", json_real(st->bell_max_ns));
 	json_object_set_new(o, "bells_before_data", json_integer(st->order_late));
 	json_object_set_new(o, "order_rounds", json_integer(st->order_rounds));
+	if (st->nr_dma) {
+		json_t *sizes = json_array();
+
+		for (unsigned i = 0; i < st->nr_dma; i++)
+			json_array_append_new(sizes, json_pack("{s:I,s:f,s:f}", "bytes", (json_int_t)st->dma_of[i].bytes, "cpu_ns",
+							       st->dma_of[i].cpu_ns, "engine_ns", st->dma_of[i].dma_ns));
+		json_object_set_new(o, "copies", sizes);
+		json_object_set_new(o, "engine_from_bytes", json_integer(ntbs_st_crossing(st)));
+	}
 	json_object_set_new(o, "pull_down_ms", json_real(st->pull_down_ms));
 	json_object_set_new(o, "pull_up_ms", json_real(st->pull_up_ms));
 	json_object_set_new(o, "pull_new_session", json_boolean(st->pull_new_session));
@@ -337,6 +361,7 @@ int ntbs_selftest_verb(int argc, char **argv)
 		NTBS_CTL_OWN_OPTIONS,
 		{ "wait", required_argument, NULL, OPT_WAIT },
 		{ "window", required_argument, NULL, OPT_WINDOW },
+		{ "dma", required_argument, NULL, OPT_DMA },
 		{ "no-link-pull", no_argument, NULL, OPT_NO_PULL },
 		{ 0 },
 	};
@@ -353,6 +378,9 @@ int ntbs_selftest_verb(int argc, char **argv)
 		} else if (c == OPT_WINDOW) {
 			if (size_of(optarg, &s.window_bytes) || s.window_bytes < 65536)
 				return ntbs_ctl_usage("selftest", "--window takes bytes, 64K or more, not '%s'", optarg);
+		} else if (c == OPT_DMA) {
+			if (ntbs_pci_address(optarg, s.engine))
+				return ntbs_ctl_usage("selftest", "--dma takes the address of a copy engine, not '%s'", optarg);
 		} else if (c == OPT_NO_PULL) {
 			s.pull = false;
 		} else if (ntbs_ctl_option(&s.opts, c, argv)) {
@@ -371,6 +399,8 @@ int ntbs_selftest_verb(int argc, char **argv)
 		return NTBS_CTL_FAILED;
 	}
 	c = s.opts.json ? print_json(&s, ok) : (print_text(&s, ok), ok ? NTBS_CTL_OK : NTBS_CTL_FAILED);
+	if (s.st.dma)
+		ntbs_dma_close(s.st.dma);
 	ntbs_hw_close(&s.st.hw);
 	return c;
 }

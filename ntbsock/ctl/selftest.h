@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "dma.h"
 #include "vfio/hw.h"
 
 enum ntbs_st_step {
@@ -23,6 +24,12 @@ enum ntbs_st_step {
 };
 
 enum { NTBS_ST_PAGE = 4096, NTBS_ST_DATA = 8192, NTBS_ST_ROUNDS = 200 };
+
+enum { NTBS_ST_SIZES = 12 };		/* 1 KiB to 2 MiB */
+struct ntbs_st_dma {
+	uint32_t bytes;
+	double cpu_ns, dma_ns;
+};
 
 struct ntbs_st {
 	struct ntbs_hw hw;
@@ -38,6 +45,9 @@ struct ntbs_st {
 	uint64_t wrong_bytes, rounds;
 	uint64_t bells_ok, bells_bad;	/* masks */
 	unsigned order_rounds, order_late;	/* bells that came before the data */
+	struct ntbs_dma *dma;		/* NULL: without */
+	struct ntbs_st_dma dma_of[NTBS_ST_SIZES];
+	unsigned nr_dma;
 	double pull_down_ms, pull_up_ms;	/* -1: not tried */
 	bool pull_new_session;
 };
@@ -50,6 +60,15 @@ int ntbs_st_follow(struct ntbs_st *st);
 
 /* Lead through all measurements.  Return: 0 or a negative errno; st->why says what. */
 int ntbs_st_lead(struct ntbs_st *st);
+
+/* A copy engine beside this CPU (selftest_dma.c); nothing to do if there is none.  Return: as ntbs_st_lead(). */
+int ntbs_st_dma(struct ntbs_st *st);
+/* From which size on the engine was never slower; 0: from none. */
+uint32_t ntbs_st_crossing(const struct ntbs_st *st);
+
+/* Order a pass of NTBS_ST_STREAM, with its contents put into @from; and wait for what the other side found. */
+void ntbs_st_give_stream(struct ntbs_st *st, uint64_t bytes, volatile char *from);
+int ntbs_st_answered(struct ntbs_st *st, uint64_t *wrong);
 
 /* What needs no other side: registers, stores, fences. */
 void ntbs_st_local(struct ntbs_st *st);

@@ -294,6 +294,20 @@ static int stream_pass(struct ntbs_st *st, uint64_t bytes, double *seconds)
 	return ret;
 }
 
+void ntbs_st_give_stream(struct ntbs_st *st, uint64_t bytes, volatile char *from)
+{
+	uint64_t seq = st->seq + 1;
+
+	for (uint64_t at = 0; at < bytes; at += 8)
+		*(volatile uint64_t *)(from + at) = at + 64 < bytes ? pattern(seq, at) : at + 8 < bytes ? 0 : seq;
+	give(st, NTBS_ST_STREAM, bytes);
+}
+
+int ntbs_st_answered(struct ntbs_st *st, uint64_t *wrong)
+{
+	return answered(st, wrong);
+}
+
 /* Passes grow until one takes a tenth of a second, or the window is full. */
 static int lead_stream(struct ntbs_st *st)
 {
@@ -427,6 +441,7 @@ int ntbs_st_lead(struct ntbs_st *st)
 		{ "bandwidth of the window", lead_stream },
 		{ "doorbells", lead_bells },
 		{ "order of doorbells and data", lead_order },
+		{ "copy engine", ntbs_st_dma },
 	};
 	int ret;
 
@@ -435,7 +450,8 @@ int ntbs_st_lead(struct ntbs_st *st)
 		ret = steps[i].fn(st);
 		if (!ret)
 			continue;
-		snprintf(st->why, sizeof(st->why), "%s: %.160s", steps[i].name, ntbs_st_why(st, ret));
+		if (!st->why[0])
+			snprintf(st->why, sizeof(st->why), "%s: %.160s", steps[i].name, ntbs_st_why(st, ret));
 		return ret;
 	}
 	return 0;

@@ -85,16 +85,19 @@ def events_runs(bridge, what, kinds, more, **options):
 
 def engine(rig, command, limit):
     """What the model says that the engine of guest b has copied; then it halts in the middle of something."""
-    end = time.monotonic() + limit
-    if not all(rig.guests[g].wait_line("STREAMED", end) for g in riglib.GUESTS):
-        return      # they have said why
-    before = json.loads(rig.control("counters"))[1]
-    print(f"  the engine of b: {before['copies']} copies, {before['copy_bytes']} bytes", flush=True)
-    if before["copy_bytes"] < 1000000 or before["copies"] < 100:
-        raise riglib.Failed(f"the engine has not copied the stream: {before}")
-    rig.control("engine-halt 1 9")
-    with open(f"{rig.out}/struck", "w", encoding="ascii"):
-        pass
+    end, seen = time.monotonic() + limit, []
+    for line in ("MEASURED", "STREAMED"):
+        if not all(rig.guests[g].wait_line(line, end) for g in riglib.GUESTS):
+            return      # they have said why
+        seen.append(json.loads(rig.control("counters"))[1])
+        if line == "STREAMED":
+            rig.control("engine-halt 1 9")
+        with open(f"{rig.out}/after.{line}", "w", encoding="ascii"):
+            pass
+    copies, size = (seen[1][k] - seen[0][k] for k in ("copies", "copy_bytes"))
+    print(f"  the engine of b: {copies} copies, {size} bytes of the stream", flush=True)
+    if size < 1000000 or copies < 100:
+        raise riglib.Failed(f"the engine has not copied the stream: {seen}")
 
 
 RUNS = [

@@ -1,18 +1,35 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=sh disable=SC1091,SC2154
 #
-# dma.sh - in both guests: the broker drives the port and a copy engine, and LONG messages go by the engine
+# dma.sh - in both guests: selftest measures a copy engine, then the broker drives it, and LONG messages go by it
 #
 # Guest b sends to guest a, which checks every byte; the model of the bridge counts what its engine has copied, and suite.py
 # looks at that, and makes the engine halt in the middle of the second stream.
 . "$RIG_DIR/guest/lib.sh"
-plan 7
+plan 8
 ctl=$RIG_BUILD/ntbsock-ctl
 ntb_port
 engine=$(pci_find 8086:0b00)
 
 bind() {
 	modprobe vfio_iommu_type1 && modprobe vfio-pci && $ctl bind "$port" && $ctl bind "$engine"
+}
+
+# The measure by which --dma ..,min= is chosen; what both ways have carried is checked at the other end.
+selftest() {
+	timeout 150 $ctl selftest --no-link-pull --json --wait 60 --dma "$engine" "$port" >/run/tmp/report.json
+	status=$?
+	cat /run/tmp/report.json
+	[ "$status" = 0 ] && python3 - <<-'END'
+		import json
+		r = json.load(open("/run/tmp/report.json"))
+		assert r["passed"] and r["wrong_bytes"] == 0, r["why"]
+		sizes = [c["bytes"] for c in r["copies"]]
+		assert sizes == [1024 << i for i in range(12)], sizes
+		assert all(c["cpu_ns"] > 0 and c["engine_ns"] > 0 for c in r["copies"]) and r["engine_from_bytes"] in [0, *sizes]
+		for c in r["copies"]:
+		    print(f"{c['bytes']} bytes: CPU {c['cpu_ns'] / 1000:.0f} us, engine {c['engine_ns'] / 1000:.0f} us")
+	END
 }
 
 case $RIG_ME in a) node=1 other=2 ;; *) node=2 other=1 ;; esac
@@ -106,13 +123,18 @@ ends() {
 }
 
 check "bind takes port and engine" bind || finish
+together bound
+check "selftest measures the engine beside the CPU" selftest
+together measured 150
+echo "MEASURED"
+wait_for 20 [ -e /out/after.MEASURED ]
 check "the broker drives both" broker || { cat /run/tmp/broker.log; finish; }
 check "the link comes up" comes_up || finish
 together up
 check "LONG messages by the engine" stream whole 1000000 || cat /run/tmp/broker.log
 together whole 150
 echo "STREAMED"
-wait_for 20 [ -e /out/struck ]
+wait_for 20 [ -e /out/after.STREAMED ]
 check "an engine that halts in the middle" halted
 together halted 150
 check "the broker ends" ends
