@@ -27,7 +27,8 @@ static pid_t start(const char *run, const char *node, const char *log)
 	char spec[200];
 
 	snprintf(spec, sizeof(spec), "emu:%s,arena=16", bt_path("bridge"));
-	return bt_broker(log, NULL, "--run-dir", run, "--config-dir", bt_dir, "--node", node, "--port", spec, NULL);
+	return bt_broker(log, NULL, "--run-dir", run, "--config-dir", bt_dir, "--node", node, "--port", spec,
+			 "--dma", "emu,delay=20000", NULL);
 }
 
 static void until_up(struct bt_client *c, uint32_t state)
@@ -109,6 +110,86 @@ static void bells(struct end *from, struct end *to)
 	/* one bell for many bytes, and a byte without a bell: it is heard with the next, or with the clock */
 	__atomic_store_n((uint8_t *)from->window + NTBS_ARENA_PENDING + NTBS_PENDING_MBOX(to->c.proc), 1, __ATOMIC_SEQ_CST);
 	must(rings(to->c.mbox0, 5000), "a lost bell");
+}
+
+/* A slot in the copy, and its payload, which begins near the end of the ring: what the engine is to carry. */
+static void lay(struct end *e, uint32_t lease, uint32_t slot, uint32_t start, uint32_t len)
+{
+	char *copy = e->arena + e->r.in_offset + 4096 + (2ull * lease + 1) * e->r.inbox_bytes;
+	struct ntbs_line1_shm *line = &((struct ntbs_inbox_shm *)copy)->slot[slot].line1;
+
+	for (uint32_t i = 0; i < len; i++)
+		copy[e->r.bulk_offset + (start + i) % e->r.bulk_bytes] = (char)(i * 7 + 1);
+	line->bulk.start.v = start;
+	line->bulk.end.v = start + len;
+	line->kind = NTBS_SLOT_BULK;
+	line->tail.v = 0x123456789abcull;
+}
+
+static void copies(struct end *from, struct end *to)
+{
+	struct ntbs_msg_copy m = { .h = { NTBS_MSG_COPY, sizeof(m), 0 }, .chan = from->r.chan, .lease = 1, .first = 64 + 5, .nr = 1,
+				   .of_connector = from->r.of_connector };
+	const struct ntbs_region_shm *region = (const struct ntbs_region_shm *)(from->arena + from->r.in_offset);
+	struct ntbs_inbox_shm *armed = (struct ntbs_inbox_shm *)(from->arena + from->r.in_offset + 4096 + 2ull * from->r.inbox_bytes);
+	const char *box = to->arena + to->r.in_offset + 4096 + 2ull * to->r.inbox_bytes;
+	const struct ntbs_line1_shm *line = &((const struct ntbs_inbox_shm *)box)->slot[5].line1;
+	uint32_t start = 3 * from->r.bulk_bytes - 100, wrong = 0;
+
+	must(ntbs_le32_read(&((struct ntbs_ctl_shm *)(from->arena + NTBS_ARENA_CTL))->dma_min) == 65536, "no engine is told of");
+	lay(from, 1, 5, start, 300);
+	ntbs_le64_write(&armed->armed, 1ull << 32 | 1);
+	bt_send(from->c.fd, &m, sizeof(m), NULL, 0);
+	must(rings(to->c.mbox0, 5000), "who is armed is not rung");
+	must(line->tail.v == 0x123456789abcull && line->bulk.start.v == start && line->kind == NTBS_SLOT_BULK, "the slot");
+	for (uint32_t i = 0; i < 300; i++)
+		wrong += box[to->r.bulk_offset + (start + i) % to->r.bulk_bytes] != (char)(i * 7 + 1);
+	must(!wrong, "%u bytes of the payload are wrong", wrong);
+	for (int i = 0; i < 5000 && !ntbs_le32_read(&region->dma_done[1]); i++)
+		usleep(1000);
+	must(ntbs_le32_read(&region->dma_done[1]) == 1, "it is not counted");
+	ntbs_le64_write(&armed->armed, 0);
+}
+
+/* What is no message of the client's own costs it its connection: another's, beyond its leases, no slot, too many. */
+static void no_copies(struct end *to)
+{
+	for (uint32_t kind = 0; kind < 5; kind++) {
+		struct ntbs_msg_copy m = { .h = { NTBS_MSG_COPY, sizeof(m), 0 }, .nr = 1 };
+		struct ntbs_msg_gone gone;
+		struct end x;
+
+		x.c = bt_hello(run2, 0, "hostile");
+		bt_board(&x.c, NTBS_BOARD_REMOTE_UID);
+		ask(&x, NTBS_CHAN_ID(x.c.proc, 1), to->c.proc, 2, 64, 65536);
+		get_port(&x);
+		get_region(to, x.c.proc, 1);
+		get_region(&x, to->c.proc, 0);
+		lay(&x, 0, 0, 0, 100);
+		m.chan = x.r.chan;
+		if (kind == 1)
+			m.lease = 2;
+		else if (kind == 2)
+			m.first = 1;
+		else if (kind == 3)
+			m.nr = 65;
+		else if (kind == 4)
+			lay(&x, 0, 0, 0, x.r.bulk_bytes + 1);
+		bt_send(x.c.fd, &m, sizeof(m), NULL, 0);
+		if (!kind) {		/* as it should be: it stays */
+			struct ntbs_msg_status st;
+
+			bt_status(&x.c, &st);
+			m.chan = NTBS_CHAN_ID(to->c.proc, 1);	/* and of what is not there: nothing */
+			bt_send(x.c.fd, &m, sizeof(m), NULL, 0);
+			bt_status(&x.c, &st);
+		} else {
+			bt_expect_closed(x.c.fd);
+		}
+		close(x.c.fd);
+		close(x.life);
+		bt_expect(&to->c, &gone, NTBS_MSG_PEER_GONE, sizeof(gone), NULL, 0);
+	}
 }
 
 static void state_end(struct end *asks, struct end *dead)
@@ -250,9 +331,12 @@ int main(void)
 	one_memory(&c, &a);
 	bells(&a, &c);
 	bells(&c, &a);
+	copies(&a, &c);
+	copies(&c, &a);
 	state_end(&a, &c);
 	state_end(&c, &a);
 	refused(&a, &c);
+	no_copies(&c);
 	room(&a, &c);
 
 	/* The other broker is killed: told in the arena, with a ring; it comes back, with another session. */
