@@ -334,7 +334,7 @@ static void peer_mbox(const struct ntbs_msg_mbox *m, struct packet *p)
 			peer->bell[m->mbox] = ntbs_fd_hide(p->fd[0]);
 			p->fd[0] = -1;
 			cds_list_for_each_entry(c, &ntbs_rt.chans, node)
-				if (c->peer == peer)
+				if (c->peer == peer && c->shm)
 					__atomic_fetch_or(c->acceptor ? &c->shm->acceptor_mboxes_known.v :
 									&c->shm->mboxes_known.v,
 							  1u << m->mbox, __ATOMIC_RELEASE);

@@ -284,7 +284,8 @@ void ntbs_far_chan_drop(struct ntbs_chan *c)
 {
 	struct ntbs_msg_chan msg = { .h = { NTBS_MSG_CHAN_DROP, sizeof(msg), 0 }, .chan = c->id };
 
-	if (!c->forked && c->far_state == NTBS_FAR_OPEN && !ntbs_chan_down(c))
+	/* no child uses a channel of ours of which no lease is taken, and none can take one; of others that is not known */
+	if ((!c->forked || (c->acceptor && !c->inherited)) && c->far_state == NTBS_FAR_OPEN && !ntbs_chan_down(c))
 		ntbs_bclient_send(&msg, sizeof(msg), NULL, 0);
 }
 

@@ -103,6 +103,21 @@ for line in sys.stdin:
     print("done", flush=True)
 '''
 
+# A child for each connection.
+FORKING = r'''
+import os, signal, socket, sys
+s = socket.create_server((sys.argv[1], int(sys.argv[2])))
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+while True:
+    c = s.accept()[0]
+    if not os.fork():
+        s.close()
+        while d := c.recv(64):
+            c.sendall(d)
+        os._exit(0)
+    c.close()
+'''
+
 
 class Pair:
     def __init__(self, rig, h, label=""):
@@ -270,6 +285,22 @@ def sessions(rig, h):
     check(lines > 6 * 600, f"only {lines} lines through the windows of 8 sessions")
 
 
+def forking(rig):
+    """A server that forks gives back what each client's process had: more of them come than the arenas have room for."""
+    with Hosts(rig, f"--port=emu:{rig.path('small')},arena=16") as h:
+        again(rig, h)
+        port = free_port()
+        rig.start(["python3", "-c", FORKING, h.b, port], label="forking", **h.on_b).listening(port)
+        for i in range(30):
+            rig.forget_counters()
+            c = rig.start(["python3", "-c", LASTING, "client", h.b, port], label="forked-c", stdin=subprocess.PIPE, **h.on_a)
+            c.p.stdin.write(b"go\n")
+            c.p.stdin.close()
+            c.wait(20)
+            lines = window(rig, "forked-c").get("lines", 0)
+            check(lines >= 250, f"client {i + 1} of a server that forks stored {lines} lines to the window")
+
+
 def windows(pid):
     with open(f"/proc/{pid}/maps") as f:
         return [line for line in f if "ntbsock-arena" in line and " -w-s " in line]
@@ -412,6 +443,7 @@ def test(rig):
         killed_program(rig, h)
         killed_broker(rig, h)
     cut(rig)
+    forking(rig)
 
 
 main(test)
