@@ -165,10 +165,12 @@ static void no_copies(struct end *to)
 		get_port(&x);
 		get_region(to, x.c.proc, 1);
 		get_region(&x, to->c.proc, 0);
-		lay(&x, 0, 0, 0, 100);
+		for (uint32_t i = 0; i < 64; i++)
+			if (kind != 2 || i != 1)
+				lay(&x, kind == 1 ? 2 : 0, i, 0, 100);
 		m.chan = x.r.chan;
 		if (kind == 1)
-			m.lease = 2;
+			m.lease = 2;	/* well-formed, in memory that is not its own */
 		else if (kind == 2)
 			m.first = 1;
 		else if (kind == 3)
