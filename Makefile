@@ -31,14 +31,14 @@ PCI_CFLAGS  := $(shell $(PKG_CONFIG) --cflags libpci 2>/dev/null)
 JSON_LIBS   := $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansson)
 
 # Sources, in the order of the send path
-GLUE_SRC := driver-glue/port.c driver-glue/log.c
+GLUE_SRC := driver-glue/port.c driver-glue/window.c driver-glue/log.c
 SIM_SRC  := driver-glue/sim/wcsim.c
 # The message queue alone, for unit tests, fuzzers and benchmarks
 QUEUE_SRC := ntbsock/msgq_tx.c ntbsock/msgq_rx.c ntbsock/user.c ntbsock/crc32c.c $(GLUE_SRC)
 LIB_SRC  := $(sort $(wildcard ntbsock/*.c) $(GLUE_SRC))
-BROKER_SRC := $(wildcard ntbsock/broker/*.c) driver-glue/log.c
 # Bridges through VFIO, for programs that may link libpci
 VFIO_SRC := $(wildcard driver-glue/vfio/*.c)
+BROKER_SRC := $(wildcard ntbsock/broker/*.c) ntbsock/crc32c.c $(GLUE_SRC) $(VFIO_SRC) driver-glue/sim/dmasim.c
 CTL_SRC  := $(wildcard ntbsock/ctl/*.c) ntbsock/broker/conf_file.c $(VFIO_SRC) driver-glue/port.c
 PERF_SRC := perf/pingpong.c
 
@@ -54,7 +54,7 @@ $(B)/libntbsock.so: $(call pic,$(LIB_SRC)) $(B)/libntbsock.map
 		-o $@ $(call pic,$(LIB_SRC)) $(URCU_LIBS) -ldl -lpthread
 
 $(B)/ntbsockd: $(call obj,$(BROKER_SRC))
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(PCI_LIBS) $(NUMA_LIBS)
 
 $(B)/ntbsock-ctl: $(call obj,$(CTL_SRC))
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(JSON_LIBS) $(PCI_LIBS) $(NUMA_LIBS) -lm

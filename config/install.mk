@@ -7,6 +7,7 @@
 #	PREFIX/lib/ntbsock   libntbsock.so: preloaded by path, so no directory of the linker's
 #	PREFIX/share/man, PREFIX/share/bash-completion
 #	PREFIX/lib/systemd/system (UNITDIR): the unit, not enabled
+#	PREFIX/share/doc/ntbsock/examples: what the unit wants for a bridge
 #	/etc/ntbsock (SYSCONFDIR): examples of the configuration, only where there is none
 #
 # ntbsock-ctl finds the library and ntbsockd from its own place (../lib/ntbsock, ../sbin), so that a tree can be moved.
@@ -19,6 +20,7 @@ MANDIR     ?= $(PREFIX)/share/man
 COMPDIR    ?= $(PREFIX)/share/bash-completion/completions
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
 SYSCONFDIR ?= /etc
+EXAMPLEDIR ?= $(PREFIX)/share/doc/ntbsock/examples
 
 UNITS    = $(notdir $(wildcard config/*.service config/*.socket))
 EXAMPLES = $(notdir $(wildcard config/*.conf))
@@ -39,6 +41,8 @@ install: all
 		sed 's,[a-z/]*/sbin/ntbsockd,$(SBINDIR)/ntbsockd,g' config/$$unit > $(DESTDIR)$(UNITDIR)/$$unit && \
 		chmod 644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
 	done
+	$(INSTALL) -d $(DESTDIR)$(EXAMPLEDIR)
+	sed 's,/usr/local/bin,$(BINDIR),; s,/usr/local/sbin,$(SBINDIR),' config/ntbsockd.port > $(DESTDIR)$(EXAMPLEDIR)/ntbsockd.port
 	@for conf in $(EXAMPLES); do \
 		test -e $(DESTDIR)$(SYSCONFDIR)/ntbsock/$$conf || \
 		$(INSTALL) -m 644 config/$$conf $(DESTDIR)$(SYSCONFDIR)/ntbsock || exit 1; \
@@ -49,7 +53,7 @@ uninstall:
 	rm -f $(DESTDIR)$(BINDIR)/ntbsock-ctl $(DESTDIR)$(BINDIR)/pingpong $(DESTDIR)$(SBINDIR)/ntbsockd
 	rm -f $(DESTDIR)$(NTBSLIBDIR)/libntbsock.so $(DESTDIR)$(COMPDIR)/ntbsock-ctl
 	rm -f $(foreach page,$(MAN_PAGES),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(notdir $(page)))
-	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS))
-	-rmdir $(DESTDIR)$(NTBSLIBDIR) 2>/dev/null || true
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) $(DESTDIR)$(EXAMPLEDIR)/ntbsockd.port
+	-rmdir $(DESTDIR)$(NTBSLIBDIR) $(DESTDIR)$(EXAMPLEDIR) 2>/dev/null || true
 
 .PHONY: install uninstall

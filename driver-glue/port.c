@@ -107,6 +107,20 @@ void ntbs_copy_nt(enum ntbs_line_store how, void *dst, const void *src, size_t l
 	ntbs_store_flush();	/* payload before the slot that names it: NT stores are not ordered by TSO */
 }
 
+void ntbs_store_line_nt(enum ntbs_line_store how, void *dst, const void *line)
+{
+	switch (how) {
+	case NTBS_LINE_NT64:
+		copy_lines_nt64(dst, line, NTBS_LINE);
+		break;
+	case NTBS_LINE_MOVDIR64B:
+		copy_lines_dir(dst, line, NTBS_LINE);
+		break;
+	default:
+		copy_lines_nt16(dst, line, NTBS_LINE);
+	}
+}
+
 #else
 
 static enum ntbs_line_store best_line_store(enum ntbs_mem mem)
@@ -123,6 +137,13 @@ void ntbs_copy_nt(enum ntbs_line_store how, void *dst, const void *src, size_t l
 {
 	memcpy(dst, src, len);
 	ntbs_store_flush();
+}
+
+/* In words, so that none of them tears. */
+void ntbs_store_line_nt(enum ntbs_line_store how, void *dst, const void *line)
+{
+	for (int i = 0; i < NTBS_LINE / 8; i++)
+		ntbs_le64_write((ntbs_le64 *)dst + i, ntbs_le64_read((const ntbs_le64 *)line + i));
 }
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * port.h - the only code that stores to the peer's memory
  *
- * A port is one way to reach a peer's memory: ordinary shared memory (shm), a device window, or the hostile
+ * A port is one way to reach a peer's memory: ordinary shared memory (shm), a window (window.h), or the hostile
  * fabric of the tests (wcsim).  The message queue says what must be ordered; the port knows what that costs.
  * On shm everything here is a plain store, inlined; any other port has ops.
  *
@@ -10,7 +10,7 @@
  *  - a destination is only ever written, never read, through these calls (readback excepted);
  *  - store_line() stores one whole, aligned 64-byte line; on a port that is not @whole it may land late, in
  *    8-byte pieces, in any order, until flush() - after which it is ordered before every later store;
- *  - store64() is one aligned 8-byte store and lands whole on every port.
+ *  - store64() is one aligned 8-byte store and lands whole on every port; so is store32(), of 4.
  */
 #ifndef NTBSOCK_PORT_H
 #define NTBSOCK_PORT_H
@@ -43,10 +43,11 @@ struct ntbs_port_ops {
 	void (*store_line)(struct ntbs_port *port, void *dst, const void *line);
 	void (*store_bulk)(struct ntbs_port *port, void *dst, const void *src, size_t len);
 	void (*store64)(struct ntbs_port *port, ntbs_le64 *dst, uint64_t value);
+	void (*store32)(struct ntbs_port *port, ntbs_le32 *dst, uint32_t value);
 	void (*flush)(struct ntbs_port *port);
 	void (*fence)(struct ntbs_port *port);
 	void (*readback)(struct ntbs_port *port, const ntbs_le64 *addr);
-	void (*ring)(struct ntbs_port *port, int bell_fd);
+	void (*ring)(struct ntbs_port *port, int bell);	/* what a bell is, is the port's business */
 };
 
 struct ntbs_port {
@@ -70,6 +71,9 @@ void ntbs_port_attach(struct ntbs_port *port, const struct ntbs_port_ops *ops, e
 /* Copy past the cache with the widest stores there are; ends with a store flush.  Any alignment, any length. */
 void ntbs_copy_nt(enum ntbs_line_store how, void *dst, const void *src, size_t len);
 
+/* One line, both aligned to 64 bytes, past the cache; no flush. */
+void ntbs_store_line_nt(enum ntbs_line_store how, void *dst, const void *line);
+
 /* Wake whoever sleeps on the eventfd.  Signal safe, does not block (the counter cannot overflow: at its limit
  * it is readable, which is all that anybody wants of it). */
 void ntbs_bell_ring(int bell_fd);
@@ -90,6 +94,14 @@ static inline void ntbs_window_store64(struct ntbs_port *port, ntbs_le64 *dst, u
 		port->ops->store64(port, dst, value);
 	else
 		ntbs_le64_write_release(dst, value);
+}
+
+static inline void ntbs_window_store32(struct ntbs_port *port, ntbs_le32 *dst, uint32_t value)
+{
+	if (__builtin_expect(!!port->ops, 0))
+		port->ops->store32(port, dst, value);
+	else
+		ntbs_le32_write_release(dst, value);
 }
 
 /* R1: what was stored before lands before what is stored after.  On shm the stores are ordered already. */

@@ -147,8 +147,9 @@ bool ntbs_again(struct ntbs_sock *sk)
 	done = next && ntbs_offer_again_prepare(next, fd) && move(sk, next);
 	if (done) {
 		ntbs_service_let_go(sk);
-		give_back(&sk->q, sk->q.in);
-		if (sk->before)		/* the image that may have read there is gone: its next one has claimed */
+		if (!ntbs_sock_far(sk))
+			give_back(&sk->q, sk->q.in);
+		if (sk->before && !ntbs_sock_far(sk->before))		/* the image that may have read there is gone: its next one has claimed */
 			give_back(&sk->before->q, sk->before->q.out);
 		ntbs_mbox_wake_own(sk);	/* they look their descriptor up again */
 	} else if (next) {

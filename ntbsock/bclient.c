@@ -20,6 +20,7 @@
 #include <urcu-bp.h>
 
 #include "conf.h"
+#include "far.h"
 #include "fdtab.h"
 #include "handover.h"
 #include "log.h"
@@ -172,28 +173,33 @@ static void add_board(int fd, uint32_t uid, bool mine)
 	ntbs_list_publish(&b->node, &ntbs_rt.boards);
 }
 
+/* Takes over the bells; -1: its broker rings for us (far.h). */
 static struct ntbs_peer *peer_add(uint32_t proc, uint32_t uid, int mbox, int service)
 {
 	struct ntbs_peer *p;
 
 	cds_list_for_each_entry(p, &ntbs_rt.peers, node)
 		if (p->proc == proc && !p->gone) {
-			ntbs_sys1(SYS_close, mbox);
-			ntbs_sys1(SYS_close, service);
+			if (mbox >= 0)
+				ntbs_sys1(SYS_close, mbox);
+			if (service >= 0)
+				ntbs_sys1(SYS_close, service);
 			return p;
 		}
 	p = zalloc(sizeof(*p));
 	if (!p) {
-		ntbs_sys1(SYS_close, mbox);
-		ntbs_sys1(SYS_close, service);
+		if (mbox >= 0)
+			ntbs_sys1(SYS_close, mbox);
+		if (service >= 0)
+			ntbs_sys1(SYS_close, service);
 		return NULL;
 	}
 	p->proc = proc;
 	p->uid = uid;
 	for (int i = 0; i < NTBS_MBOXES; i++)
 		p->bell[i] = -1;
-	p->bell[0] = ntbs_fd_hide(mbox);
-	p->service_bell = ntbs_fd_hide(service);
+	p->bell[0] = mbox < 0 ? -1 : ntbs_fd_hide(mbox);
+	p->service_bell = service < 0 ? -1 : ntbs_fd_hide(service);
 	ntbs_list_publish(&p->node, &ntbs_rt.peers);
 	return p;
 }
@@ -228,6 +234,7 @@ static void chan_attach(const struct ntbs_msg_chan *m, struct packet *p)
 	if (!c->peer)
 		goto err_unmap;
 	c->peer->chans++;
+	c->released = c->shm->released;
 	ntbs_list_publish(&c->node, &ntbs_rt.chans);
 	ntbs_le32_write_release(&c->shm->attached, 1);
 	return;
@@ -258,18 +265,38 @@ static void chan_bells(const struct ntbs_msg_chan *m, struct packet *p)
 		ntbs_bell_ring(peer->service_bell);
 }
 
-static bool chan_busy(struct ntbs_chan *c)
+static struct ntbs_chan *own_chan(uint64_t id)
 {
-	bool busy = false;
+	struct ntbs_chan *c;
 
+	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+		if (c->acceptor && c->id == id)
+			return c;
+	return NULL;
+}
 
-	if (c->acceptor) {
-		ntbs_lock(&c->leases->lock);
-		for (uint32_t i = 0; i < c->nr_leases; i++)
-			busy |= c->leases->lease[i].busy == 1;
-		ntbs_unlock(&c->leases->lock);
-	}
-	return busy || ntbs_chan_in_use(c);
+/* A channel over the port: ours, for which we have asked, or one that somebody has made to answer an offer of ours. */
+static void chan_port(const struct ntbs_msg_region *m)
+{
+	struct ntbs_chan *c = m->of_connector ? NULL : own_chan(m->chan);
+	struct ntbs_peer *peer;
+
+	if (!m->of_connector && (!c || !c->is_far || c->far_state != NTBS_FAR_ASKED))
+		return;
+	peer = peer_add(m->proc, m->uid, -1, -1);
+	if (peer)
+		ntbs_far_chan_open(m, c, peer);
+}
+
+static void chan_fail(const struct ntbs_msg_chan *m)
+{
+	struct ntbs_chan *c = own_chan(m->chan);
+
+	if (!c || !c->is_far || c->far_state != NTBS_FAR_ASKED)
+		return;
+	c->far_state = NTBS_FAR_FAILED;
+	if (m->reason == ENOLINK)	/* not for good: the next one asks again */
+		ntbs_chan_drop(c);
 }
 
 /* The peer's process has left.  Its channels serve what is still open on them and then go. */
@@ -282,14 +309,8 @@ static void peer_gone(uint32_t proc)
 		if (p->proc == proc)
 			p->gone = true;
 	cds_list_for_each_entry_safe(c, nc, &ntbs_rt.chans, node) {
-		if (!c->peer || !c->peer->gone || chan_busy(c))
-			continue;
-		ntbs_list_unlink(&c->node);	/* readers hold the lock that we hold */
-		c->peer->chans--;
-		if (c->leases)
-			ntbs_sys2(SYS_munmap, c->leases, sizeof(*c->leases));
-		ntbs_sys2(SYS_munmap, c->shm, c->bytes);
-		ntbs_sys2(SYS_munmap, c, sizeof(*c));
+		if (c->peer ? c->peer->gone : c->is_far && c->peer_proc == proc)
+			ntbs_chan_drop(c);
 	}
 	cds_list_for_each_entry_safe(p, np, &ntbs_rt.peers, node) {
 		if (!p->gone || p->chans)
@@ -346,7 +367,20 @@ static bool handle(struct packet *p)
 		chan_bells((struct ntbs_msg_chan *)p, p);
 		return true;
 	case NTBS_MSG_CHAN_FAIL:	/* its connections stay on TCP: nobody will confirm */
-		return shape(p, sizeof(struct ntbs_msg_chan), 0);
+		if (!shape(p, sizeof(struct ntbs_msg_chan), 0))
+			return false;
+		chan_fail((struct ntbs_msg_chan *)p);
+		return true;
+	case NTBS_MSG_PORT:
+		if (!shape(p, sizeof(struct ntbs_msg_port), 4))
+			return false;
+		ntbs_far_port((struct ntbs_msg_port *)p, p->fd);
+		return true;
+	case NTBS_MSG_CHAN_PORT:
+		if (!shape(p, sizeof(struct ntbs_msg_region), 0))
+			return false;
+		chan_port((struct ntbs_msg_region *)p);
+		return true;
 	case NTBS_MSG_CLAIM_RESULT:	/* likewise; a good one is seen in memory */
 		return shape(p, sizeof(struct ntbs_msg_claim), 0);
 	case NTBS_MSG_PEER_MBOX:
@@ -395,7 +429,11 @@ int ntbs_broker_receive(void)
 		close_fds(&p);
 		if (ret < 0) {
 			int fd = ntbs_rt.broker;
+			struct ntbs_chan *c, *nc;
 
+			cds_list_for_each_entry_safe(c, nc, &ntbs_rt.chans, node)
+				if (c->is_far && c->far_state == NTBS_FAR_ASKED)
+					ntbs_chan_drop(c);
 			ntbs_rt.broker = -1;
 			ntbs_fd_unhide_close(fd);
 			ntbs_unlock(&ntbs_rt.lock);
@@ -470,6 +508,7 @@ static bool welcome(int sock)
 	add_board(p.fd[0], w->uid, true);
 	ntbs_rt.proc = w->proc;
 	ntbs_rt.node = w->node;
+	ntbs_rt.port_kind = w->port;
 	ntbs_rt.uid = w->uid;
 	boards = w->boards;
 	ok = ntbs_rt.board != NULL;

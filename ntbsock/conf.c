@@ -19,6 +19,7 @@
 
 struct ntbs_conf ntbs_conf = {
 	.poll_us = 50,
+	.dma_min = UINT32_MAX,
 	.ring = 64,
 	.bulk = 8u << 20,
 	.run_dir = "/run/ntbsock",
@@ -81,6 +82,8 @@ static void knob(const char *name, const char *value)
 		number(name, value, 0, 1000000, false, &ntbs_conf.poll_us);
 	else if (!strcmp(name, "NTBSOCK_LONG_MIN"))
 		number(name, value, 117, 1u << 30, false, &ntbs_conf.long_min);
+	else if (!strcmp(name, "NTBSOCK_DMA_MIN"))
+		number(name, value, 0, 1u << 30, false, &ntbs_conf.dma_min);
 	else if (!strcmp(name, "NTBSOCK_RING"))
 		number(name, value, NTBS_SLOTS_MIN, NTBS_SLOTS_MAX, true, &ntbs_conf.ring);
 	else if (!strcmp(name, "NTBSOCK_BULK"))

@@ -11,6 +11,7 @@ struct ntbs_conf {
 	bool io_uring;			/* leave io_uring_setup() alone */
 	uint32_t poll_us;
 	uint32_t long_min;		/* 0: not set */
+	uint32_t dma_min;		/* UINT32_MAX: not set; 0: never */
 	uint32_t ring;			/* slots */
 	uint32_t bulk;			/* bytes */
 	char run_dir[96];

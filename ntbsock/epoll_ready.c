@@ -322,7 +322,8 @@ static int report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *ou
 /* A cold member: was it rung since it was armed? */
 static bool was_rung(const struct ntbs_epm *m)
 {
-	return m->inner || !ntbs_sock_attach(m->sk) || ntbs_le32_read_acquire(&m->sk->q.in->wake) != m->wake_seen ||
+	return m->inner || !ntbs_sock_attach(m->sk) || ntbs_sock_far(m->sk) ||	/* its bell is the process's alone */
+	       ntbs_le32_read_acquire(&m->sk->q.in->wake) != m->wake_seen ||
 	       ntbs_sock_stage(m->sk) != NTBS_LIVE;
 }
 

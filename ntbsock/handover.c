@@ -272,7 +272,7 @@ void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
 {
 	ntbs_lock(&sk->shm->tx.lock);
-	ntbs_le32_write_release(&sk->q.out->again, 1);
+	ntbs_window_store32(sk->q.port, &sk->q.out->again, 1);
 	ntbs_unlock(&sk->shm->tx.lock);
 	return ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
 }
@@ -332,7 +332,7 @@ static bool same_tuple(const struct ntbs_tuple *a, const struct ntbs_tuple *b)
 	       !memcmp(a->raddr, b->raddr, 16);
 }
 
-static void at_tails(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+void ntbs_handover_at_tails(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	ntbs_handover_tx(sk, fd, why);		/* an offer: what goes over TCP stays there */
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
@@ -351,7 +351,7 @@ bool ntbs_handover_to_end(struct ntbs_sock *sk, int fd)
 
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_withdraw(sk, NTBS_WHY_EXEC);
-	at_tails(sk, fd, NTBS_WHY_EXEC);
+	ntbs_handover_at_tails(sk, fd, NTBS_WHY_EXEC);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return false;
 	ntbs_lock(&sk->shm->rx.lock);
@@ -372,7 +372,7 @@ static void drain(struct ntbs_sock *sk, void *arg)
 		return;
 	if (sk->file.fds <= 0 || (!same_tuple(&sk->shm->conn.tuple, t) && !same_tuple(&sk->shm->conn.tuple, &back)))
 		goto out;
-	at_tails(sk, sk->fd, NTBS_WHY_DRAINED);
+	ntbs_handover_at_tails(sk, sk->fd, NTBS_WHY_DRAINED);
 out:
 	ntbs_sock_put(sk);
 }

@@ -24,6 +24,7 @@ void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
  * Both directions of a connection, at their senders' tails: ours now, the other one when its side has taken note.  Nobody
  * stands still: a reader takes what is left in the ring, then TCP.
  */
+void ntbs_handover_at_tails(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 void ntbs_handover_drain(const struct ntbs_tuple *tuple);
 /*
  * The same for one that the kernel closes at exec, if that succeeds: then there is nobody to state its end.  True: bytes of

@@ -9,7 +9,8 @@
  * a sender killed in between is made good by the next.  Nobody disarms.  test/model/sleepwake.pml has the proof.
  *
  * Who sleeps in one call on one socket sleeps on a futex in its own inbox; who sleeps on a set sleeps on an eventfd of
- * the process, its mbox.
+ * the process, its mbox.  Over a port (far.h) everybody sleeps on the mbox, and S1 is a read across the link: of two stores
+ * that are under way at once a fence sees neither land.
  */
 #ifndef NTBSOCK_MBOX_H
 #define NTBSOCK_MBOX_H

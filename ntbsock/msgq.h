@@ -18,6 +18,8 @@
  * Sending, by what is to send and how far behind the reader is known to be:
  *   up to 116 bytes             INLINE, one or two lines
  *   more                        BULK slots of up to 16 KiB each, payload first
+ *   LONG, over a port that has  the same, left in the copy: the broker's copy engine carries payload and slot.  Nobody
+ *   an engine                   waits for it: slots land in any order, and are taken in that of their sequence
  *   reader 3/4 of a ring behind OPEN slots: small sends extend the last one, by its published end, so that a
  *                               slow reader costs bytes and not slots (only on a port that is @whole)
  *
@@ -42,6 +44,7 @@
 
 #define NTBS_MSGQ_CHUNK 16384u		/* most bytes a BULK slot names: the reader starts early */
 #define NTBS_MSGQ_LONG_MIN 16384u
+#define NTBS_MSGQ_ENGINE_SLOTS 16u	/* that an engine is told of at once */
 #define NTBS_MSGQ_OPEN_MAX (1u << 30)	/* an OPEN slot stays far below a 32-bit position */
 
 struct ntbs_msgq_geo {
@@ -55,6 +58,7 @@ struct ntbs_msgq_tx_shm {
 	uint32_t bulk_tail, bulk_head;
 	uint32_t open_bytes;		/* length of the last slot if it is OPEN, else 0 */
 	uint32_t generation;
+	uint32_t engine_slots;		/* that an engine was asked for, comes round; begins at what it has done (@dma_done) */
 	uint64_t inline_msgs, short_msgs, long_msgs;
 };
 
@@ -67,8 +71,20 @@ struct ntbs_msgq_rx_shm {
 	uint64_t acked_slots;
 	uint64_t peer_ack;		/* ack last seen on a slot of the peer, 48 bits: read by the sending side */
 	uint32_t generation;
-	uint32_t crc_seq_ok;		/* message whose CRC has been seen to be right, + 1 */
+	uint32_t bulk_freed;		/* end of the last bulk message passed: a part of one frees nothing where it may be looked at again */
+	uint32_t torn;			/* counts calls that found the next message announced and not whole */
 	uint64_t inline_msgs, short_msgs, long_msgs;
+};
+
+/*
+ * A bulk message of a port that is not @whole, in memory of our own: copied once, then its CRC is taken, and programs are given
+ * the copy.  What happens to the ring afterwards, they never see.  For one process; another one that goes on in the middle of
+ * a message makes a copy of its own, for which the whole message stays in the ring until its last byte is taken.
+ */
+struct ntbs_msgq_held {
+	uint64_t next;			/* sequence of the message, + 1; 0: none */
+	uint32_t start, end;
+	alignas(64) uint8_t bytes[NTBS_MSGQ_CHUNK];
 };
 
 struct ntbs_msgq {
@@ -76,12 +92,17 @@ struct ntbs_msgq {
 	struct ntbs_msgq_geo geo;
 	const struct ntbs_inbox_shm *in;
 	struct ntbs_inbox_shm *out;
+	struct ntbs_inbox_shm *copy;	/* where @out cannot be read: what lies in it, in memory of ours; else NULL */
 	struct ntbs_msgq_tx_shm *tx;
 	struct ntbs_msgq_rx_shm *rx;
+	struct ntbs_msgq_held *held;	/* where the port is not whole; NULL: no memory for it, so bulk messages do not arrive */
 	uint32_t long_min;		/* messages from this size on are LONG: stored past the cache */
 	bool long_cached;		/* or not: through the cache is faster here */
 	uint32_t ack_bulk;		/* bulk bytes consumed that earn a head word of their own */
 	uint32_t epoch;
+	uint32_t engine_min;		/* LONG messages from this size on go by engine, while *@engine_on is not 0 */
+	const ntbs_le32 *engine_on;	/* NULL: there is none */
+	bool (*engine_copy)(struct ntbs_msgq *q, uint32_t first, uint32_t nr);	/* ask for slots; false: it cannot be asked */
 };
 
 /**
@@ -117,12 +138,12 @@ bool ntbs_msgq_writable(struct ntbs_msgq *q);
 /* Has the peer consumed everything that we published, as far as it has told? */
 bool ntbs_msgq_all_acked(struct ntbs_msgq *q);
 
-/* The peer's processes are gone: had they consumed everything?  One host only. */
+/* The peer's processes are gone: had they consumed everything?  Over a port: once its broker has said so (@ended). */
 bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q);
 
 /**
  * ntbs_msgq_unread() - Copy back what we have published from @back bytes before the tail on (replay over TCP)
- * The peer has promised to take no more.  Return: bytes put into @dst (at most @len), or -EINVAL if the ring
+ * The peer has promised to take no more.  Out of the copy, where there is one.  Return: bytes put into @dst (at most @len), or -EINVAL if the ring
  * does not hold that much any more.
  */
 ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t len);
@@ -144,8 +165,16 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 int ntbs_msgq_peek_switch(struct ntbs_msgq *q, uint64_t *bytes);
 void ntbs_msgq_pass_switch(struct ntbs_msgq *q);
 
-/* Is the next byte there?  Two cache lines at most, both ours; may be called without the lock as a hint. */
+/* Is the next byte there?  Two cache lines at most, both ours; may be called without the lock as a hint, which
+ * includes what is only ntbs_msgq_torn(). */
 bool ntbs_msgq_readable(const struct ntbs_msgq *q);
+
+/*
+ * After -EAGAIN: is there more than nothing, that cannot be believed?  The next message is stamped and its CRC disagrees, or
+ * it is missing and the one behind it is there.  For a moment that is how lines land; who sees it for long has lost something.
+ * Only over a port that is not whole.
+ */
+bool ntbs_msgq_torn(const struct ntbs_msgq *q);
 
 /* Bytes there (FIONREAD); -EPROTO as above. */
 ssize_t ntbs_msgq_avail(const struct ntbs_msgq *q);

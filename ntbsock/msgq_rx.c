@@ -3,8 +3,9 @@
  * msgq_rx.c - peek and consume slots of our inbox
  *
  * Everything read here was written by somebody else.  A slot is looked at through a struct view made once: kind,
- * lengths and positions are read into it, checked against our own geometry, and only the copy is used.  The work of
- * a call is bounded by the caller's buffer and by nr_slots, whatever the peer writes meanwhile.
+ * lengths and positions are read into it, checked against our own geometry, and only the copy is used.  Where a CRC vouches
+ * for the bytes, it is taken of the copy that the program is given.  The work of a call is bounded by the caller's buffer and
+ * by nr_slots, whatever the peer writes meanwhile.
  *
  * A reader that finds nothing has looked at one line (the next slot's stamp), or two if it stands on an OPEN slot.
  */
@@ -20,6 +21,7 @@ struct view {
 	uint32_t start, end;		/* BULK, OPEN */
 	uint64_t bytes;			/* SWITCH */
 	const uint8_t *data0, *data1;	/* INLINE: lines 0 and 1 */
+	const uint8_t *held;		/* BULK: our copy of bytes @start..@end; NULL: they are in the ring */
 	struct ntbs_slot_shm copy;	/* where a CRC vouches for it (not on shm: the lines are stable there) */
 };
 
@@ -38,13 +40,20 @@ static bool stamped(const struct ntbs_msgq *q, uint32_t seq)
 	return NTBS_TAIL_STAMP(ntbs_le64_read_acquire(&slot_at(q, seq)->line1.tail)) == (uint16_t)seq;
 }
 
+/* Something of the message @seq has come, or what follows it. */
+static bool announced(const struct ntbs_msgq *q, uint32_t seq)
+{
+	return stamped(q, seq) || (!q->port->whole && stamped(q, seq + 1));
+}
+
 static int check(const struct ntbs_msgq *q, const struct view *v)
 {
 	switch (v->kind) {
 	case NTBS_SLOT_INLINE:
 		return v->len && v->len <= NTBS_INLINE_MAX ? 0 : -EPROTO;
 	case NTBS_SLOT_BULK:
-		return v->end - v->start <= q->geo.bulk_bytes && v->end != v->start ? 0 : -EPROTO;
+		return v->end - v->start <= q->geo.bulk_bytes && v->end != v->start &&
+		       (q->port->whole || v->end - v->start <= NTBS_MSGQ_CHUNK) ? 0 : -EPROTO;
 	case NTBS_SLOT_OPEN:
 		return q->port->whole && v->end - v->start <= NTBS_MSGQ_OPEN_MAX + NTBS_MSGQ_CHUNK ? 0 : -EPROTO;
 	case NTBS_SLOT_SWITCH:
@@ -54,13 +63,37 @@ static int check(const struct ntbs_msgq *q, const struct view *v)
 	}
 }
 
-/* Ports that can tear: take both lines, then believe them only if stamps and CRC agree. */
-static int view_checked(const struct ntbs_msgq *q, uint32_t seq, struct view *v, uint64_t tail)
+/* A message's bytes out of the ring, and the CRC of what was copied. */
+static uint32_t hold(const struct ntbs_msgq *q, struct ntbs_msgq_held *h, uint32_t start, uint32_t end)
+{
+	uint32_t idx = start & (q->geo.bulk_bytes - 1), len = end - start, run = q->geo.bulk_bytes - idx;
+
+	h->next = 0;
+	if (run > len)
+		run = len;
+	memcpy(h->bytes, in_bulk(q) + idx, run);
+	memcpy(h->bytes + run, in_bulk(q), len - run);
+	return ntbs_crc32c(~0u, h->bytes, len);
+}
+
+/* Ports that can tear: take both lines, then believe them only if stamps and CRC agree.  @take: bytes will be wanted. */
+static int view_checked(const struct ntbs_msgq *q, uint64_t seq, struct view *v, uint64_t tail, bool take)
 {
 	const struct ntbs_slot_shm *slot = slot_at(q, seq);
 	const struct ntbs_line0_shm *line0 = NULL;
-	int ret;
+	struct ntbs_msgq_held *h = q->held;
+	uint32_t bulk_crc = 0;
 
+	v->held = NULL;
+	if (h && h->next == seq + 1) {
+		v->kind = NTBS_SLOT_BULK;
+		v->start = h->start;
+		v->end = h->end;
+		v->held = h->bytes;
+		return 1;
+	}
+	if (NTBS_TAIL_STAMP(tail) != (uint16_t)seq)
+		return 0;
 	memcpy(&v->copy.line1, &slot->line1, sizeof(v->copy.line1));
 	if (v->copy.line1.tail.v != tail)
 		return 0;
@@ -80,30 +113,34 @@ static int view_checked(const struct ntbs_msgq *q, uint32_t seq, struct view *v,
 		v->bytes = v->copy.line1.sw.bytes.v;
 	}
 	/* A torn line may say anything: not an error before the CRC agrees. */
-	ret = check(q, v);
-	if (ret)
+	if (check(q, v) || (v->kind == NTBS_SLOT_BULK && take && !h))
 		return 0;
-	/* Once some of it is taken, its bulk bytes may be overwritten already; it was right when the first were taken. */
-	if (!(seq == (uint32_t)q->rx->head && (q->rx->taken || q->rx->in_bulk)) && q->rx->crc_seq_ok != seq + 1 &&
-	    tail != ntbs_tail_word_crc(seq, ntbs_msg_crc(q, q->rx->generation, seq, &v->copy.line1, line0,
-			 v->kind == NTBS_SLOT_BULK ? ntbs_bulk_crc(q, in_bulk(q), v->start, v->end) : 0)))
+	if (v->kind == NTBS_SLOT_BULK)
+		bulk_crc = take ? hold(q, h, v->start, v->end) : ntbs_bulk_crc(q, in_bulk(q), v->start, v->end);
+	if (tail != ntbs_tail_word_crc(seq, ntbs_msg_crc(q, q->rx->generation, seq, &v->copy.line1, line0, bulk_crc)))
 		return 0;
+	if (v->kind == NTBS_SLOT_BULK && take) {
+		h->start = v->start;
+		h->end = v->end;
+		h->next = seq + 1;
+		v->held = h->bytes;
+	}
 	v->data0 = v->copy.line0.data;
 	v->data1 = v->copy.line1.data;
 	return 1;
 }
 
 /* 1: the message @seq is there and @v is what it says; 0 not there; -EPROTO nonsense. */
-static int view_slot(const struct ntbs_msgq *q, uint32_t seq, struct view *v)
+static int view_slot(const struct ntbs_msgq *q, uint64_t seq, struct view *v, bool take)
 {
 	const struct ntbs_slot_shm *slot = slot_at(q, seq);
 	uint64_t tail = ntbs_le64_read_acquire(&slot->line1.tail);	/* A1: pairs with R1 in msgq_tx.c */
 	int ret;
 
+	if (!q->port->whole)
+		return view_checked(q, seq, v, tail, take);
 	if (NTBS_TAIL_STAMP(tail) != (uint16_t)seq)
 		return 0;
-	if (!q->port->whole)
-		return view_checked(q, seq, v, tail);
 	v->kind = __atomic_load_n(&slot->line1.kind, __ATOMIC_RELAXED);
 	v->len = __atomic_load_n(&slot->line1.len, __ATOMIC_RELAXED);
 	if (v->kind == NTBS_SLOT_BULK || v->kind == NTBS_SLOT_OPEN) {
@@ -114,6 +151,7 @@ static int view_slot(const struct ntbs_msgq *q, uint32_t seq, struct view *v)
 	}
 	v->data0 = slot->line0.data;
 	v->data1 = slot->line1.data;
+	v->held = NULL;
 	ret = check(q, v);
 	if (ret)
 		return ret;
@@ -145,11 +183,11 @@ static void pass(struct cursor *c)
  * one only when the next slot is there and its end, read once more after that, is reached.
  * Return: > 0 and @v; 0 nothing; -EPROTO.
  */
-static ssize_t next_bytes(const struct ntbs_msgq *q, struct cursor *c, struct view *v)
+static ssize_t next_bytes(const struct ntbs_msgq *q, struct cursor *c, struct view *v, bool take)
 {
 	for (uint32_t n = 0; n <= q->geo.nr_slots; n++) {
 		uint32_t left;
-		int ret = view_slot(q, c->head, v);
+		int ret = view_slot(q, c->head, v, take);
 
 		if (ret <= 0)
 			return ret;
@@ -165,7 +203,7 @@ static ssize_t next_bytes(const struct ntbs_msgq *q, struct cursor *c, struct vi
 			c->bulk_head = v->start;
 		}
 		left = v->end - c->bulk_head;
-		if (left > q->geo.bulk_bytes)
+		if (left > q->geo.bulk_bytes || (v->held && c->bulk_head - v->start > v->end - v->start))
 			return -EPROTO;
 		if (left)
 			return left;
@@ -202,8 +240,10 @@ static uint32_t put_inline(const struct view *v, uint32_t from, uint32_t len, st
 	return ntbs_iter_put(it, v->data1 + (from - NTBS_LINE0_DATA), len, true);
 }
 
-static uint32_t put_bulk(const struct ntbs_msgq *q, uint32_t pos, uint32_t len, struct ntbs_iter *it)
+static uint32_t put_bulk(const struct ntbs_msgq *q, const struct view *v, uint32_t pos, uint32_t len, struct ntbs_iter *it)
 {
+	if (v->held)
+		return ntbs_iter_put(it, v->held + (pos - v->start), len, false);
 	while (len) {
 		uint32_t idx = pos & (q->geo.bulk_bytes - 1);
 		uint32_t run = q->geo.bulk_bytes - idx, left;
@@ -235,12 +275,11 @@ static bool ack_due(const struct ntbs_msgq *q)
 	       q->rx->bulk_head - q->rx->acked_bulk >= q->ack_bulk;
 }
 
-/* Our own line; a peer looks at it when we are dead. */
+/* Our own line; a peer looks at it when we are dead, or has our broker look. */
 static void note_consumed(struct ntbs_msgq *q)
 {
-	if (q->port->whole)
-		ntbs_le64_write(&((struct ntbs_inbox_shm *)q->in)->consumed,
-				ntbs_head_word(q->rx->head, q->rx->bulk_head, q->rx->generation));
+	ntbs_le64_write(&((struct ntbs_inbox_shm *)q->in)->consumed,
+			ntbs_head_word(q->rx->head, q->rx->bulk_head, q->rx->generation));
 }
 
 /*
@@ -285,18 +324,16 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 	while (it->left) {
 		uint32_t len, left = 0;
 
-		have = next_bytes(q, &c, &v);
+		have = next_bytes(q, &c, &v, !(flags & NTBS_RECV_DROP));
 		if (have <= 0)
 			break;
-		if (!q->port->whole)
-			q->rx->crc_seq_ok = c.head + 1;
 		len = (size_t)have < it->left ? (size_t)have : it->left;
 		if (flags & NTBS_RECV_DROP)
 			it->left -= len;
 		else if (v.kind == NTBS_SLOT_INLINE)
 			left = put_inline(&v, c.taken, len, it);
 		else
-			left = put_bulk(q, c.bulk_head, len, it);
+			left = put_bulk(q, &v, c.bulk_head, len, it);
 		if (__builtin_expect(left, 0)) {	/* the message stays, as if nobody had come */
 			ntbs_iter_rewind(it, len - left);
 			if (before == it->left)
@@ -314,6 +351,8 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 			q->rx->taken = c.taken;
 			ntbs_write_once(q->rx->in_bulk, c.in_bulk);	/* ntbs_msgq_readable() has no lock */
 			ntbs_write_once(q->rx->bulk_head, c.bulk_head);
+			if (!c.in_bulk)
+				q->rx->bulk_freed = c.bulk_head;
 			/* after the copy: the sending side acknowledges what it reads here */
 			__atomic_store_n(&q->rx->head, c.head, __ATOMIC_RELEASE);
 			if (ack_due(q))
@@ -324,6 +363,8 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 	}
 	if (have < 0)
 		return have;
+	if (__builtin_expect(!q->port->whole, 0) && it->left && (c.in_bulk || announced(q, c.head)))
+		ntbs_bump(q->rx->torn, 1);	/* who is told of edges comes back for it */
 	if (!(flags & NTBS_RECV_PEEK) && c.head != q->rx->head) {
 		/* only passed an OPEN slot on the way to nothing */
 		q->rx->taken = c.taken;
@@ -338,7 +379,7 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 int ntbs_msgq_peek_switch(struct ntbs_msgq *q, uint64_t *bytes)
 {
 	struct view v;
-	int ret = view_slot(q, q->rx->head, &v);
+	int ret = view_slot(q, q->rx->head, &v, false);
 
 	if (ret <= 0)
 		return ret;
@@ -356,13 +397,18 @@ void ntbs_msgq_pass_switch(struct ntbs_msgq *q)
 	note_consumed(q);
 }
 
+bool ntbs_msgq_torn(const struct ntbs_msgq *q)
+{
+	return !q->port->whole && ntbs_msgq_readable(q);
+}
+
 bool ntbs_msgq_readable(const struct ntbs_msgq *q)
 {
 	uint32_t head = __atomic_load_n(&q->rx->head, __ATOMIC_RELAXED);
 
-	if (!stamped(q, head))
-		return false;
-	if (!__atomic_load_n(&q->rx->in_bulk, __ATOMIC_RELAXED))
+	if (!stamped(q, head))		/* or we hold the rest of a message, whatever has become of it there */
+		return !q->port->whole && (ntbs_read_once(q->rx->in_bulk) || stamped(q, head + 1));
+	if (!ntbs_read_once(q->rx->in_bulk))
 		return true;
 	/* standing in a bulk message: more of it, or something behind it */
 	return ntbs_le32_read_acquire(&slot_at(q, head)->line1.bulk.end) !=
@@ -377,7 +423,7 @@ ssize_t ntbs_msgq_avail(const struct ntbs_msgq *q)
 	struct view v;
 
 	for (uint32_t n = 0; n < q->geo.nr_slots; n++) {
-		have = next_bytes(q, &c, &v);
+		have = next_bytes(q, &c, &v, false);
 		if (have <= 0)
 			return have < 0 && !sum ? have : sum;
 		sum += have;
@@ -393,12 +439,13 @@ ssize_t ntbs_msgq_avail(const struct ntbs_msgq *q)
 bool ntbs_msgq_ack(struct ntbs_msgq *q)
 {
 	struct ntbs_msgq_rx_shm *rx = q->rx;
+	uint32_t bulk = q->port->whole ? rx->bulk_head : rx->bulk_freed;
 
-	if (rx->head == __atomic_load_n(&rx->acked_slots, __ATOMIC_RELAXED) && rx->bulk_head == rx->acked_bulk)
+	if (rx->head == __atomic_load_n(&rx->acked_slots, __ATOMIC_RELAXED) && bulk == rx->acked_bulk)
 		return false;
-	ntbs_window_store64(q->port, &q->out->head, ntbs_head_word(rx->head, rx->bulk_head, rx->generation));
+	ntbs_window_store64(q->port, &q->out->head, ntbs_head_word(rx->head, bulk, rx->generation));
 	__atomic_store_n(&rx->acked_slots, rx->head, __ATOMIC_RELAXED);
-	rx->acked_bulk = rx->bulk_head;
+	rx->acked_bulk = bulk;
 	return true;
 }
 
@@ -407,7 +454,7 @@ uint64_t ntbs_msgq_rx_mark(const struct ntbs_msgq *q)
 	uint32_t head = __atomic_load_n(&q->rx->head, __ATOMIC_RELAXED);
 
 	/* the newest slot published, and how far it reaches; it does not move when we only consume */
-	for (uint32_t n = 0; n < q->geo.nr_slots && stamped(q, head); n++)
+	for (uint32_t n = 0; n < q->geo.nr_slots && announced(q, head); n++)
 		head++;
-	return (uint64_t)head << 32 | ntbs_le32_read(&slot_at(q, head - 1)->line1.bulk.end);
+	return ((uint64_t)head + (q->port->whole ? 0 : ntbs_read_once(q->rx->torn))) << 32 | ntbs_le32_read(&slot_at(q, head - 1)->line1.bulk.end);
 }

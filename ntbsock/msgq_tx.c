@@ -26,6 +26,12 @@ static uint8_t *out_bulk(const struct ntbs_msgq *q)
 	return (uint8_t *)q->out + q->geo.bulk_offset;
 }
 
+/* What we have published, for looking back. */
+static const struct ntbs_inbox_shm *published(const struct ntbs_msgq *q)
+{
+	return q->copy ? q->copy : q->out;
+}
+
 bool ntbs_msgq_geo_ok(const struct ntbs_msgq_geo *geo)
 {
 	return geo->nr_slots >= NTBS_SLOTS_MIN && geo->nr_slots <= NTBS_SLOTS_MAX &&
@@ -41,7 +47,7 @@ void ntbs_msgq_init(struct ntbs_msgq *q, uint32_t generation, uint32_t tx_seq, u
 	memset(q->rx, 0, sizeof(*q->rx));
 	q->tx->tail = q->tx->head = tx_seq;
 	q->tx->generation = q->rx->generation = generation;
-	q->rx->head = q->rx->acked_slots = q->rx->crc_seq_ok = rx_seq;
+	q->rx->head = q->rx->acked_slots = rx_seq;
 	q->rx->peer_ack = tx_seq;
 	q->ack_bulk = q->geo.bulk_bytes / 2;
 	if (q->port->whole && q->ack_bulk > 1u << 18)
@@ -103,16 +109,22 @@ static void publish(struct ntbs_msgq *q, struct ntbs_line1_shm *line1, struct nt
 		    uint32_t bulk_crc)
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
-	struct ntbs_slot_shm *slot = &q->out->slot[tx->tail & (q->geo.nr_slots - 1)];
+	uint32_t idx = tx->tail & (q->geo.nr_slots - 1);
+	struct ntbs_slot_shm *slot = &q->out->slot[idx];
 
 	if (q->port->whole)
 		line1->tail.v = ntbs_tail_word(tx->tail, take_ack(q));
 	else
 		line1->tail.v = ntbs_tail_word_crc(tx->tail, ntbs_msg_crc(q, tx->generation, tx->tail, line1, line0, bulk_crc));
-	if (line0) {
+	if (line0)
 		line0->stamp.v = tx->tail;
-		q->port->ops->store_line(q->port, &slot->line0, line0);
+	if (q->copy) {
+		if (line0)
+			memcpy(&q->copy->slot[idx].line0, line0, sizeof(*line0));
+		memcpy(&q->copy->slot[idx].line1, line1, sizeof(*line1));
 	}
+	if (line0)
+		q->port->ops->store_line(q->port, &slot->line0, line0);
 	q->port->ops->store_line(q->port, &slot->line1, line1);
 	q->port->ops->flush(q->port);
 }
@@ -236,10 +248,11 @@ static int copy_nt(const struct ntbs_msgq *q, void *dst, const void *src, size_t
 }
 
 /*
- * Into the bulk ring; the CRC of what was stored, where there is one.  It is taken of a copy: the program may write
- * to its buffer meanwhile, and the window cannot be read.  0 or -EFAULT.
+ * Into the bulk ring; the CRC of what was stored, where there is one.  It is taken of a copy (the one that is kept, if one
+ * is): the program may write to its buffer meanwhile, and the window cannot be read.  0 or -EFAULT.
  */
-static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, uint32_t len, bool is_long, uint32_t *crc)
+enum bulk_way { BULK_SHORT, BULK_LONG, BULK_KEPT };	/* KEPT: into the copy alone */
+static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, uint32_t len, enum bulk_way way, uint32_t *crc)
 {
 	uint8_t *bulk = out_bulk(q), piece[1024];
 
@@ -247,26 +260,28 @@ static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, u
 
 	while (len) {
 		uint32_t idx = pos & (q->geo.bulk_bytes - 1);
+		uint8_t *kept = q->copy ? (uint8_t *)q->copy + q->geo.bulk_offset + idx : piece;
 		size_t max = q->geo.bulk_bytes - idx, run;
 		char *src;
 		int ret;
 
 		if (max > len)
 			max = len;
-		if (q->port->ops && max > sizeof(piece))
+		if (q->port->ops && !q->copy && max > sizeof(piece))
 			max = sizeof(piece);
 		src = ntbs_iter_run(it, max, &run);
 		if (q->port->ops)
-			ret = ntbs_user_copy(piece, src, run);
-		else if (is_long && !q->long_cached)
+			ret = ntbs_user_copy(kept, src, run);
+		else if (way == BULK_LONG && !q->long_cached)
 			ret = copy_nt(q, bulk + idx, src, run);
 		else
 			ret = ntbs_user_copy(bulk + idx, src, run);
 		if (ret)
 			return ret;
 		if (q->port->ops) {
-			*crc = ntbs_crc32c(*crc, piece, run);
-			q->port->ops->store_bulk(q->port, bulk + idx, piece, run);
+			*crc = ntbs_crc32c(*crc, kept, run);
+			if (way != BULK_KEPT)
+				q->port->ops->store_bulk(q->port, bulk + idx, kept, run);
 		}
 		ntbs_iter_advance(it, run);
 		pos += run;
@@ -281,6 +296,12 @@ static uint32_t bulk_free(const struct ntbs_msgq *q, uint32_t start, uint32_t li
 	uint32_t used = start - q->tx->bulk_head;
 
 	return used >= limit ? 0 : limit - used;
+}
+
+/* Who has been told that there is no room, for many bytes, is not to find some for few. */
+static bool bulk_room(const struct ntbs_msgq *q, uint32_t limit)
+{
+	return bulk_free(q, (q->tx->bulk_tail + NTBS_LINE - 1) & ~(NTBS_LINE - 1), limit);
 }
 
 /* One chunk by way of the bulk ring; returns its length, 0 for no credit, -EFAULT and nothing is published. */
@@ -306,7 +327,7 @@ static int send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlog, ui
 		len = room;
 	if (!len)
 		return 0;
-	if (store_bulk(q, it, start, len, is_long, &crc)) {
+	if (store_bulk(q, it, start, len, is_long ? BULK_LONG : BULK_SHORT, &crc)) {
 		tx->bulk_head = head;
 		return -EFAULT;
 	}
@@ -329,6 +350,75 @@ static int send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlog, ui
 	return len;
 }
 
+/* A slot that an engine was to carry, out of the copy: it cannot be asked now. */
+static void push(struct ntbs_msgq *q, uint32_t seq)
+{
+	uint32_t idx = seq & (q->geo.nr_slots - 1), pos, end, run;
+	const struct ntbs_line1_shm *line1 = &q->copy->slot[idx].line1;
+
+	end = line1->bulk.end.v;
+	for (pos = line1->bulk.start.v; pos != end; pos += run) {
+		uint32_t at = pos & (q->geo.bulk_bytes - 1);
+
+		run = q->geo.bulk_bytes - at < end - pos ? q->geo.bulk_bytes - at : end - pos;
+		q->port->ops->store_bulk(q->port, out_bulk(q) + at, (uint8_t *)q->copy + q->geo.bulk_offset + at, run);
+	}
+	q->port->ops->flush(q->port);	/* R1: bulk bytes before the slot */
+	q->port->ops->store_line(q->port, &q->out->slot[idx].line1, line1);
+	q->port->ops->flush(q->port);
+}
+
+/* One chunk and its slot into the copy; 0 for no credit, -EFAULT. */
+static int keep(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t seq, uint32_t *tail, uint32_t limit)
+{
+	uint32_t start = (*tail + NTBS_LINE - 1) & ~(NTBS_LINE - 1), room = bulk_free(q, start, limit), crc;
+	uint32_t len = it->left < NTBS_MSGQ_CHUNK ? it->left : NTBS_MSGQ_CHUNK;
+	alignas(64) struct ntbs_line1_shm line1;
+
+	if (len > room)
+		len = room;
+	if (!len)
+		return 0;
+	if (store_bulk(q, it, start, len, BULK_KEPT, &crc))
+		return -EFAULT;
+	*tail = start + len;
+	memset(&line1, 0, sizeof(line1));
+	line1.bulk.start.v = start;
+	line1.bulk.end.v = *tail;
+	line1.kind = NTBS_SLOT_BULK;
+	line1.tail.v = ntbs_tail_word_crc(seq, ntbs_msg_crc(q, q->tx->generation, seq, &line1, NULL, crc));
+	memcpy(&q->copy->slot[seq & (q->geo.nr_slots - 1)].line1, &line1, sizeof(line1));
+	return len;
+}
+
+/*
+ * As send_bulk(), several chunks at once, which the engine carries; the tail moves when it has been asked.  Returns their
+ * bytes, 0 for no credit, -EFAULT and nothing is published.
+ */
+static __attribute__((noinline)) int send_engine(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t limit)
+{
+	uint32_t first = q->tx->tail, free = slots_free(q), tail = q->tx->bulk_tail, nr = 0, sum = 0;
+	size_t at = it->left;
+	int ret = 0;
+
+	while (it->left && nr < free && nr < NTBS_MSGQ_ENGINE_SLOTS && (ret = keep(q, it, first + nr, &tail, limit)) > 0) {
+		at = it->left;
+		sum += ret;
+		nr++;
+	}
+	if (!nr)
+		return ret;
+	ntbs_iter_rewind(it, at - it->left);	/* what of a chunk came before a fault */
+	if (!q->engine_copy(q, first, nr)) {
+		for (uint32_t i = 0; i < nr; i++)
+			push(q, first + i);
+	}
+	ntbs_write_once(q->tx->bulk_tail, tail);
+	ntbs_write_once(q->tx->tail, q->tx->tail + nr);
+	q->tx->long_msgs += nr;
+	return sum;
+}
+
 ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_limit)
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
@@ -345,13 +435,16 @@ ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_
 			refresh(q);
 			backlog = tx->tail - tx->head > backlog_limit(q);
 		}
-		if (it->left <= NTBS_INLINE_MAX && slots_free(q) && !(backlog && q->port->whole)) {
+		if (it->left <= NTBS_INLINE_MAX && slots_free(q) && (q->port->whole ? !backlog : bulk_room(q, bulk_limit))) {
 			ret = send_inline(q, it, it->left);
 			break;
 		}
 		if (tx->head != tx->tail && (tx->bulk_tail & (q->geo.bulk_bytes - 1)) >= q->geo.bulk_bytes / 32)
 			refresh(q);	/* perhaps it is empty by now and may begin at its base */
-		ret = send_bulk(q, it, backlog, bulk_limit, is_long);
+		if (is_long && q->engine_on && it->left >= q->engine_min && ntbs_le32_read(q->engine_on))
+			ret = send_engine(q, it, bulk_limit);
+		else
+			ret = send_bulk(q, it, backlog, bulk_limit, is_long);
 		if (ret <= 0)
 			break;
 		at = it->left;
@@ -404,7 +497,13 @@ bool ntbs_msgq_all_acked(struct ntbs_msgq *q)
 
 bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q)
 {
-	uint64_t word = ntbs_le64_read_acquire(&q->out->consumed);
+	uint64_t word;
+
+	if (!q->port->whole) {
+		word = ntbs_le64_read_acquire(&q->in->head);
+		return !((ntbs_read_once(q->tx->tail) - (uint32_t)word) & 0xffff);
+	}
+	word = ntbs_le64_read_acquire(&q->out->consumed);
 	/* the receiving side asks, without the lock that guards these */
 	uint32_t left = (ntbs_read_once(q->tx->tail) - (uint32_t)word) & 0xffff;
 
@@ -420,7 +519,7 @@ struct sent {
 /* A slot of ours as it lies in the outbox, read once: the peer may have written there.  0, or -EINVAL: not ours. */
 static int look_back(const struct ntbs_msgq *q, uint32_t seq, struct sent *sent)
 {
-	const struct ntbs_line1_shm *line1 = &q->out->slot[seq & (q->geo.nr_slots - 1)].line1;
+	const struct ntbs_line1_shm *line1 = &published(q)->slot[seq & (q->geo.nr_slots - 1)].line1;
 
 	sent->kind = __atomic_load_n(&line1->kind, __ATOMIC_RELAXED);
 	sent->start = 0;
@@ -442,12 +541,12 @@ static int look_back(const struct ntbs_msgq *q, uint32_t seq, struct sent *sent)
 }
 
 /*
- * The outbox is our copy of what the peer has not taken: over shared memory it may be read back.  Slots are walked
- * back from the tail.  What the peer may have scribbled over is bounded like any other input.
+ * The outbox is our copy of what the peer has not taken: over shared memory it may be read back; elsewhere there is a copy
+ * of its own.  Slots are walked back from the tail.  What the peer may have scribbled over is bounded like any other input.
  */
 ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t len)
 {
-	const uint8_t *bulk = out_bulk(q);
+	const uint8_t *bulk = (const uint8_t *)published(q) + q->geo.bulk_offset;
 	uint32_t mask = q->geo.bulk_bytes - 1;
 	uint64_t covered = 0;
 	uint64_t seq = q->tx->tail;
@@ -463,7 +562,7 @@ ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t l
 		covered += sent.size;
 	}
 	for (uint64_t skip = covered - back; seq != q->tx->tail && done < len; seq++) {
-		const struct ntbs_slot_shm *slot = &q->out->slot[seq & (q->geo.nr_slots - 1)];
+		const struct ntbs_slot_shm *slot = &published(q)->slot[seq & (q->geo.nr_slots - 1)];
 		uint8_t flat[NTBS_INLINE_MAX];
 		struct sent sent;
 

@@ -17,6 +17,7 @@
 
 #include "conf.h"
 #include "epoll.h"
+#include "far.h"
 #include "shadow.h"
 #include "sys.h"
 #include "wait.h"
@@ -83,10 +84,17 @@ bool ntbs_offer_learn(struct ntbs_sock *sk, int fd)
 void ntbs_offer_fill_queue(struct ntbs_sock *sk, struct ntbs_chan *c)
 {
 	sk->chan = c;
-	sk->q.port = &ntbs_rt.port;
 	sk->q.geo = c->geo;
-	sk->q.in = ntbs_chan_inbox(c, sk->shm->lease, c->acceptor);
-	sk->q.out = ntbs_chan_inbox(c, sk->shm->lease, !c->acceptor);
+	if (c->is_far) {
+		ntbs_far_fill_queue(sk, c);
+	} else {
+		sk->q.port = &ntbs_rt.port;
+		sk->q.in = ntbs_chan_inbox(c, sk->shm->lease, c->acceptor);
+		sk->q.out = ntbs_chan_inbox(c, sk->shm->lease, !c->acceptor);
+		sk->q.copy = NULL;
+		sk->q.engine_on = NULL;
+		sk->q.epoch = 0;
+	}
 	sk->q.tx = &sk->shm->tx.mq;
 	sk->q.rx = &sk->shm->rx.mq;
 	sk->q.long_min = ntbs_conf.long_min ? ntbs_conf.long_min : NTBS_MSGQ_LONG_MIN;
@@ -130,7 +138,7 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd)
 			return;
 		ntbs_offer_acceptor_step(sk, fd, true);
 		ntbs_lock(&sk->shm->ctl);	/* another thread may be claiming it */
-		if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked) {
+		if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked && !sk->shm->claim_waits) {
 			if (atomic_load(&sk->shm->holders) != 1) {
 				if (++sk->shm->offer_forked == FORKED_LOOKS)
 					ntbs_sock_plain(sk, NTBS_WHY_FORKED);

@@ -11,8 +11,10 @@
  */
 #include "offer_impl.h"
 
+#include <errno.h>
 #include <urcu-bp.h>
 
+#include "far.h"
 #include "service.h"
 #include "shadow.h"
 #include "stats.h"
@@ -29,19 +31,19 @@ static void prepare_lease(struct ntbs_sock *sk, struct ntbs_chan *c, int lease)
 	struct ntbs_sock_shm *shm = sk->shm;
 	uint32_t gen = c->leases->lease[lease].generation;
 	uint32_t seq_in = c->leases->lease[lease].next_in, seq_out = c->leases->lease[lease].next_out;
-	struct ntbs_inbox_shm *in = ntbs_chan_inbox(c, lease, true), *out = ntbs_chan_inbox(c, lease, false);
+	const struct ntbs_inbox_shm *in;
 
-	/* over what the connector of the last generation published and nobody read: it has let go, this is its end */
-	for (uint32_t n = 0; n < c->geo.nr_slots &&
-			     NTBS_TAIL_STAMP(ntbs_le64_read_acquire(&in->slot[seq_in & (c->geo.nr_slots - 1)].line1.tail)) ==
-				     (uint16_t)seq_in;
-	     n++)
-		seq_in++;
 	shm->chan = c->id;
 	shm->lease = lease;
 	shm->generation = gen;
-	for (int i = 0; i < 2; i++) {
-		struct ntbs_inbox_shm *box = i ? out : in;
+	ntbs_offer_fill_queue(sk, c);
+	in = sk->q.in;
+	/* over what the connector of the last generation published and nobody read, holes included: it has let go, this is its end */
+	for (uint32_t n = 0, first = seq_in; n < c->geo.nr_slots; n++)
+		if (NTBS_TAIL_STAMP(ntbs_le64_read_acquire(&in->slot[(first + n) & (c->geo.nr_slots - 1)].line1.tail)) == (uint16_t)(first + n))
+			seq_in = first + n + 1;
+	for (int i = 0; i < 2 && !c->is_far; i++) {
+		struct ntbs_inbox_shm *box = ntbs_chan_inbox(c, lease, !i);
 
 		memset(&box->head, 0, offsetof(struct ntbs_inbox_shm, slot) - offsetof(struct ntbs_inbox_shm, head));
 		ntbs_le64_write(&box->consumed, 0);
@@ -52,9 +54,13 @@ static void prepare_lease(struct ntbs_sock *sk, struct ntbs_chan *c, int lease)
 		ntbs_le64_write(&box->head, ntbs_head_word(i ? seq_in : seq_out, 0, gen));
 		ntbs_le32_write_release(&box->generation, gen);
 	}
-	ntbs_offer_fill_queue(sk, c);
+	if (c->is_far)
+		ntbs_far_prepare(sk, c, gen, seq_in, seq_out);
 	ntbs_msgq_init(&sk->q, gen, seq_out, seq_in);
+	if (c->is_far)
+		ntbs_far_begin(sk);
 	shm->tx.rung = 0;
+	shm->end_asked_ns = 0;
 }
 
 static void undo_lease(struct ntbs_sock *sk)
@@ -125,6 +131,9 @@ static bool claim(struct ntbs_sock *sk, int fd)
 	if (!look(sk, &f))
 		return false;
 	c = ntbs_chan_for(f.proc, &lease);
+	sk->shm->claim_waits = !c && lease == -EAGAIN;
+	if (sk->shm->claim_waits)
+		return false;		/* the service thread goes on when the channel is there */
 	if (!c) {
 		ntbs_sock_plain(sk, NTBS_WHY_NO_MEMORY);
 		return true;
@@ -153,7 +162,7 @@ static bool claim(struct ntbs_sock *sk, int fd)
 		}
 		return true;
 	}
-	binding = ntbs_le32_read_acquire(&c->shm->attached) && c->peer;
+	binding = c->shm && ntbs_le32_read_acquire(&c->shm->attached) && c->peer;
 	word = f.word;
 	if (!__atomic_compare_exchange_n(&f.board->shm->offer[f.entry].word.v, &word,
 					 ntbs_offer_word(binding ? NTBS_OFFER_CLAIMED : NTBS_OFFER_ASKED,
@@ -237,6 +246,8 @@ void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
 		return;
 	}
 	sk->shm->offer_calls = remote_node ? REMOTE_LOOKS : 1;
+	if (remote_node)	/* calls are many in the time that two brokers take */
+		sk->shm->offered_ns = ntbs_now_ns();
 	/* from now on the service thread steps it too */
 	ntbs_sock_set_stage(sk, NTBS_OFFER, NTBS_WHY_NO_OFFER);
 	if (!ntbs_offer_forks_with_connection)

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 
 #include "epoll.h"
+#include "far.h"
 #include "service.h"
 #include "shadow.h"
 #include "sys.h"
@@ -131,12 +132,21 @@ static void connector_live(struct ntbs_sock *sk, struct ntbs_chan *c, uint64_t w
 	shm->chan = c->id;
 	shm->lease = NTBS_OFFER_LEASE(word);
 	ntbs_offer_fill_queue(sk, c);
-	shm->generation = ntbs_le32_read(&sk->q.out->generation);
-	first_in = ntbs_le32_read(&sk->q.in->first_seq);
-	first_out = ntbs_le32_read(&sk->q.out->first_seq);
+	if (!c->is_far) {
+		shm->generation = ntbs_le32_read(&sk->q.out->generation);
+		first_in = ntbs_le32_read(&sk->q.in->first_seq);
+		first_out = ntbs_le32_read(&sk->q.out->first_seq);
+	} else if (!ntbs_far_prepared(&sk->q, &shm->generation, &first_in, &first_out)) {
+		/* the broker's word has come and the lease has not: the link has lost it, and will say so */
+		atomic_store(&sk->attached, 0);
+		ntbs_sock_plain(sk, NTBS_WHY_CORRUPT);
+		return;
+	}
 	ntbs_msgq_init(&sk->q, shm->generation, first_out, first_in);
+	if (c->is_far)
+		ntbs_far_begin(sk);
 	if (confirm) {
-		ntbs_le32_write_release(&sk->q.out->confirm, shm->generation);
+		ntbs_window_store32(sk->q.port, &sk->q.out->confirm, shm->generation);
 		ntbs_peer_ring(c, 0);
 	}
 	ntbs_offer_live(sk);

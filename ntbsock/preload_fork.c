@@ -31,6 +31,7 @@ static void before_fork(void)
 		return;
 	ntbs_sock_fork_prepare();
 	ntbs_lock(&ntbs_rt.lock);
+	ntbs_runtime_fork_prepare();
 	ntbs_epoll_fork_prepare();
 	ntbs_fdtab_fork_prepare();
 	urcu_bp_before_fork();

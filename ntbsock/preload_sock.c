@@ -230,8 +230,8 @@ NTBS_EXPORT int shutdown(int fd, int how)
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
 		if (!ret && (ntbs_sock_flags(sk) & both) == both) {	/* as tcp_rcv_state_process(): a reset for more bytes */
 			ntbs_lock(&sk->shm->rx.lock);
-			if (ntbs_le32_read(&sk->q.out->rstate) == NTBS_R_OPEN)
-				ntbs_le32_write_release(&sk->q.out->rstate, NTBS_R_SHUT);
+			if (ntbs_sock_stated_rstate(sk) == NTBS_R_OPEN)
+				ntbs_sock_state_rstate(sk, NTBS_R_SHUT);
 			ntbs_unlock(&sk->shm->rx.lock);
 		}
 		ntbs_mbox_poke(sk);

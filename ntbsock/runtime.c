@@ -19,8 +19,10 @@
 #include "bclient.h"
 #include "conf.h"
 #include "epoll.h"
+#include "far.h"
 #include "fdtab.h"
 #include "log.h"
+#include "offer.h"
 #include "service.h"
 #include "sys.h"
 
@@ -28,6 +30,7 @@ struct ntbs_runtime ntbs_rt = { .broker = -1, .service_bell = -1 };
 static _Atomic int64_t last_try_s;
 static int chan_nr;
 
+#define FAR_LEASES 4u		/* of the first channel with a process of another host; each further one has twice as many */
 #define POOLS_MAX 64
 static int pools[POOLS_MAX];		/* memfds not yet shown to the broker, or to be shown to the next */
 static int nr_pools;
@@ -174,6 +177,15 @@ static void own_bells(void)
 	ntbs_epoll_new_mbox();
 }
 
+/* What a child may use is given back only when all of us are gone. */
+void ntbs_runtime_fork_prepare(void)
+{
+	struct ntbs_chan *c;
+
+	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+		c->forked = true;
+}
+
 /* Channels go on to serve the inherited sockets.  The broker's connection is the parent's. */
 void ntbs_runtime_fork_child(void)
 {
@@ -183,6 +195,7 @@ void ntbs_runtime_fork_child(void)
 	ntbs_rt.broker = -1;
 	ntbs_rt.proc = 0;
 	last_try_s = 0;
+	ntbs_far_fork_child();
 	own_bells();
 	inherit();
 }
@@ -257,9 +270,14 @@ static struct ntbs_chan *find(uint64_t id)
 	struct ntbs_chan *c;
 
 	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
-		if (c->id == id && !c->acceptor)
+		if (c->id == id && !c->acceptor && !ntbs_chan_down(c))
 			return c;
 	return NULL;
+}
+
+bool ntbs_chan_down(const struct ntbs_chan *c)
+{
+	return c && c->far && c->far->down;
 }
 
 bool ntbs_chan_known(uint64_t id)
@@ -287,7 +305,9 @@ void ntbs_peer_ring_service(struct ntbs_chan *c)
 {
 	struct ntbs_peer *p = c ? c->peer : NULL;
 
-	if (p)
+	if (p && c->is_far)
+		ntbs_far_ring(c, true);
+	else if (p)
 		ntbs_port_ring(&ntbs_rt.port, p->service_bell);
 }
 
@@ -298,6 +318,10 @@ void ntbs_peer_ring(struct ntbs_chan *c, unsigned mbox)
 
 	if (!p || mbox >= NTBS_MBOXES)
 		return;
+	if (c->is_far) {
+		ntbs_far_ring(c, false);
+		return;
+	}
 	bell = p->bell[mbox];
 	if (bell < 0)
 		bell = p->bell[0];
@@ -312,7 +336,7 @@ static int take_lease(struct ntbs_chan *c)
 	ntbs_lock(&c->leases->lock);
 	for (uint32_t i = 0; i < c->nr_leases && found < 0; i++) {
 		if (c->leases->lease[i].busy == 2 &&
-		    ntbs_le32_read_acquire(&c->shm->released[i]) == c->leases->lease[i].generation)
+		    ntbs_le32_read_acquire(&c->released[i]) == c->leases->lease[i].generation && (!c->is_far || ntbs_far_copied(c, i)))
 			c->leases->lease[i].busy = 0;
 		if (!c->leases->lease[i].busy) {
 			c->leases->lease[i].busy = 1;
@@ -352,6 +376,7 @@ static struct ntbs_chan *chan_make(uint32_t peer_proc)
 	if (mem < 0 && mem > -4096)
 		goto err_close;
 	c->shm = (struct ntbs_chan_shm *)mem;
+	c->released = c->shm->released;
 	ntbs_sys3(SYS_madvise, mem, c->bytes, MADV_DONTDUMP);
 	mem = ntbs_sys6(SYS_mmap, 0, sizeof(*c->leases), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (mem < 0 && mem > -4096)
@@ -385,25 +410,89 @@ err_free:
 	return NULL;
 }
 
+static bool is_behind_port(uint32_t proc)
+{
+	return ntbs_rt.port_kind == 2 || (ntbs_rt.port_kind && NTBS_PROC_NODE(proc) != ntbs_rt.node);
+}
+
+static bool has_leases(const struct ntbs_chan *c)
+{
+	return !c->is_far || (c->far_state == NTBS_FAR_OPEN && !ntbs_chan_down(c));
+}
+
+/* Few leases for who has few connections: memory behind a port is not sparse.  Runtime's lock held. */
+static struct ntbs_chan *ask_far(uint32_t peer_proc, int *lease)
+{
+	uint32_t leases = FAR_LEASES;
+	struct ntbs_chan *c;
+
+	*lease = -EAGAIN;
+	cds_list_for_each_entry(c, &ntbs_rt.chans, node) {
+		if (!c->acceptor || c->inherited || c->peer_proc != peer_proc || (c->far && c->far->down))
+			continue;
+		if (c->far_state == NTBS_FAR_ASKED)
+			return NULL;
+		if (c->far_state == NTBS_FAR_FAILED) {
+			*lease = -1;
+			return NULL;
+		}
+		if (leases < 2 * c->nr_leases)
+			leases = 2 * c->nr_leases;
+	}
+	if (leases > NTBS_LEASES_MAX)
+		leases = NTBS_LEASES_MAX;
+	if (!ntbs_far_chan_ask(peer_proc, NTBS_CHAN_ID(ntbs_rt.proc, ++chan_nr), leases))
+		*lease = -1;
+	return NULL;
+}
+
 struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease)
 {
 	struct ntbs_chan *c, *got = NULL;
 
+	*lease = -1;
 	ntbs_lock(&ntbs_rt.lock);
 	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
-		if (c->acceptor && !c->inherited && c->peer_proc == peer_proc && !(c->peer && c->peer->gone)) {
+		if (c->acceptor && !c->inherited && c->peer_proc == peer_proc && !(c->peer && c->peer->gone) && has_leases(c)) {
 			*lease = take_lease(c);
 			if (*lease >= 0) {
 				got = c;
 				break;
 			}
 		}
-	if (!got && ntbs_rt.broker >= 0 && ntbs_service_start()) {
+	if (!got && ntbs_rt.broker >= 0 && ntbs_service_start() && is_behind_port(peer_proc)) {
+		got = ask_far(peer_proc, lease);
+	} else if (!got && ntbs_rt.broker >= 0 && ntbs_service_start()) {
 		got = chan_make(peer_proc);
 		*lease = got ? take_lease(got) : -1;
 	}
 	ntbs_unlock(&ntbs_rt.lock);
 	return got;
+}
+
+bool ntbs_chan_drop(struct ntbs_chan *c)
+{
+	bool busy = ntbs_chan_in_use(c);
+
+	if (c->acceptor && !c->inherited) {
+		ntbs_lock(&c->leases->lock);
+		for (uint32_t i = 0; i < c->nr_leases; i++)
+			busy |= c->leases->lease[i].busy == 1;
+		ntbs_unlock(&c->leases->lock);
+	}
+	if (busy)
+		return false;
+	ntbs_list_unlink(&c->node);	/* readers hold the lock that we hold */
+	if (c->peer)
+		c->peer->chans--;
+	if (c->leases)
+		ntbs_sys2(SYS_munmap, c->leases, sizeof(*c->leases));
+	if (c->is_far)
+		ntbs_far_chan_drop(c);
+	else
+		ntbs_sys2(SYS_munmap, c->shm, c->bytes);
+	ntbs_sys2(SYS_munmap, c, sizeof(*c));
+	return true;
 }
 
 void ntbs_chan_unlease(struct ntbs_chan *c, uint32_t lease)
@@ -428,10 +517,13 @@ void ntbs_chan_release(struct ntbs_sock *sk)
 		 */
 		c->leases->lease[lease].next_out = sk->shm->tx.mq.tail;
 		c->leases->lease[lease].next_in = sk->shm->rx.mq.head;
+		c->leases->lease[lease].engine_slots = sk->shm->tx.mq.engine_slots;
 		c->leases->lease[lease].busy = 2;
 		ntbs_unlock(&c->leases->lock);
+	} else if (c->is_far) {
+		ntbs_far_release(sk, c);
 	} else {
-		ntbs_le32_write_release(&c->shm->released[lease], sk->shm->generation);
+		ntbs_window_store32(sk->q.port, &c->released[lease], sk->shm->generation);
 	}
 	sk->chan = NULL;
 }

@@ -59,6 +59,7 @@ struct ntbs_leases_shm {
 		uint32_t busy;		/* 1: held by one of our connections; 2: by the connector alone */
 		uint32_t generation;
 		uint32_t next_out, next_in;	/* first sequences of the next generation */
+		uint32_t engine_slots;	/* far.h: what a copy engine was asked for */
 	} lease[NTBS_LEASES_MAX];
 };
 
@@ -67,14 +68,28 @@ struct ntbs_chan {
 	uint64_t id;
 	bool acceptor;			/* we own it */
 	bool inherited;			/* made by the process that forked us: no new leases here */
+	bool forked;			/* a child of ours may use it */
 	struct ntbs_chan_shm *shm;
 	size_t bytes;
 	struct ntbs_msgq_geo geo;
 	uint32_t nr_leases, inbox_bytes;
 	struct ntbs_leases_shm *leases;	/* acceptor */
+	ntbs_le32 *released;		/* acceptor reads, connector writes: generations it has let go */
 	struct ntbs_peer *_Atomic peer;	/* connector: always; acceptor: NULL until its bells have come */
 	uint32_t peer_proc;
+
+	bool is_far;			/* far.h: over a port; @shm is NULL, and these are set once it is open */
+	_Atomic int far_state;		/* enum ntbs_far_state */
+	struct ntbs_far *far;
+	char *far_in, *far_out;		/* own region, the peer's */
+	struct {			/* connector: leases to be let go, under @owed_lock */
+		bool is;
+		uint32_t generation, slots;
+	} owed[NTBS_LEASES_MAX];
+	struct ntbs_lock owed_lock;
 };
+#define NTBS_FAR_SLOTS 512u		/* more than on one host: acknowledgements cross a link, and nothing is extended */
+
 
 struct ntbs_board {
 	struct cds_list_head node;
@@ -90,6 +105,7 @@ struct ntbs_runtime {
 	_Atomic uint32_t uid;
 	_Atomic int broker;		/* -1: not connected */
 	_Atomic int mbox[NTBS_MBOXES];	/* our eventfds; [0] at the least */
+	_Atomic uint32_t port_kind;	/* far.h: 1 processes of other hosts are behind a port, 2 all are */
 	int mbox_self;			/* the one that this process sleeps on */
 	_Atomic int service_bell;
 	struct ntbs_rules_shm *_Atomic rules;
@@ -102,6 +118,7 @@ extern struct ntbs_runtime ntbs_rt;
 /* Is there a broker to talk to?  Tries to connect, if it has not lately.  May wait for the broker's answer, once. */
 bool ntbs_runtime_ready(void);
 void ntbs_runtime_fork_child(void);
+void ntbs_runtime_fork_prepare(void);	/* its lock held */
 void ntbs_runtime_init(void);
 
 /* One packet to the broker, with descriptors; takes the runtime's lock.  False: the broker is gone. */
@@ -124,9 +141,12 @@ enum ntbs_reason ntbs_rules_check(const struct ntbs_tuple *t, bool accepted, uin
 
 /* Channels.  hold: a connector's channel becomes sk->chan, which keeps it from being unmapped; NULL if it is not there. */
 bool ntbs_chan_known(uint64_t id);
+bool ntbs_chan_down(const struct ntbs_chan *c);	/* over a port whose link is lost: nothing new goes there */
 struct ntbs_chan *ntbs_chan_hold(struct ntbs_sock *sk, uint64_t id);
-struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease);	/* acceptor; makes one if need be */
+/* Acceptor; makes one if need be.  NULL: @lease is -EAGAIN if it is on its way (far.h), else there is none. */
+struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease);
 void ntbs_chan_release(struct ntbs_sock *sk);			/* the last holder has let go */
+bool ntbs_chan_drop(struct ntbs_chan *c);	/* unless somebody uses it; the runtime's lock held */
 void ntbs_chan_unlease(struct ntbs_chan *c, uint32_t lease);	/* claimed by nobody after all */
 static inline struct ntbs_inbox_shm *ntbs_chan_inbox(const struct ntbs_chan *c, uint32_t lease, bool of_acceptor)
 {

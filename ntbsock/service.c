@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 
+#include "far.h"
 #include "fdtab.h"
 #include "handover.h"
 #include "log.h"
@@ -19,6 +20,7 @@
 #define STACK_BYTES (256 << 10)
 #define TAG_BROKER 1ull
 #define TAG_BELL 2ull
+#define TAG_LIFE 3ull
 #define TAG_SOCK (1ull << 63)		/* and serial 31 bits, index 32 bits */
 
 static struct ntbs_lock start_lock;
@@ -103,7 +105,7 @@ static void step(struct ntbs_sock *sk, void *arg)
 {
 	if (!ntbs_sock_try_get(sk))
 		return;
-	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0 && !ntbs_read_once(sk->shm->conn.accepted))
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->file.fds > 0 && (!ntbs_read_once(sk->shm->conn.accepted) || sk->shm->claim_waits))
 		ntbs_offer_step(sk, sk->fd);
 	ntbs_sock_put(sk);
 }
@@ -133,10 +135,13 @@ static void *service(void *arg)
 
 	service_tid = ntbs_sys0(SYS_gettid);
 	for (;;) {
-		long n = ntbs_sys6(SYS_epoll_pwait, epfd, (long)ev, 32, -1, 0, 8);
+		int wait_ms = ntbs_far_tick();
+		long n = ntbs_sys6(SYS_epoll_pwait, epfd, (long)ev, 32, wait_ms, 0, 8);
 
 		if (stopping)
 			return NULL;
+		if (wait_ms >= 0)
+			ntbs_sock_for_each(answer, NULL);	/* nobody rings for what the other side asks */
 		if (n < 0 && n != -EINTR)
 			break;		/* somebody has closed our descriptor by force */
 		for (long i = 0; i < n; i++) {
@@ -145,9 +150,12 @@ static void *service(void *arg)
 
 			if (tag == TAG_BROKER)
 				ntbs_service_take_news();
-			else if (tag == TAG_BELL)
+			else if (tag == TAG_BELL) {
+				ntbs_far_look();
 				ntbs_sock_for_each(answer, NULL);
-			else if ((sk = get_sock(tag)) != NULL) {
+			} else if (tag == TAG_LIFE) {
+				ntbs_far_orphaned();
+			} else if ((sk = get_sock(tag)) != NULL) {
 				on_shadow(sk, ev[i].events);
 				ntbs_sock_put(sk);
 			}
@@ -156,6 +164,20 @@ static void *service(void *arg)
 	ntbs_log(NTBS_LOG_ERR, "the service thread's descriptor was closed by the program; handovers asked for by peers "
 		 "wait for the program's next call");
 	return NULL;
+}
+
+static void watch_life(void)
+{
+	if (ntbs_far_life() >= 0)
+		ctl(EPOLL_CTL_ADD, ntbs_far_life(), EPOLLET, TAG_LIFE);	/* EPOLLERR is always told */
+}
+
+void ntbs_service_watch_life(int old)
+{
+	if (old >= 0 && epfd >= 0)
+		ctl(EPOLL_CTL_DEL, old, 0, 0);
+	if (running)
+		watch_life();
 }
 
 static bool spawn(void)
@@ -195,6 +217,7 @@ bool ntbs_service_start(void)
 				ctl(EPOLL_CTL_ADD, ntbs_rt.broker, EPOLLIN, TAG_BROKER);
 			if (ntbs_rt.service_bell >= 0)
 				ctl(EPOLL_CTL_ADD, ntbs_rt.service_bell, EPOLLIN | EPOLLET, TAG_BELL);
+			watch_life();
 			running = spawn();
 		}
 	}

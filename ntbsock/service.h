@@ -36,4 +36,7 @@ void ntbs_service_fork_child(void);
 /* The child of a fork() needs one at once if peers may ask it for TCP. */
 void ntbs_service_serve_child(void);
 
+/* ntbs_far_life() is there: what it shows is heard of. */
+void ntbs_service_watch_life(int old);
+
 #endif

@@ -240,7 +240,7 @@ static void state_end(struct ntbs_sock *sk, int fd)
 	if (!on_tcp && (sk->shm->rx.state != NTBS_DIR_RING || ntbs_le64_read(&sk->q.in->q)))
 		ntbs_shadow_unread(fd, &on_tcp);	/* an urgent byte that is next counts */
 	reset |= unread;
-	ntbs_le32_write_release(&sk->q.out->rstate, reset || on_tcp > 0 ? NTBS_R_RESET : NTBS_R_CLOSED);
+	ntbs_sock_state_rstate(sk, reset || on_tcp > 0 ? NTBS_R_RESET : NTBS_R_CLOSED);
 	ntbs_unlock(&sk->shm->rx.lock);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
@@ -267,7 +267,7 @@ void ntbs_sock_dissolve(struct ntbs_sock *sk)
 		return;
 	ntbs_lock(&sk->shm->tx.lock);
 	ntbs_lock(&sk->shm->rx.lock);
-	ntbs_le32_write_release(&sk->q.out->rstate, NTBS_R_RESET);
+	ntbs_sock_state_rstate(sk, NTBS_R_RESET);
 	ntbs_sock_set_stage(sk, NTBS_PLAIN, NTBS_WHY_OPTION);
 	ntbs_unlock(&sk->shm->rx.lock);
 	ntbs_unlock(&sk->shm->tx.lock);
@@ -327,6 +327,8 @@ void ntbs_sock_free(struct ntbs_sock *sk)
 	ntbs_lock(&shm->rx.lock);
 	ntbs_stats_account(sk);
 	sk->serial = 0;
+	if (sk->held && sk->held->next)
+		ntbs_sys3(SYS_madvise, sk->held, sizeof(*sk->held), MADV_DONTNEED);
 	ntbs_unlock(&shm->rx.lock);
 	ntbs_unlock(&shm->tx.lock);
 	ntbs_unlock(&shm->ctl);

@@ -77,6 +77,10 @@ struct ntbs_dir_rx_shm {
 	uint64_t w;			/* what the switch said, + 1; 0: there was none */
 	uint32_t twice;			/* BACK: the first byte of TCP was the last one of the ring, and is still to be dropped */
 	uint32_t empty_looks;		/* looks at nothing while nobody watches the shadow */
+	uint64_t torn_seq;		/* message that was not whole when it was last looked at, + 1 */
+	uint64_t torn_ns;		/* since when */
+	uint64_t torn_asked_ns;		/* since when TCP is waited for, in its place; 0: not yet */
+	uint32_t torn_wants;		/* NTBS_SK_WANT_TCP is for it */
 	struct ntbs_msgq_rx_shm mq;
 };
 
@@ -104,6 +108,8 @@ struct ntbs_sock_shm {
 	uint32_t held;				/* where a bulk send stands back next: ntbs_offer_hold(); under the tx lock */
 	_Atomic uint32_t offer_forked;		/* accepting side: the same, while other processes held it too */
 	_Atomic uint32_t claim_asked;		/* accepting side: 1 claimed, not confirmed */
+	_Atomic uint32_t claim_waits;		/* accepting side: for a channel that the broker has been asked for (far.h) */
+	_Atomic uint64_t end_asked_ns;		/* when the peer's broker was asked, ntbs_far_ended(); 0: not yet */
 	struct ntbs_lock arm;
 	uint32_t arm_count;
 	_Atomic uint32_t sleepers;		/* on the futex */
@@ -128,6 +134,7 @@ struct ntbs_sock {
 	struct ntbs_file file;
 	struct ntbs_sock_shm *shm;
 	struct ntbs_msgq q;		/* LIVE: filled in by ntbs_sock_attach(), once a process */
+	struct ntbs_msgq_held *held;	/* for @q over a port; stays with the object */
 	_Atomic uint32_t attached;
 	struct ntbs_board *board;	/* OFFER: where the entry lies */
 	struct ntbs_chan *_Atomic chan;
@@ -210,6 +217,22 @@ static inline bool ntbs_inbox_peer_closed(const struct ntbs_inbox_shm *in)
 	uint32_t r = ntbs_le32_read_acquire(&in->rstate);
 
 	return r == NTBS_R_CLOSED || r == NTBS_R_RESET;
+}
+/* What we say of our reading end. */
+static inline void ntbs_sock_state_rstate(struct ntbs_sock *sk, enum ntbs_rstate r)
+{
+	if (sk->q.copy)
+		ntbs_le32_write(&sk->q.copy->rstate, r);
+	ntbs_window_store32(sk->q.port, &sk->q.out->rstate, r);
+}
+static inline uint32_t ntbs_sock_stated_rstate(const struct ntbs_sock *sk)
+{
+	return ntbs_le32_read(sk->q.copy ? &sk->q.copy->rstate : &sk->q.out->rstate);
+}
+/* LIVE, and its peer is on a host with which no memory is shared. */
+static inline bool ntbs_sock_far(const struct ntbs_sock *sk)
+{
+	return sk->q.copy;
 }
 /* Where a direction is; who does not hold its lock learns where it was a moment ago. */
 static inline enum ntbs_dir_state ntbs_sock_tx_state(const struct ntbs_sock *sk)
@@ -315,6 +338,12 @@ ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd);
 bool ntbs_stream_died(struct ntbs_sock *sk, int fd);
 /* The same before others get the socket, to whom the kernel alone can tell it. */
 void ntbs_stream_died_for_others(struct ntbs_sock *sk, int fd);
+
+/*
+ * The shadow shows a FIN, and no end was stated.  Over a port that may be because the words are still under way: true as
+ * long as nobody can say.  After a while it is a reset.  No lock, or any but ctl.
+ */
+bool ntbs_stream_end_unknown(struct ntbs_sock *sk);
 
 /* ---- readiness (sock_poll.c) ---- */
 /*

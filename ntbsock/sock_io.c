@@ -320,9 +320,9 @@ begin:
 			if (sum && n < 0 && n != -EFAULT)
 				atomic_store(&sk->shm->owed, -(int)n);
 			return sum ? (ssize_t)sum : held < 0 ? held : n;
-		} else if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP &&
+		} else if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP && !ntbs_sock_far(sk) &&
 			   ntbs_msgq_readable(&sk->q)) {
-			continue;	/* the switch has just come */
+			continue;	/* the switch has just come; over a port it may be on its way for long */
 		}
 		if (n == -EAGAIN && atomic_load(&sk->shm->owed))
 			return sum ? (ssize_t)sum : -ntbs_sock_take_owed(sk);

@@ -45,7 +45,12 @@ static bool below_mark(struct ntbs_sock *sk, int fd)
 static short shadow_end(struct ntbs_sock *sk, int fd, short more)
 {
 	short k = ntbs_shadow_poll(fd, more | POLLRDHUP);
+	int bytes = 0;
 
+	if ((k & (POLLRDHUP | POLLHUP)) == POLLRDHUP && ntbs_stream_end_unknown(sk)) {
+		ntbs_shadow_inq(fd, &bytes);
+		return k & ~(bytes ? POLLRDHUP : RX_EVENTS | POLLRDHUP);
+	}
 	if ((k & (POLLRDHUP | POLLHUP)) == POLLRDHUP && ntbs_stream_died(sk, fd))
 		k = ntbs_shadow_poll(fd, more | POLLRDHUP);
 	return k;
@@ -86,7 +91,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 				ev |= k & (RX_EVENTS | POLLRDHUP | POLLHUP | POLLERR);
 			if (k & (POLLHUP | POLLERR))
 				ev |= RX_EVENTS | POLLRDHUP;
-		} else if (!ev) {
+		} else if (!ev && !(shown & NTBS_SHADOW_END && ntbs_sock_far(sk))) {
 			atomic_compare_exchange_strong(&sk->shm->shadow_ev, &shown, 0);	/* unless something has come since */
 		}
 	}

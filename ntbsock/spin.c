@@ -157,7 +157,7 @@ bool ntbs_spin_begin(struct ntbs_spin *s, struct ntbs_sock *sk)
 {
 	int cpu = ntbs_cpu();
 
-	if (sk) {
+	if (sk && !ntbs_sock_far(sk)) {
 		uint32_t theirs = ntbs_le32_read(&sk->q.in->cpu);
 
 		if (ntbs_le32_read(&sk->q.out->cpu) != (uint32_t)cpu + 1)

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "conf.h"
+#include "far.h"
 #include "fdtab.h"
 #include "log.h"
 #include "sys.h"
@@ -125,6 +126,22 @@ static void put_dir(struct text *t, const char *name, const struct ntbs_counters
 	    name, c->ring_bytes, c->inline_msgs, c->short_msgs, c->long_msgs, c->stalls, c->poll_hits, c->sleeps);
 }
 
+/* What the ring's bytes have cost, where they went through a window. */
+static void put_window(struct text *t)
+{
+	struct ntbs_window_counts n;
+
+	if (ntbs_far_sessions()) {
+		ntbs_far_counts(&n);
+		put(t, ",\"window\":{");
+#define PUT(name) put(t, "\"" #name "\":%lu,", n.name);
+		NTBS_WINDOW_COUNTS(PUT)
+#undef PUT
+		t->buf[t->len - 1] = '}';	/* over the last comma */
+	}
+	put(t, "}\n");
+}
+
 /* %p in the name is the process id; %% a percent sign */
 static void path_of(char *path, size_t size)
 {
@@ -192,8 +209,9 @@ void ntbs_stats_write(void)
 	put_dir(&out, "tx", &t.tx);
 	put_dir(&out, "rx", &t.rx);
 	put(&out, "\"wakes\":%lu,\"sleeps\":%lu,\"tcp\":{\"tx_bytes\":%lu,\"rx_bytes\":%lu,\"bytes\":%lu},"
-	    "\"timers_ran_out\":%lu}\n", t.tx.wakes, t.tx.sleeps + t.rx.sleeps, t.tx.tcp_bytes, t.rx.tcp_bytes,
+	    "\"timers_ran_out\":%lu", t.tx.wakes, t.tx.sleeps + t.rx.sleeps, t.tx.tcp_bytes, t.rx.tcp_bytes,
 	    t.tx.tcp_bytes + t.rx.tcp_bytes, t.timers);
+	put_window(&out);
 	if (strcmp(ntbs_conf.stats, "-")) {
 		path_of(path, sizeof(path));
 		if (appear(path, &out))

@@ -15,12 +15,17 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "far.h"
 #include "log.h"
 #include "offer.h"
 #include "service.h"
 #include "shadow.h"
+#include "stats.h"
 #include "sys.h"
+#include "wait.h"
 
+#define TORN_NS 200000000ull		/* lines of one message land within that, or not at all */
+#define ANSWER_NS 2000000000ull		/* a sender that is there has begun again on TCP by then */
 #define EMPTY_LOOKS 8			/* looks at an empty ring, and at the shadow, after which the service thread shall tell us of the end */
 
 static void rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
@@ -29,20 +34,75 @@ static void rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
 	ntbs_write_once(sk->shm->conn.rx_state, state);
 }
 
-static int corrupt(struct ntbs_sock *sk, const char *what)
+static void back(struct ntbs_sock *sk)
+{
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+
+	rx_state(sk, NTBS_DIR_BACK);
+	if (rx->torn_wants) {
+		rx->torn_wants = 0;
+		ntbs_sock_clear_flag(sk, NTBS_SK_WANT_TCP);
+	}
+}
+
+static int reset(struct ntbs_sock *sk, enum ntbs_reason why, const char *what)
 {
 	if (!(ntbs_sock_flags(sk) & NTBS_SK_RESET)) {
 		ntbs_sock_set_flag(sk, NTBS_SK_RESET);
-		ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_CORRUPT);
+		ntbs_write_once(sk->shm->conn.reason, why);
 		ntbs_log(NTBS_LOG_ERR, "connection from port %u to port %u reset: %s", sk->shm->conn.tuple.lport,
 			 sk->shm->conn.tuple.rport, what);
 	}
 	return -ECONNRESET;
 }
 
+static int corrupt(struct ntbs_sock *sk, const char *what)
+{
+	return reset(sk, NTBS_WHY_CORRUPT, what);
+}
+
 void ntbs_stream_rx_back(struct ntbs_sock *sk)
 {
-	rx_state(sk, NTBS_DIR_BACK);
+	back(sk);
+}
+
+/*
+ * The ring's next message is there in part (ntbs_msgq_torn()).  Lines land in pieces, so that is nothing for a moment.  Then
+ * stores have been lost, although the link says that it is up.  The sender has a copy, and is asked to go on from our position on
+ * TCP, as by any reader that must leave.  Where it cannot (it has shut down, or is gone, or its switch is what was lost, behind
+ * which nobody knows where TCP ends) it is a reset.
+ */
+static int torn(struct ntbs_sock *sk)
+{
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+	uint64_t now = ntbs_now_ns();
+
+	if (rx->torn_seq != rx->mq.head + 1) {
+		rx->torn_seq = rx->mq.head + 1;
+		rx->torn_ns = now;
+		rx->torn_asked_ns = 0;
+	}
+	if (now - rx->torn_ns <= TORN_NS) {
+		ntbs_sys0(SYS_sched_yield);
+		return -EAGAIN;
+	}
+	if (rx->state == NTBS_DIR_TCP || (rx->torn_asked_ns && now - rx->torn_asked_ns > ANSWER_NS))
+		return reset(sk, NTBS_WHY_LINK, "a message on the ring has not come whole, and does not come again");
+	if (!rx->torn_asked_ns) {
+		rx->torn_asked_ns = now;
+		if (!ntbs_le64_read_acquire(&sk->q.in->q) && !ntbs_le64_read_acquire(&sk->q.in->final) &&
+		    !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP)) {
+			ntbs_log(NTBS_LOG_WARN, "connection from port %u to port %u goes on on TCP: a message on the ring has not come whole",
+				 sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport);
+			rx->torn_wants = 1;
+			ntbs_sock_set_flag(sk, NTBS_SK_WANT_TCP);
+			ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_LINK);
+			ntbs_window_store64(sk->q.port, &sk->q.out->asked, rx->pos + 1);
+			ntbs_peer_ring_service(sk->chan);
+		}
+	}
+	ntbs_sys0(SYS_sched_yield);
+	return -EAGAIN;
 }
 
 /* The byte that has come twice; -EAGAIN: it is on its way. */
@@ -67,8 +127,11 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
 		ret = ntbs_msgq_peek_switch(&sk->q, &w);
 		if (!ret) {
-			if (q)		/* stated without a switch before it: the direction never leaves TCP */
-				rx_state(sk, NTBS_DIR_BACK);
+			/* stated without a switch before it: the direction never leaves TCP; or a link has lost the switch */
+			if (q && (q == 1 || !ntbs_sock_far(sk)))
+				back(sk);
+			else if (ntbs_msgq_torn(&sk->q) && torn(sk) != -EAGAIN)
+				return -ECONNRESET;
 			return 0;
 		}
 		if (ret < 0)
@@ -92,19 +155,58 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 	}
 	if (rx->state == NTBS_DIR_DRAIN && ntbs_le64_read_acquire(&sk->q.in->q) == rx->pos + 1) {
 		ntbs_write_once(rx->tcp_left, 0);	/* it has left again without a byte on the ring */
-		rx_state(sk, NTBS_DIR_BACK);
+		back(sk);
 	}
 	if (rx->state == NTBS_DIR_RING) {
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
 		if (q && (rx->pos == q - 1 || rx->pos == q)) {	/* see ntbs_stream_leave_tx() */
 			ntbs_write_once(rx->twice, rx->pos == q);
-			rx_state(sk, NTBS_DIR_BACK);
+			back(sk);
 		} else if (q && rx->pos > q - 1)
 			return corrupt(sk, "TCP is said to go on before what the ring has delivered");
 	}
 	if (__builtin_expect(rx->twice, 0))
 		drop_twice(sk, fd);
 	return 0;
+}
+
+/*
+ * Over a port the end can be stated before the last slots are here, where a copy engine carries them.  Its broker says when
+ * they are.
+ */
+static bool slots_under_way(const struct ntbs_sock *sk)
+{
+	uint64_t final = ntbs_le64_read_acquire(&sk->q.in->final);
+
+	return ntbs_sock_far(sk) && ntbs_sock_rx_state(sk) == NTBS_DIR_RING && final && final != NTBS_POS_ON_TCP &&
+	       !ntbs_le64_read(&sk->q.in->q) && ntbs_read_once(sk->shm->rx.pos) < final - 1 && !ntbs_msgq_readable(&sk->q);
+}
+
+/* Or nothing depends on it: what comes is on TCP, and nothing of ours lies in the ring. */
+static bool end_stated(const struct ntbs_sock *sk)
+{
+	if (slots_under_way(sk))
+		return false;
+	return ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate) ||
+	       (ntbs_sock_rx_state(sk) == NTBS_DIR_BACK &&
+		(ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w));
+}
+
+bool ntbs_stream_end_unknown(struct ntbs_sock *sk)
+{
+	int ret;
+
+	if (!ntbs_sock_far(sk) || ntbs_sock_stage(sk) != NTBS_LIVE || end_stated(sk) ||
+	    (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_RD | NTBS_SK_RESET | NTBS_SK_DIED | NTBS_SK_PASSED)))
+		return false;
+	ret = ntbs_far_ended(sk);
+	if (ret == -ETIMEDOUT && !end_stated(sk)) {	/* never taken for an end of file */
+		ntbs_stats_timer_ran_out();
+		ntbs_sock_set_flag(sk, NTBS_SK_RESET);
+		ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_PEER_GONE);
+		return false;
+	}
+	return ret && !end_stated(sk);
 }
 
 /*
@@ -117,6 +219,8 @@ static bool reset_as_tcp(struct ntbs_sock *sk, int fd, bool owe)
 	char c = 0;
 
 	if (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_RD | NTBS_SK_DIED))	/* our own end, not the peer's */
+		return false;
+	if (ntbs_stream_end_unknown(sk))
 		return false;
 	if (ntbs_offer_unnoticed(sk) || ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate) ||
 	    ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w || ntbs_msgq_peer_had_all(&sk->q))
@@ -179,6 +283,12 @@ static int stream_end(struct ntbs_sock *sk, int fd)
 		atomic_compare_exchange_strong(&sk->shm->shadow_ev, &ev, 0);
 	if (end < 0)
 		return end;
+	if (!end && ntbs_stream_end_unknown(sk)) {
+		ntbs_sys0(SYS_sched_yield);
+		return -EAGAIN;
+	}
+	if (ntbs_sock_flags(sk) & NTBS_SK_RESET)
+		return -ECONNRESET;
 	if (ntbs_msgq_readable(&sk->q) || ntbs_le64_read_acquire(&sk->q.in->q))
 		return -EAGAIN;
 	if (end > 0)
@@ -320,7 +430,7 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	}
 	if (rx->state == NTBS_DIR_RING || (sum && rx->state == NTBS_DIR_DRAIN)) {
 		if (ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP)
-			return sum ? sum : -EAGAIN;
+			return sum ? sum : rx->torn_wants ? torn(sk) : -EAGAIN;
 		n = recv_ring(sk, it, flags, acked);
 		if (n > 0)
 			return sum + n + beyond(sk, fd, it, flags, sum, n);
@@ -332,7 +442,7 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		if (ret)
 			return ret;
 		if (rx->state == NTBS_DIR_RING)
-			return stream_end(sk, fd);
+			return ntbs_msgq_torn(&sk->q) ? torn(sk) : stream_end(sk, fd);
 		if (rx->twice)
 			return -EAGAIN;
 		limit = it->left;	/* BACK: TCP from here on */
@@ -354,6 +464,12 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	if (n == 0 && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE &&
 	    ntbs_msgq_readable(&sk->q))
 		return -EAGAIN;		/* the end came between our look and TCP's: the ring's bytes are older */
+	if (n == 0 && ntbs_stream_end_unknown(sk)) {
+		ntbs_sys0(SYS_sched_yield);
+		return -EAGAIN;
+	}
+	if (n == 0 && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_msgq_readable(&sk->q))
+		return -EAGAIN;
 	if (n == 0 && ntbs_sock_stage(sk) == NTBS_LIVE)
 		ntbs_stream_died(sk, fd);
 	return n;

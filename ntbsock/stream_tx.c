@@ -32,7 +32,7 @@ void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd)
 	uint32_t flags = ntbs_sock_flags(sk);
 	uint64_t w;
 
-	if (tx->state != NTBS_DIR_TCP || (flags & (NTBS_SK_SHUT_WR | NTBS_SK_NO_SWITCH)))
+	if (tx->state != NTBS_DIR_TCP || (flags & (NTBS_SK_SHUT_WR | NTBS_SK_NO_SWITCH)) || ntbs_chan_down(sk->chan))
 		return;
 	if (ntbs_shadow_sent(fd, flags & NTBS_SK_CONNECTED, &w) || ntbs_msgq_send_switch(&sk->q, w))
 		return;

@@ -7,8 +7,8 @@
 
 #ifdef NTBS_USER_GUARDED
 
-/* Where ntbs_user_guarded() has left what it needs to come back; NULL outside of it. */
-__thread char *ntbs_user_stack;
+/* Where ntbs_user_guarded() has left what it needs to come back; NULL outside of it.  The assembler below is no user to LTO. */
+__attribute__((used, externally_visible)) __thread char *ntbs_user_stack;
 #define STACK_MAX 4096			/* more than anything needs that is called by it */
 
 extern const char ntbs_user_back[];

@@ -33,7 +33,8 @@ runtimes="openjdk-17-jdk-headless:javac nodejs:node cargo:cargo rustc:rustc
 # host's file system.  The rest it unpacks from packages that it does not install.
 rig='gcc-12:gcc-12 binutils:objcopy tar:tar xz-utils:xz libelf1:file=/usr/lib/x86_64-linux-gnu/libelf.so.1
 	debian-archive-keyring:file=/usr/share/keyrings/debian-archive-keyring.gpg
-	kmod:depmod openssh-server:sshd openssh-client:ssh'
+	kmod:depmod openssh-server:sshd openssh-client:ssh
+	redis-server:redis-server redis-tools:redis-benchmark curl:curl nginx-light:nginx iperf3:iperf3'
 
 # Each of these excludes others of its kind, which may be in use here: never in place of them, and only for root, who
 # alone can run the test.  Without them it is skipped, and says so.

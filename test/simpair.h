@@ -36,6 +36,7 @@ struct simside {
 	struct ntbs_msgq q;
 	struct ntbs_msgq_tx_shm tx;
 	struct ntbs_msgq_rx_shm rx;
+	struct ntbs_msgq_held held;
 	struct ntbs_inbox_shm *in;
 	uint64_t sent, got;		/* bytes of the streams: what side s has sent, what it has taken from 1 - s */
 	uint64_t head_words;
@@ -55,7 +56,8 @@ T_UNUSED static void simpair_begin(struct simpair *p, uint32_t generation, uint3
 
 		ntbs_msgq_init(&s->q, generation, i ? seq1 : seq0, i ? seq0 : seq1);
 		s->tx.bulk_tail = s->tx.bulk_head = p->o.first_bulk;
-		s->rx.bulk_head = s->rx.acked_bulk = p->o.first_bulk;
+		s->rx.bulk_head = s->rx.bulk_freed = s->rx.acked_bulk = p->o.first_bulk;
+		s->held.next = 0;
 		s->sent = s->got = 0;
 		ntbs_le64_write(&s->in->head, ntbs_head_word(s->tx.head, p->o.first_bulk, generation));
 	}
@@ -75,10 +77,11 @@ T_UNUSED static void simpair_stamp(struct ntbs_inbox_shm *in, uint32_t nr_slots,
 
 T_UNUSED static struct simpair *simpair_open_(struct simpair_opt o)
 {
-	struct simpair *p = calloc(1, sizeof(*p));
+	struct simpair *p = aligned_alloc(64, sizeof(*p));
 	struct ntbs_msgq_geo geo;
 
 	t_must(p, "no memory");
+	memset(p, 0, sizeof(*p));
 	o.nr_slots = o.nr_slots ? o.nr_slots : 8;
 	o.bulk_bytes = o.bulk_bytes ? o.bulk_bytes : 4096;
 	geo = (struct ntbs_msgq_geo){ o.nr_slots, o.bulk_bytes, 0 };
@@ -96,6 +99,7 @@ T_UNUSED static struct simpair *simpair_open_(struct simpair_opt o)
 		s->q.geo = geo;
 		s->q.tx = &s->tx;
 		s->q.rx = &s->rx;
+		s->q.held = &s->held;
 		s->q.long_min = o.long_min;
 		s->q.epoch = o.epoch;
 		s->in = aligned_alloc(4096, ntbs_msgq_inbox_bytes(&geo));

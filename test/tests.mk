@@ -11,7 +11,8 @@
 #	make check-runtimes                 Java, Node and Rust, which it installs; not part of check
 #
 # Unit and fault tests link the message queue and the sources that their line "links: a.c b.c" names.  Socket
-# tests are ordinary programs, run as they are and under ntbsock-ctl; with SAN= the library is linked into them.
+# tests are ordinary programs, run as they are, under ntbsock-ctl over shared memory, and ("bridge")
+# through the window of a port that leads back to its own host; with SAN= the library is linked into them.
 
 T ?=
 RUN_TESTS = python3 test/run.py --build $(B) $(if $(SAN),--linked-in) $(addprefix --only ,$(T))
@@ -35,7 +36,7 @@ TEST_CPPFLAGS := -Itest
 $(B)/test/unit/% $(B)/test/fault/%: CPPFLAGS += $(TEST_CPPFLAGS)
 $(UNIT_TESTS) $(FAULT_TESTS): $(B)/%: $(B)/obj/%.o $$(call obj,$$(sort $$(QUEUE_SRC) $$(SIM_SRC) $$(call test_links,$$*.c)))
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(URCU_LIBS) $(JSON_LIBS) $(if $(findstring vfio/pci,$^),$(PCI_LIBS)) -ldl -lpthread
+	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(URCU_LIBS) $(JSON_LIBS) $(if $(findstring vfio/pci,$^),$(PCI_LIBS)) $(if $(findstring vfio/hw,$^),$(NUMA_LIBS)) -ldl -lpthread
 
 $(SOCK_TESTS): $(B)/%: $(B)/obj/%.o $(if $(SAN),$(call pic,$(LIB_SRC)))
 	@mkdir -p $(@D)

@@ -222,6 +222,18 @@ static void sim_store64(struct ntbs_port *port, ntbs_le64 *dst, uint64_t value)
 	store(sim, dst, &value, sizeof(value));
 }
 
+static void sim_store32(struct ntbs_port *port, ntbs_le32 *dst, uint32_t value)
+{
+	struct wcsim *sim = of_port(port);
+
+	if ((uintptr_t)dst & 3) {
+		fprintf(stderr, "wcsim: store32 to %p, which is not aligned\n", (void *)dst);
+		abort();
+	}
+	sim->n.words++;
+	store(sim, dst, &value, sizeof(value));
+}
+
 static void sim_flush(struct ntbs_port *port)
 {
 	struct wcsim *sim = of_port(port);
@@ -257,6 +269,7 @@ static const struct ntbs_port_ops wcsim_ops = {
 	.store_line = sim_store_line,
 	.store_bulk = sim_store_bulk,
 	.store64 = sim_store64,
+	.store32 = sim_store32,
 	.flush = sim_flush,
 	.fence = sim_fence,
 	.readback = sim_readback,

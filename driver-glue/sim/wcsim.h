@@ -23,7 +23,7 @@ struct wcsim_line;
 
 struct wcsim_counts {
 	uint64_t lines;		/* store_line */
-	uint64_t words;		/* store64 */
+	uint64_t words;		/* store64, store32 */
 	uint64_t bulks, bulk_bytes;
 	uint64_t flushes, fences, readbacks, rings;
 	uint64_t torn;		/* times that a line landed in more than one piece */

@@ -283,6 +283,12 @@ static void db_ring(struct ntbs_ntb *ntb, uint64_t bits)
 	ntbs_write16(ntb->regs, AMD_DBREQ, bits);
 }
 
+static int db_register(struct ntbs_ntb *ntb, uint64_t bit, struct ntbs_ntb_bell *bell)
+{
+	*bell = (struct ntbs_ntb_bell){ .offset = AMD_DBREQ, .bytes = 2, .value = bit };
+	return 0;
+}
+
 /* --------------------------------------------------------------------- scratchpads */
 
 static unsigned first_spad(const struct ntbs_ntb *ntb, bool of_peer)
@@ -324,7 +330,8 @@ const struct ntbs_ntb_ops ntbs_amd_ops = {
 	.set_window = set_window, .clear_window = clear_window,
 	.link_enable = link_enable, .link_disable = link_disable, .link_state = link_state,
 	.irq = irq, .poll = poll_all,
-	.db_read = db_read, .db_ack = db_ack, .db_mask = db_mask, .db_ring = db_ring, .vector_bells = vector_bells,
+	.db_read = db_read, .db_ack = db_ack, .db_mask = db_mask, .db_ring = db_ring,
+	.db_register = db_register, .vector_bells = vector_bells,
 	.spad_read = spad_read, .spad_write = spad_write,
 	.peer_spad_read = peer_spad_read, .peer_spad_write = peer_spad_write,
 	.shutdown = shutdown_port,

@@ -9,11 +9,13 @@
 #include "hw.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <numa.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
@@ -22,6 +24,11 @@
 #include "barrier.h"
 
 #define WINDOW_DEFAULT (64ull << 20)
+
+/* In events_fd: a vector, or one of these. */
+#define EVENT_ERROR NTBS_VFIO_VECTORS
+#define EVENT_REQUEST (NTBS_VFIO_VECTORS + 1)
+#define NR_EVENTS (NTBS_VFIO_VECTORS + 2)
 
 uint64_t ntbs_hw_now(void)
 {
@@ -79,7 +86,7 @@ static void open_inbound(void *arg)
 {
 	struct ntbs_hw *hw = arg;
 
-	if (hw->arena && ntbs_ntb_set_window(&hw->ntb, hw->window, hw->iova, hw->in_bytes))
+	if (hw->mapped && ntbs_ntb_set_window(&hw->ntb, hw->window, hw->iova, hw->in_bytes))
 		snprintf(hw->why, sizeof(hw->why), "%s", hw->ntb.why);
 }
 
@@ -103,12 +110,14 @@ static uint64_t fitting(const struct ntbs_ntb_window *w, uint64_t most)
 	return w->size_pow2 ? 1ull << (63 - __builtin_clzll(bytes)) : bytes & ~4095ull;
 }
 
-static int map_arena(struct ntbs_hw *hw, uint64_t bytes)
+/* Sealed: who gets it relies on its size. */
+static int make_arena(struct ntbs_hw *hw, uint64_t bytes)
 {
 	int ret;
 
 	hw->arena_fd = memfd_create("ntbsock arena", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (hw->arena_fd < 0 || ftruncate(hw->arena_fd, bytes))
+	if (hw->arena_fd < 0 || ftruncate(hw->arena_fd, bytes) ||
+	    fcntl(hw->arena_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL))
 		return fail(hw, errno, "no memory for the arena");
 	hw->arena = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, hw->arena_fd, 0);
 	if (hw->arena == MAP_FAILED) {
@@ -120,14 +129,55 @@ static int map_arena(struct ntbs_hw *hw, uint64_t bytes)
 	/* Before its pages are touched: on the node that the bridge is on, or stores of the peer cross sockets. */
 	if (hw->v.numa_node >= 0 && numa_available() >= 0 && numa_max_node() >= hw->v.numa_node)
 		numa_tonode_memory(hw->arena, bytes, hw->v.numa_node);
-	ret = ntbs_vfio_pick_iova(&hw->v, bytes, hw->ntb.window[hw->window].addr_align, &hw->iova);
-	if (!ret)
-		ret = ntbs_vfio_dma_map(&hw->v, hw->arena, bytes, hw->iova);
+	ret = ntbs_vfio_dma_map(&hw->v, hw->arena, bytes, hw->iova);
 	if (ret)
 		return fail(hw, ret, hw->v.why);
 	hw->mapped = true;
+	return 0;
+}
+
+static void drop_arena(struct ntbs_hw *hw)
+{
+	if (hw->mapped)
+		ntbs_vfio_dma_unmap(&hw->v, hw->in_bytes, hw->iova);
+	if (hw->arena)
+		munmap(hw->arena, hw->in_bytes);
+	if (hw->arena_fd >= 0)
+		close(hw->arena_fd);
+	hw->mapped = false;
+	hw->arena = NULL;
+	hw->in = NULL;
+	hw->arena_fd = -1;
+}
+
+static int map_arena(struct ntbs_hw *hw, uint64_t bytes)
+{
+	int ret = ntbs_vfio_pick_iova(&hw->v, bytes, hw->ntb.window[hw->window].addr_align, &hw->iova);
+
+	if (ret)
+		return fail(hw, ret, hw->v.why);
+	ret = make_arena(hw, bytes);
+	if (ret)
+		return ret;
 	ret = ntbs_ntb_set_window(&hw->ntb, hw->window, hw->iova, bytes);
 	return ret ? fail(hw, ret, hw->ntb.why) : 0;
+}
+
+/*
+ * The window is closed meanwhile: nothing is stored to where no memory is.  Neither step need reach a bridge whose link
+ * is down (AMD keeps these registers with the peer); then nothing arrives either, and the link opens the window again.
+ */
+static int renew_arena(struct ntbs_hw *hw)
+{
+	uint64_t bytes = hw->in_bytes;
+	int ret;
+
+	ntbs_ntb_clear_window(&hw->ntb, hw->window);
+	drop_arena(hw);
+	ret = make_arena(hw, bytes);
+	if (!ret)
+		open_inbound(hw);
+	return ret;
 }
 
 static int map_memory(struct ntbs_hw *hw, uint64_t most)
@@ -145,13 +195,36 @@ static int map_memory(struct ntbs_hw *hw, uint64_t most)
 	return 0;
 }
 
+static int watch(struct ntbs_hw *hw, int fd, uint32_t event)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = event };
+
+	return fd >= 0 && epoll_ctl(hw->events_fd, EPOLL_CTL_ADD, fd, &ev) ? fail(hw, errno, "epoll") : 0;
+}
+
+static int open_events(struct ntbs_hw *hw)
+{
+	int ret = ntbs_vfio_irqs(&hw->v, hw->ntb.nr_vectors);
+
+	if (ret)
+		return fail(hw, ret, hw->v.why);
+	hw->events_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (hw->events_fd < 0)
+		return fail(hw, errno, "epoll");
+	for (unsigned i = 0; i < hw->v.nr_vectors && !ret; i++)
+		ret = watch(hw, hw->v.vector_fd[i], i);
+	if (!ret)
+		ret = watch(hw, hw->v.error_fd, EVENT_ERROR);
+	return ret ? ret : watch(hw, hw->v.request_fd, EVENT_REQUEST);
+}
+
 int ntbs_hw_open(struct ntbs_hw *hw, const char *address, const struct ntbs_hw_conf *conf)
 {
 	struct ntbs_link_conf link = { .dead_beats = conf->dead_beats };
 	int ret;
 
 	memset(hw, 0, sizeof(*hw));
-	hw->arena_fd = -1;
+	hw->arena_fd = hw->events_fd = -1;
 	ret = ntbs_vfio_open(&hw->v, address, NULL);
 	if (ret)
 		return fail(hw, ret, hw->v.why);
@@ -161,6 +234,7 @@ int ntbs_hw_open(struct ntbs_hw *hw, const char *address, const struct ntbs_hw_c
 		fail(hw, ret, hw->v.why);
 		goto err_close;
 	}
+	hw->ntb.dead_ms = conf->dead_beats * NTBS_HW_BEAT_MS;
 	ret = ntbs_ntb_probe(&hw->ntb, &hw->v.regs);
 	if (ret) {
 		fail(hw, ret, hw->ntb.why);
@@ -180,11 +254,10 @@ int ntbs_hw_open(struct ntbs_hw *hw, const char *address, const struct ntbs_hw_c
 	ret = map_memory(hw, conf->window_bytes ? conf->window_bytes : WINDOW_DEFAULT);
 	if (ret)
 		goto err_close;
-	ret = ntbs_vfio_irqs(&hw->v, hw->ntb.nr_vectors);
-	if (ret) {
-		fail(hw, ret, hw->v.why);
+	ret = open_events(hw);
+	if (ret)
 		goto err_close;
-	}
+	link.features = hw->ntb.bells & NTBS_HW_DATA_BELL ? NTBS_HW_HAS_DATA_BELL : 0;
 	link.side_b = hw->ntb.side == NTBS_NTB_SIDE_B;
 	link.window_bytes = hw->out_bytes;
 	link.inbound_bytes = hw->in_bytes;
@@ -219,14 +292,20 @@ static bool take(int fd)
 	return fd >= 0 && read(fd, &count, sizeof(count)) == sizeof(count);
 }
 
-/* What the function has told since last time. */
-static uint64_t events(struct ntbs_hw *hw, uint64_t now)
+/* What the function has told since last time; @lost: it is not ours any more. */
+static uint64_t events(struct ntbs_hw *hw, uint64_t now, bool *lost)
 {
+	struct epoll_event ready[NR_EVENTS];
+	int nr = epoll_wait(hw->events_fd, ready, NR_EVENTS, 0);
 	uint64_t ev = 0;
 
-	for (unsigned i = 0; i < hw->v.nr_vectors; i++) {
-		if (take(hw->v.vector_fd[i]))
-			ev |= ntbs_ntb_irq(&hw->ntb, i);
+	for (int i = 0; i < nr; i++) {
+		unsigned event = ready[i].data.u32;
+
+		if (event == EVENT_ERROR || event == EVENT_REQUEST)
+			*lost |= take(event == EVENT_ERROR ? hw->v.error_fd : hw->v.request_fd);
+		else if (take(hw->v.vector_fd[event]))
+			ev |= ntbs_ntb_irq(&hw->ntb, event);
 	}
 	if (hw->ntb.poll_ms && now >= hw->poll_at_ns) {
 		hw->poll_at_ns = now + hw->ntb.poll_ms * 1000000ull;
@@ -237,11 +316,13 @@ static uint64_t events(struct ntbs_hw *hw, uint64_t now)
 
 static unsigned step(struct ntbs_hw *hw)
 {
-	uint64_t now = ntbs_hw_now(), ev = events(hw, now);
+	uint64_t now = ntbs_hw_now(), ev;
 	struct ntbs_ntb_link wires;
 	unsigned news = 0;
+	bool lost = false;
 
-	if (take(hw->v.error_fd) || take(hw->v.request_fd)) {
+	ev = events(hw, now, &lost);
+	if (lost) {
 		fail(hw, ENODEV, "the kernel reports an error of the function, or wants it back");
 		return NTBS_HW_GONE;
 	}
@@ -256,29 +337,31 @@ static unsigned step(struct ntbs_hw *hw)
 	hw->bells |= ev;
 	if ((ev & NTBS_HW_LINK_BELL || now >= ntbs_link_next(&hw->link)) && !(news & NTBS_LINK_WENT_DOWN))
 		news |= ntbs_link_tick(&hw->link, now);
+	if (news & NTBS_LINK_CAME_UP)
+		hw->bell = hw->link.features & NTBS_HW_HAS_DATA_BELL ? NTBS_HW_DATA_BELL : NTBS_HW_LINK_BELL;
 	return news | (ev ? NTBS_HW_BELLS : 0);
+}
+
+uint64_t ntbs_hw_due(const struct ntbs_hw *hw)
+{
+	uint64_t next = ntbs_link_next(&hw->link);
+
+	return hw->ntb.poll_ms && hw->poll_at_ns < next ? hw->poll_at_ns : next;
 }
 
 static void sleep_until(struct ntbs_hw *hw, uint64_t until)
 {
-	struct pollfd p[NTBS_VFIO_VECTORS + 2];
+	struct pollfd p = { .fd = hw->events_fd, .events = POLLIN };
 	uint64_t now = ntbs_hw_now(), wait;
 	struct timespec ts;
-	unsigned nr = 0;
 
-	for (unsigned i = 0; i < hw->v.nr_vectors; i++)
-		p[nr++] = (struct pollfd){ .fd = hw->v.vector_fd[i], .events = POLLIN };
-	p[nr++] = (struct pollfd){ .fd = hw->v.error_fd, .events = POLLIN };
-	p[nr++] = (struct pollfd){ .fd = hw->v.request_fd, .events = POLLIN };
-	if (ntbs_link_next(&hw->link) < until)
-		until = ntbs_link_next(&hw->link);
-	if (hw->ntb.poll_ms && hw->poll_at_ns < until)
-		until = hw->poll_at_ns;
+	if (ntbs_hw_due(hw) < until)
+		until = ntbs_hw_due(hw);
 	wait = until > now ? until - now : 0;
 	if (wait > 1000000000)
 		wait = 1000000000;	/* a bell of a bridge that keeps no bits can be lost: look once a second */
 	ts = (struct timespec){ .tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000 };
-	ppoll(p, nr, &ts, NULL);
+	ppoll(&p, 1, &ts, NULL);
 }
 
 unsigned ntbs_hw_serve(struct ntbs_hw *hw, uint64_t timeout_ns)
@@ -295,8 +378,17 @@ unsigned ntbs_hw_serve(struct ntbs_hw *hw, uint64_t timeout_ns)
 	return news;
 }
 
+void ntbs_hw_leave(struct ntbs_hw *hw)
+{
+	ntbs_link_leave(&hw->link);
+}
+
 unsigned ntbs_hw_resume(struct ntbs_hw *hw)
 {
+	if (hw->mapped && renew_arena(hw))
+		return NTBS_HW_GONE;
+	if (hw->link.state == NTBS_LINK_OFF)
+		return ntbs_link_start(&hw->link, ntbs_hw_now(), hw->link.wires);
 	return ntbs_link_resume(&hw->link, ntbs_hw_now());
 }
 
@@ -306,14 +398,10 @@ void ntbs_hw_close(struct ntbs_hw *hw)
 		ntbs_link_leave(&hw->link);
 		ntbs_ntb_shutdown(&hw->ntb);
 	}
-	if (hw->mapped)
-		ntbs_vfio_dma_unmap(&hw->v, hw->in_bytes, hw->iova);
+	drop_arena(hw);
+	if (hw->events_fd >= 0)
+		close(hw->events_fd);	/* before the descriptors in it: nobody finds half of them */
+	hw->events_fd = -1;
 	ntbs_vfio_close(&hw->v);
-	if (hw->arena)
-		munmap(hw->arena, hw->in_bytes);
-	if (hw->arena_fd >= 0)
-		close(hw->arena_fd);
-	hw->probed = hw->mapped = false;
-	hw->arena = NULL;
-	hw->arena_fd = -1;
+	hw->probed = false;
 }

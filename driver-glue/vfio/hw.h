@@ -11,6 +11,12 @@
  *	}
  *	ntbs_hw_close(&hw)
  *
+ * Who has a loop of his own calls ntbs_hw_serve(&hw, 0) whenever hw.events_fd is readable or ntbs_hw_due() has come.
+ *
+ * Memory of ours that is translated is made anew by ntbs_hw_resume(): what programs of the old session still store, here
+ * into the old memory or over there through the window, is not in the new one's way for longer than it takes to notice.
+ * Where the function brings the memory (ivshmem) it stays as it was left.
+ *
  * The first page of both belongs to the link (link.h).  One thread.  Lines are stored to hw.out as hw.port says, which
  * knows the mapping (hw.out_map), and flushed; nothing is read from hw.out but by who measures.
  */
@@ -29,10 +35,13 @@ enum {
 };
 
 #define NTBS_HW_LINK_BELL 1ull		/* the link's own doorbell; also anybody's hint to look */
+#define NTBS_HW_DATA_BELL 2ull		/* @bell, if both sides have that many */
+#define NTBS_HW_BEAT_MS 10u
+#define NTBS_HW_HAS_DATA_BELL 1u	/* a feature of the link */
 
 struct ntbs_hw_conf {
 	uint64_t window_bytes;		/* at most so much of the window, and of our memory; 0: 64 MiB */
-	unsigned dead_beats;		/* see link.h; 0: its default */
+	unsigned dead_beats;		/* see link.h; 0: its default.  A beat is NTBS_HW_BEAT_MS */
 };
 
 struct ntbs_hw {
@@ -45,7 +54,9 @@ struct ntbs_hw {
 	char *out;			/* the peer's memory: out_bytes of it, what the link has agreed on is less */
 	volatile char *in;		/* ours, that the peer stores to */
 	size_t out_bytes, in_bytes;
-	int arena_fd;			/* memfd behind @in; -1: @in lies in the function */
+	int events_fd;			/* epoll: readable if there is something to serve; closed by ntbs_hw_close() */
+	uint64_t bell;			/* UP: for whoever uses the memory */
+	int arena_fd;			/* memfd behind @in, sealed; -1: @in lies in the function, at in_bar.  New with each session */
 	void *arena;
 	uint64_t iova;
 	bool mapped, probed;
@@ -60,10 +71,19 @@ int ntbs_hw_open(struct ntbs_hw *hw, const char *address, const struct ntbs_hw_c
 /* Enable the link of the hardware and begin to look for the peer.  Return: 0, or as ntbs_ntb_link_enable(). */
 int ntbs_hw_start(struct ntbs_hw *hw);
 
-/* Serve what has happened; sleep up to @timeout_ns if nothing has.  Return: news, of link.h and of here. */
+/* Serve what has happened; sleep up to @timeout_ns if nothing has, 0: never.  Return: news, of link.h and of here. */
 unsigned ntbs_hw_serve(struct ntbs_hw *hw, uint64_t timeout_ns);
 
-/* After NTBS_LINK_WENT_DOWN, once nothing of the session is in use.  Return: news. */
+/* When ntbs_hw_serve() is to be called next if nothing happens; UINT64_MAX: not at all. */
+uint64_t ntbs_hw_due(const struct ntbs_hw *hw);
+
+/* Say good-bye to the session, of our own accord; then ntbs_hw_resume(), once nothing of it is in use. */
+void ntbs_hw_leave(struct ntbs_hw *hw);
+
+/*
+ * After NTBS_LINK_WENT_DOWN or ntbs_hw_leave(), once nothing of the session is in use.  @in is at another place then.
+ * Return: news; NTBS_HW_GONE: no new memory, @why says why.
+ */
 unsigned ntbs_hw_resume(struct ntbs_hw *hw);
 
 /* Say good-bye, shut the function down, give it back. */

@@ -401,6 +401,12 @@ static void db_ring(struct ntbs_ntb *ntb, uint64_t bits)
 		ntbs_write32(ntb->regs, INTEL_DOORBELL(__builtin_ctzll(bits)), 1);
 }
 
+static int db_register(struct ntbs_ntb *ntb, uint64_t bit, struct ntbs_ntb_bell *bell)
+{
+	*bell = (struct ntbs_ntb_bell){ .offset = INTEL_DOORBELL(__builtin_ctzll(bit)), .bytes = 4, .value = 1 };
+	return 0;
+}
+
 /* --------------------------------------------------------------------- scratchpads */
 
 static uint32_t spad_read(struct ntbs_ntb *ntb, unsigned i)
@@ -436,7 +442,8 @@ const struct ntbs_ntb_ops ntbs_intel_ops = {
 	.set_window = set_window, .clear_window = clear_window,
 	.link_enable = link_enable, .link_disable = link_disable, .link_state = link_state,
 	.irq = irq, .poll = poll_all,
-	.db_read = db_read, .db_ack = db_ack, .db_mask = db_mask, .db_ring = db_ring, .vector_bells = vector_bells,
+	.db_read = db_read, .db_ack = db_ack, .db_mask = db_mask, .db_ring = db_ring,
+	.db_register = db_register, .vector_bells = vector_bells,
 	.spad_read = spad_read, .spad_write = spad_write,
 	.peer_spad_read = peer_spad_read, .peer_spad_write = peer_spad_write,
 	.shutdown = shutdown_port,

@@ -217,7 +217,7 @@ static uint64_t poll_all(struct ntbs_ntb *ntb)
 	if (beat != ntb->ivshmem.peer_beat) {
 		ntb->ivshmem.peer_alive = ntb->ivshmem.peer_beat || ntb->ivshmem.quiet;	/* not at the first look */
 		ntb->ivshmem.quiet = 0;
-	} else if (++ntb->ivshmem.quiet >= IVSHMEM_DEAD_POLLS) {
+	} else if (++ntb->ivshmem.quiet >= (ntb->dead_ms ? ntb->dead_ms / IVSHMEM_POLL_MS : IVSHMEM_DEAD_POLLS)) {
 		ntb->ivshmem.peer_alive = false;
 	}
 	ntb->ivshmem.peer_beat = beat;
@@ -257,6 +257,17 @@ static void db_ring(struct ntbs_ntb *ntb, uint64_t bits)
 		ntbs_write32(ntb->regs, IVSHMEM_DOORBELL, (uint32_t)id << 16 | __builtin_ctzll(bits));
 }
 
+static int db_register(struct ntbs_ntb *ntb, uint64_t bit, struct ntbs_ntb_bell *bell)
+{
+	int id = peer_id(ntb);
+
+	if (id < 0)
+		return ntbs_ntb_fail(ntb, ENOTCONN, "nobody is at the other side");
+	*bell = (struct ntbs_ntb_bell){ .offset = IVSHMEM_DOORBELL, .bytes = 4,
+					.value = (uint32_t)id << 16 | __builtin_ctzll(bit) };
+	return 0;
+}
+
 /* --------------------------------------------------------------------- scratchpads */
 
 static uint32_t spad_read(struct ntbs_ntb *ntb, unsigned i)
@@ -289,7 +300,8 @@ const struct ntbs_ntb_ops ntbs_ivshmem_ops = {
 	.name = "ivshmem", .match = match, .probe = probe,
 	.link_enable = link_enable, .link_disable = link_disable, .link_state = link_state,
 	.irq = irq, .poll = poll_all,
-	.db_read = db_read, .db_ack = db_nothing, .db_mask = db_nothing, .db_ring = db_ring, .vector_bells = vector_bells,
+	.db_read = db_read, .db_ack = db_nothing, .db_mask = db_nothing, .db_ring = db_ring,
+	.db_register = db_register, .vector_bells = vector_bells,
 	.spad_read = spad_read, .spad_write = spad_write,
 	.peer_spad_read = peer_spad_read, .peer_spad_write = peer_spad_write,
 	.shutdown = shutdown_port,

@@ -153,6 +153,13 @@ void ntbs_ntb_db_ring(struct ntbs_ntb *ntb, uint64_t bits)
 		ntb->ops->db_ring(ntb, bits & ntb->bells);
 }
 
+int ntbs_ntb_db_register(struct ntbs_ntb *ntb, uint64_t bit, struct ntbs_ntb_bell *bell)
+{
+	if (!(bit & ntb->bells) || bit & (bit - 1))
+		return ntbs_ntb_fail(ntb, EINVAL, "%#llx is no doorbell", (unsigned long long)bit);
+	return ntb->ops->db_register(ntb, bit, bell);
+}
+
 uint64_t ntbs_ntb_vector_bells(struct ntbs_ntb *ntb, unsigned vector)
 {
 	return vector < ntb->nr_vectors ? ntb->ops->vector_bells(ntb, vector) & ntb->bells : 0;

@@ -56,6 +56,13 @@ struct ntbs_ntb_link {
 	unsigned speed, width;		/* PCIe generation and lanes; 0: not known */
 };
 
+/* How one bell of the peer's is rung by one store, by whoever has that page of BAR 0 mapped. */
+struct ntbs_ntb_bell {
+	uint64_t offset;		/* in BAR 0 */
+	unsigned bytes;			/* 2 or 4; never more than that at once */
+	uint32_t value;
+};
+
 struct ntbs_ntb;
 struct ntbs_ntb_ops {
 	const char *name;
@@ -73,6 +80,7 @@ struct ntbs_ntb_ops {
 	void (*db_ack)(struct ntbs_ntb *ntb, uint64_t bits);
 	void (*db_mask)(struct ntbs_ntb *ntb, uint64_t masked);
 	void (*db_ring)(struct ntbs_ntb *ntb, uint64_t bits);
+	int (*db_register)(struct ntbs_ntb *ntb, uint64_t bit, struct ntbs_ntb_bell *bell);
 	uint64_t (*vector_bells)(struct ntbs_ntb *ntb, unsigned vector);
 	uint32_t (*spad_read)(struct ntbs_ntb *ntb, unsigned i);
 	void (*spad_write)(struct ntbs_ntb *ntb, unsigned i, uint32_t value);
@@ -84,6 +92,7 @@ struct ntbs_ntb_ops {
 struct ntbs_ntb {
 	/* given by the caller */
 	struct ntbs_regs *regs;
+	unsigned dead_ms;		/* ivshmem: a peer that shows no life for so long is gone; 0: 500 */
 	/* filled in by ntbs_ntb_probe() */
 	const struct ntbs_ntb_ops *ops;
 	const char *family;		/* "Intel gen3", "Intel Ice Lake", ... */
@@ -172,6 +181,9 @@ void ntbs_ntb_db_unmask(struct ntbs_ntb *ntb, uint64_t bits);
 
 /* Ring the peer's.  Whoever has stored to a window flushes these stores first (barrier.h). */
 void ntbs_ntb_db_ring(struct ntbs_ntb *ntb, uint64_t bits);
+
+/* The same by a store of others.  Holds while the link is up.  Return: 0; -EINVAL not one bell that there is; -ENOTCONN. */
+int ntbs_ntb_db_register(struct ntbs_ntb *ntb, uint64_t bit, struct ntbs_ntb_bell *bell);
 
 /* Doorbells that fire @vector. */
 uint64_t ntbs_ntb_vector_bells(struct ntbs_ntb *ntb, unsigned vector);

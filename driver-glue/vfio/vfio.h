@@ -6,8 +6,11 @@
  * every kernel.  From Linux 6.6 on, where it is configured, a function has a file of its own (/dev/vfio/devices/vfioN)
  * and mappings are iommufd's; that one is taken where it is.
  *
- * Trust.  The device's file gives whoever holds it all of the function: every register, every window.  It also lets the
- * function write to all memory that is mapped for it and to none other (the IOMMU).  So it is never handed out.
+ * Trust.  The device's file gives whoever holds it all of the function: every register and window, its configuration, its
+ * interrupts, its reset.  sysfs has a file for each BAR, which gives that BAR and nothing else; so BARs are mapped from
+ * there where the kernel allows it, and whoever else is to store to a window gets that file (struct ntbs_vfio_map).  No
+ * kernel to date has a descriptor for less than a BAR.  The function itself writes to memory that is mapped for it and to
+ * none other, whoever drives it (the IOMMU).
  *
  * Memory types.  VFIO maps every BAR uncached.  Stores to a window want write-combining, which there are three ways to:
  *  - MOVDIR64B, where the CPU has it: 64 bytes at once whatever the mapping is (Intel SDM 2B, MOVDIR64B);
@@ -38,6 +41,7 @@ enum ntbs_vfio_way {
 	NTBS_VFIO_UNMAPPED,
 	NTBS_VFIO_UNCACHED,	/* by VFIO */
 	NTBS_VFIO_SYSFS_WC,	/* resourceN_wc */
+	NTBS_VFIO_SYSFS_UC,	/* resourceN */
 };
 
 struct ntbs_vfio_map {
@@ -46,6 +50,8 @@ struct ntbs_vfio_map {
 	enum ntbs_vfio_way way;
 	enum ntbs_mem mem;	/* type of the mapping: WC or UC */
 	bool verified;		/* by the kernel's own list */
+	int fd;			/* maps the same for another process: a file of sysfs, or the device's; not the caller's to close */
+	uint64_t fd_offset;	/* of the BAR in it */
 	char said[120];		/* one sentence for people */
 };
 

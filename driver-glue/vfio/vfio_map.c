@@ -3,8 +3,11 @@
  * vfio_map.c - BARs in our address space, and what kind of memory they became
  *
  * Order matters: the first mapping of a BAR by VFIO makes the kernel ask for it as VFIO's, and from then on
- * resourceN_wc cannot be mapped any more (and would be taken away if it were mapped before).  So a window is mapped in
- * one way only.
+ * its files in sysfs cannot be mapped any more (and what was mapped before is taken away).  So each BAR is mapped in one
+ * way only, by sysfs where that can be: its file gives whoever gets it one BAR, VFIO's the whole function.
+ *
+ * VFIO says of a BAR smaller than a page that it can be mapped only if nothing else lies in that page; sysfs does not
+ * look.  So VFIO is asked for both.
  */
 #include "vfio.h"
 
@@ -50,33 +53,61 @@ static int noted_as_wc(const struct ntbs_pci_where *w, uint64_t addr)
 	return ret;
 }
 
-static void *map_wc(struct ntbs_vfio *v, unsigned bar)
+static bool map_sysfs(struct ntbs_vfio *v, unsigned bar, const char *kind, enum ntbs_vfio_way way)
 {
+	struct ntbs_vfio_map *m = &v->map[bar];
 	char path[300], name[32];
 	void *addr;
 	int fd;
 
-	snprintf(name, sizeof(name), "resource%u_wc", bar);
-	if (ntbs_pci_path(v->where, v->address, name, path, sizeof(path)))
-		return NULL;
+	snprintf(name, sizeof(name), "resource%u%s", bar, kind);
+	if (!(v->region_flags[bar] & VFIO_REGION_INFO_FLAG_MMAP) || v->regs.bar[bar].addr % 4096 ||
+	    ntbs_pci_path(v->where, v->address, name, path, sizeof(path)))
+		return false;
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
-		return NULL;
+		return false;
 	addr = mmap(NULL, v->regs.bar[bar].bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	close(fd);
-	return addr == MAP_FAILED ? NULL : addr;
+	if (addr == MAP_FAILED) {
+		close(fd);
+		return false;
+	}
+	m->addr = addr;
+	m->bytes = v->regs.bar[bar].bytes;
+	m->way = way;
+	m->fd = fd;
+	m->fd_offset = 0;
+	return true;
 }
 
-static void *map_vfio(struct ntbs_vfio *v, unsigned bar)
+static bool map_vfio(struct ntbs_vfio *v, unsigned bar)
 {
+	struct ntbs_vfio_map *m = &v->map[bar];
 	void *addr;
 
 	if (!(v->region_flags[bar] & VFIO_REGION_INFO_FLAG_MMAP)) {
 		errno = ENOTSUP;
-		return NULL;
+		return false;
 	}
 	addr = mmap(NULL, v->regs.bar[bar].bytes, PROT_READ | PROT_WRITE, MAP_SHARED, v->device, v->region_at[bar]);
-	return addr == MAP_FAILED ? NULL : addr;
+	if (addr == MAP_FAILED)
+		return false;
+	m->addr = addr;
+	m->bytes = v->regs.bar[bar].bytes;
+	m->way = NTBS_VFIO_UNCACHED;
+	m->fd = v->device;
+	m->fd_offset = v->region_at[bar];
+	return true;
+}
+
+/* Neither way ever gives anything but uncached. */
+static bool map_uncached(struct ntbs_vfio *v, unsigned bar)
+{
+	if (!map_sysfs(v, bar, "", NTBS_VFIO_SYSFS_UC) && !map_vfio(v, bar))
+		return false;
+	v->map[bar].mem = NTBS_MEM_UC;
+	v->map[bar].verified = true;
+	return true;
 }
 
 int ntbs_vfio_map_bar(struct ntbs_vfio *v, unsigned bar)
@@ -91,12 +122,8 @@ int ntbs_vfio_map_bar(struct ntbs_vfio *v, unsigned bar)
 	if (m->addr)
 		return 0;
 	dir64 = has_movdir64b();
-	m->bytes = v->regs.bar[bar].bytes;
-	if (!dir64 && v->regs.bar[bar].prefetchable)
-		m->addr = map_wc(v, bar);
-	if (m->addr) {
+	if (!dir64 && v->regs.bar[bar].prefetchable && map_sysfs(v, bar, "_wc", NTBS_VFIO_SYSFS_WC)) {
 		noted = noted_as_wc(v->where, v->regs.bar[bar].addr);
-		m->way = NTBS_VFIO_SYSFS_WC;
 		m->verified = noted >= 0;
 		m->mem = noted == 0 ? NTBS_MEM_UC : NTBS_MEM_WC;
 		snprintf(m->said, sizeof(m->said), "%s",
@@ -105,12 +132,8 @@ int ntbs_vfio_map_bar(struct ntbs_vfio *v, unsigned bar)
 				     "asked for write-combined, the kernel made it uncached: stores are slow");
 		return 0;
 	}
-	m->addr = map_vfio(v, bar);
-	if (!m->addr)
+	if (!map_uncached(v, bar))
 		return ntbs_vfio_fail(v, errno, "BAR%u cannot be mapped: %s", bar, strerror(errno));
-	m->way = NTBS_VFIO_UNCACHED;
-	m->mem = NTBS_MEM_UC;
-	m->verified = true;	/* VFIO never maps anything else */
 	snprintf(m->said, sizeof(m->said), "%s",
 		 dir64 ? "uncached, stored to by MOVDIR64B: whole lines all the same" :
 			 "uncached: SLOW, every 8 bytes are a transaction (no write-combining to be had, no MOVDIR64B)");
@@ -119,15 +142,7 @@ int ntbs_vfio_map_bar(struct ntbs_vfio *v, unsigned bar)
 
 int ntbs_vfio_map_registers(struct ntbs_vfio *v)
 {
-	struct ntbs_vfio_map *m = &v->map[0];
-
-	m->addr = map_vfio(v, 0);
-	if (!m->addr)
-		return 0;
-	m->bytes = v->regs.bar[0].bytes;
-	m->way = NTBS_VFIO_UNCACHED;
-	m->mem = NTBS_MEM_UC;
-	m->verified = true;
+	map_uncached(v, 0);
 	return 0;
 }
 
@@ -136,6 +151,8 @@ void ntbs_vfio_unmap(struct ntbs_vfio *v)
 	for (unsigned i = 0; i < NTBS_PCI_BARS; i++) {
 		if (v->map[i].addr)
 			munmap(v->map[i].addr, v->map[i].bytes);
+		if (v->map[i].addr && v->map[i].fd != v->device)
+			close(v->map[i].fd);
 		v->map[i] = (struct ntbs_vfio_map){ 0 };
 	}
 }

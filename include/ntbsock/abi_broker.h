@@ -21,7 +21,7 @@
 #include <stdalign.h>
 #include <ntbsock/types.h>
 
-#define NTBS_BROKER_ABI 2
+#define NTBS_BROKER_ABI 3
 #define NTBS_BROKER_SOCK "broker.sock"
 #define NTBS_BOARD_MAGIC 0x44524f42u	/* "BORD" */
 #define NTBS_RULES_MAGIC 0x454c5552u	/* "RULE" */
@@ -153,6 +153,10 @@ enum ntbs_msg_type {
 	NTBS_MSG_POOL,		/* fds: memfd of a state pool */
 	NTBS_MSG_MBOX,		/* fds: one more mbox (eventfd) */
 	NTBS_MSG_VOUCH,		/* fds: a connected socket that we have and another user has made; before its offer */
+	NTBS_MSG_CHAN_OPEN_PORT, /* none: a channel with a process behind the port (struct ntbs_msg_region) */
+	NTBS_MSG_CHAN_DROP,	/* none: neither we nor our children use the channel any more; port only */
+	NTBS_MSG_STATE_END,	/* none: a connection has ended without a word: what had the other side taken? */
+	NTBS_MSG_COPY,		/* none: slots of ours, complete in the copy, are to go by the engine (@dma_min in abi_port.h) */
 
 	/* broker -> library */
 	NTBS_MSG_WELCOME = 32,	/* fds: own user's board (read-write), rules (read-only) */
@@ -164,6 +168,8 @@ enum ntbs_msg_type {
 	NTBS_MSG_PEER_MBOX,	/* fds: an mbox that a peer of one of our channels has added */
 	NTBS_MSG_PEER_GONE,	/* the process at the other end of channels has left the broker (exited or dropped) */
 	NTBS_MSG_LEAVE,		/* move a connection to TCP, if you hold it (struct ntbs_msg_drain) */
+	NTBS_MSG_PORT,		/* before the first CHAN_PORT of its session.  fds: arena, window, doorbell, life */
+	NTBS_MSG_CHAN_PORT,	/* to both ends: a channel over the port is open (struct ntbs_msg_region) */
 
 	/* ntbsock-ctl <-> broker */
 	NTBS_MSG_STATUS = 64,
@@ -195,6 +201,53 @@ struct ntbs_msg_welcome {
 	uint32_t uid;			/* whose board this is */
 	uint32_t node;			/* id of this host, 0 if none */
 	uint32_t boards;		/* that many BOARD follow: of the users who were here before */
+	uint32_t port;			/* processes of other hosts (1), or of this one as well (2), are reached through a port */
+	uint32_t rsvd;
+};
+/*
+ * The port, as a process gets it once a session: its arena (abi_port.h) whole, and the window, so processes that use one
+ * port trust each other.  Of a real bridge the descriptors of window and doorbell are files of sysfs that map a whole BAR,
+ * or, if those cannot be mapped, VFIO's, which gives all of the function.  The descriptors may be closed once they are mapped.  @life is the writing end of a pipe in
+ * which nothing is ever written: the broker keeps what it has for the process (its bells, its part of the arena) until
+ * the last of it and its children is gone; and they see by it that the broker is.  The end of a session is told in the
+ * arena (@down), with a ring of every service bell.
+ */
+struct ntbs_msg_port {
+	struct ntbs_msg h;
+	uint32_t session;		/* of the link; the epoch of its channels */
+	uint32_t mem;			/* enum ntbs_mem of the window */
+	uint64_t arena_offset, arena_bytes;	/* in its descriptor */
+	uint64_t window_offset, window_bytes;	/* in its descriptor */
+	uint32_t bell;			/* enum ntbs_bell_kind (driver-glue/window.h) */
+	uint32_t bell_value;
+	uint64_t bell_offset;		/* of a register in the descriptor */
+	uint32_t arena_mem;		/* CACHED: a sealed memfd; else it lies in a device */
+	uint32_t rsvd;
+};
+struct ntbs_msg_region {		/* CHAN_OPEN_PORT, CHAN_PORT */
+	struct ntbs_msg h;
+	uint64_t chan;			/* NTBS_CHAN_ID */
+	uint32_t proc, uid;		/* as in struct ntbs_msg_chan */
+	uint32_t session;
+	uint32_t nr_leases, nr_slots, bulk_bytes;	/* OPEN: wanted; the answer: so many */
+	uint32_t bulk_offset, inbox_bytes;		/* answer */
+	uint64_t in_offset, out_offset;	/* answer: of the region in the arena, of the peer's in the window */
+	uint32_t of_connector;		/* which end is told: a process can be both */
+	uint32_t rsvd;
+};
+struct ntbs_msg_end {			/* STATE_END */
+	struct ntbs_msg h;
+	uint64_t chan;
+	uint32_t lease, generation;
+	uint32_t of_connector;		/* which end asks */
+	uint32_t rsvd;
+};
+struct ntbs_msg_copy {			/* COPY */
+	struct ntbs_msg h;
+	uint64_t chan;
+	uint32_t lease;
+	uint32_t first, nr;		/* slots from this sequence on */
+	uint32_t of_connector;		/* which end we are */
 };
 struct ntbs_msg_board {
 	struct ntbs_msg h;
@@ -244,6 +297,12 @@ struct ntbs_msg_status {
 	uint32_t cable;			/* 0 none, 1 configured, 2 up */
 	uint64_t uptime_s, offers_remote, claims, claims_refused, clients_closed_for_error;
 	char run_dir[108], config_dir[108];
+	/* of the port, if there is one: how it was named, its family, its state in one sentence */
+	char port[24], port_family[40], port_state[104];
+	uint32_t port_session;		/* 0: the link is down */
+	uint32_t rsvd;
+	uint64_t port_sessions, port_bells;	/* that were up; heard */
+	uint64_t port_arena_bytes, port_window_bytes;
 };
 struct ntbs_msg_pool {			/* POOL_REPLY */
 	struct ntbs_msg h;
@@ -259,5 +318,6 @@ struct ntbs_msg_reload {		/* RELOAD_REPLY */
 
 #define NTBS_MSG_MAX 512
 #define NTBS_MSG_FDS 4
+static_assert(sizeof(struct ntbs_msg_status) <= NTBS_MSG_MAX, "the longest one");
 
 #endif

@@ -121,7 +121,7 @@ enum ntbs_rstate {
  * struct ntbs_inbox_shm - all that one peer writes for one connection
  *
  * Line 0 is written once a generation, by the owner of the channel, before the lease is claimed (and @consumed by the
- * owner of the inbox).
+ * owner of the inbox).  Over a port the peer's part of it is one line store.
  * Line 1 is the peer's news about the other direction and about itself.
  */
 struct ntbs_inbox_shm {
@@ -129,8 +129,10 @@ struct ntbs_inbox_shm {
 	ntbs_le32 generation;		/* of the lease: counts its connections */
 	ntbs_le32 first_seq;		/* sequence of the first slot of this generation */
 	ntbs_le32 epoch;		/* of the link; 0 on one host */
-	ntbs_le64 consumed;		/* one host only: the owner's own head word, for a peer that outlives it */
-	ntbs_le32 rsvd[10];
+	ntbs_le64 consumed;		/* the owner's own head word, for a peer that outlives it */
+	ntbs_le32 out_seq;		/* over a port: sequence of the first slot that the owner publishes */
+	ntbs_le32 crc;			/* over a port: CRC32C of @abi to @epoch and @out_seq */
+	ntbs_le32 rsvd[8];
 
 	alignas(64) ntbs_le64 head;	/* our slots (16), generation (16), bulk bytes (32) the peer has freed */
 	ntbs_le64 armed;		/* NTBS_ARMED_*: rung once a count, never cleared */
@@ -142,7 +144,7 @@ struct ntbs_inbox_shm {
 	ntbs_le32 cpu;			/* CPU the peer last slept or sent on, + 1 */
 	ntbs_le32 wake;			/* futex word: counted up by the peer's bell and by our own service thread */
 	ntbs_le32 again;		/* 1: the peer leaves for an exec, and its next image looks for a new offer */
-	ntbs_le32 rsvd1;
+	ntbs_le32 ended;		/* over a port, by the peer's broker: generation of which nothing more is to come */
 
 	alignas(128) struct ntbs_slot_shm slot[];
 };

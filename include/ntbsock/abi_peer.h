@@ -2,8 +2,10 @@
 /*
  * abi_peer.h - broker <-> broker
  *
- * Two brokers are joined by a cable.  The emulated one is a SOCK_SEQPACKET UNIX socket: a packet is one struct
- * below, of exactly its size, and descriptors ride along in the order that the comment lists.  All numbers are
+ * Two brokers are joined by a cable or by a port.  A cable is a SOCK_SEQPACKET UNIX socket: a packet is one struct
+ * below, of exactly its size, and descriptors ride along in the order that the comment lists.  Over a port the packets
+ * travel in the control ring (abi_port.h), without descriptors: a channel is then a region in each arena, MBOX is not
+ * sent, DONE and STATE_END are.  All numbers are
  * big-endian.  HELLO comes first, both ways, and says version, node id and epoch; a broker closes the cable on a
  * version it does not speak.  The brokers trust each other as two kernels of one cluster do; still each checks what
  * it is told against what it knows, so that an error stays where it was made.
@@ -22,7 +24,7 @@
 #include <assert.h>
 #include <ntbsock/types.h>
 
-#define NTBS_PEER_VERSION 1
+#define NTBS_PEER_VERSION 2
 #define NTBS_PEER_MAGIC 0x4e544243u	/* "NTBC" */
 
 typedef struct { uint16_t v; } ntbs_be16;
@@ -66,6 +68,8 @@ enum ntbs_peer_type {
 	NTBS_PEER_MBOX,		/* fds: one more mbox (eventfd) of @from, for @to */
 	NTBS_PEER_GONE,		/* the process has left its broker, or never was there */
 	NTBS_PEER_ASK_PROC,	/* is it still there?  Answered by GONE if not */
+	NTBS_PEER_DONE,		/* port: nobody here stores into your region of this channel any more (struct ntbs_peer_end) */
+	NTBS_PEER_STATE_END,	/* port: say in our inbox what yours had taken, and that nothing more comes (the same) */
 };
 
 struct ntbs_peer_msg {
@@ -105,6 +109,15 @@ struct ntbs_peer_chan {		/* CHAN, CHAN_BELLS, CHAN_FAIL */
 	ntbs_be32 acceptor, connector;	/* process ids */
 	ntbs_be32 uid;		/* of the sender's process */
 	ntbs_be32 reason;	/* CHAN_FAIL: errno */
+	/* over a port: CHAN, CHAN_BELLS */
+	ntbs_be64 region;	/* the sender's, in its arena */
+	ntbs_be32 leases, slots, bulk;
+	ntbs_be32 rsvd;
+};
+struct ntbs_peer_end {		/* DONE, STATE_END */
+	struct ntbs_peer_msg h;
+	ntbs_be64 chan;
+	ntbs_be32 lease, generation;
 };
 struct ntbs_peer_mbox {
 	struct ntbs_peer_msg h;
@@ -117,11 +130,12 @@ struct ntbs_peer_proc {		/* GONE, ASK_PROC */
 	ntbs_be32 proc;
 	ntbs_be32 rsvd;
 };
-static_assert(sizeof(struct ntbs_peer_hello) == 32, "peer version 1");
-static_assert(sizeof(struct ntbs_peer_offer) == 72, "peer version 1");
-static_assert(sizeof(struct ntbs_peer_claim) == 48, "peer version 1");
-static_assert(sizeof(struct ntbs_peer_chan) == 32, "peer version 1");
-static_assert(sizeof(struct ntbs_peer_mbox) == 24, "peer version 1");
-static_assert(sizeof(struct ntbs_peer_proc) == 16, "peer version 1");
+static_assert(sizeof(struct ntbs_peer_hello) == 32, "peer version 2");
+static_assert(sizeof(struct ntbs_peer_offer) == 72, "peer version 2");
+static_assert(sizeof(struct ntbs_peer_claim) == 48, "peer version 2");
+static_assert(sizeof(struct ntbs_peer_chan) == 56, "peer version 2");
+static_assert(sizeof(struct ntbs_peer_mbox) == 24, "peer version 2");
+static_assert(sizeof(struct ntbs_peer_proc) == 16, "peer version 2");
+static_assert(sizeof(struct ntbs_peer_end) == 24, "peer version 2");
 
 #endif

@@ -42,7 +42,8 @@
 	X(CORRUPT, "corrupt", "the other side wrote nonsense into the inbox; reset")                    \
 	X(DISABLED, "disabled", "switched off by NTBSOCK_DISABLE")                                      \
 	X(NOT_USED, "not-used", "ended before it could move")                                           \
-	X(DRAINED, "drained", "moved to TCP by ntbsock-ctl drain")
+	X(DRAINED, "drained", "moved to TCP by ntbsock-ctl drain")                                       \
+	X(LINK, "link", "the link to the other host, or our broker, was lost")
 
 enum ntbs_reason {
 #define NTBS_REASON_ENUM(c, json, text) NTBS_WHY_##c,

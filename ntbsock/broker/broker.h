@@ -3,8 +3,9 @@
  * broker.h - what there is once in a broker
  *
  * Files, from the outside in: main.c, options.c start; loop.c epoll; client.c one application; show.c what
- * ntbsock-ctl asks; chan.c channels between two processes; match.c offers and claims; peer.c the cable to the other
- * broker; remote.c offers of the other host's processes; check.c what clients hand over; memory.c boards and rules;
+ * ntbsock-ctl asks; chan.c channels between two processes; match.c offers and claims; peer.c what the other broker says;
+ * meet.c how two of one machine meet; bridge.c a port, with ctlring.c its messages, region.c its memory, irq.c its bells,
+ * emu.c an emulated one, copier.c a copy engine for it; remote.c offers of the other host's processes; check.c what clients hand over; memory.c boards and rules;
  * rules.c, conf_file.c configuration.
  *
  * Theory of operation.  The broker introduces processes to each other and then is in nobody's way: it holds
@@ -22,7 +23,8 @@
 
 struct ntbs_broker {
 	uint32_t node;			/* id of this host, 0: none */
-	bool has_cable;
+	bool has_cable;			/* or a port: there may be another host */
+	bool has_port;
 	bool is_private;
 	const char *run_dir, *config_dir;
 	uint64_t started_ms;

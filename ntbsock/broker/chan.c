@@ -5,11 +5,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "bridge.h"
 #include "broker.h"
 #include "check.h"
 #include "client.h"
+#include "copier.h"
 #include "log.h"
 #include "peer.h"
+#include "region.h"
 
 #define BUCKETS 4096u
 
@@ -154,7 +157,7 @@ static bool first_look(struct ntbs_chan_end *end)
 void ntbs_chan_open(struct ntbs_client *c, const void *packet, int *fds)
 {
 	const struct ntbs_msg_chan *m = packet;
-	bool remote = ntbs_peer_is_proc(m->proc);
+	bool remote = ntbs_peer_is_proc(m->proc) && !ntbs_broker.has_port;
 	struct ntbs_client *connector = remote ? NULL : ntbs_client_by_proc(m->proc);
 	struct ntbs_chan *chan = NULL;
 	uint32_t err;
@@ -172,7 +175,7 @@ void ntbs_chan_open(struct ntbs_client *c, const void *packet, int *fds)
 	if (remote) {
 		chan->pending = true;
 		chan->cookie = m->h.cookie;
-		ntbs_peer_chan(NTBS_PEER_CHAN, m->chan, c->proc, m->proc, c->uid, 0,
+		ntbs_peer_chan(NTBS_PEER_CHAN, m->chan, c->proc, m->proc, c->uid, 0, NULL,
 			       (int[]){ fds[0], c->mbox[0], c->service_bell }, 3);
 		pass_mboxes(c, &chan->end[NTBS_CONNECTOR]);
 		return;
@@ -212,9 +215,7 @@ void ntbs_chan_client_gone(struct ntbs_client *c)
 	}
 }
 
-/* ------------------------------------------------------------- from the other broker */
-
-void ntbs_chan_peer_open(const struct ntbs_peer_chan *m, const int *fds)
+static void peer_open_cable(const struct ntbs_peer_chan *m, const int *fds)
 {
 	uint64_t id = ntbs_be64_value(m->chan);
 	uint32_t acceptor = ntbs_be32_value(m->acceptor), proc = ntbs_be32_value(m->connector), err = 0;
@@ -229,13 +230,232 @@ void ntbs_chan_peer_open(const struct ntbs_peer_chan *m, const int *fds)
 	else
 		err = make(id, acceptor, NULL, proc, connector, &chan);
 	if (err) {
-		ntbs_peer_chan(NTBS_PEER_CHAN_FAIL, id, acceptor, proc, 0, err, NULL, 0);
+		ntbs_peer_chan(NTBS_PEER_CHAN_FAIL, id, acceptor, proc, 0, err, NULL, NULL, 0);
 		return;
 	}
 	tell(connector, NTBS_MSG_CHAN, 0, id, acceptor, ntbs_be32_value(m->uid), 0, fds, 3);
-	ntbs_peer_chan(NTBS_PEER_CHAN_BELLS, id, acceptor, proc, connector->uid, 0,
+	ntbs_peer_chan(NTBS_PEER_CHAN_BELLS, id, acceptor, proc, connector->uid, 0, NULL,
 		       (int[]){ connector->mbox[0], connector->service_bell }, 2);
 	pass_mboxes(connector, &chan->end[NTBS_ACCEPTOR]);
+}
+
+/* ------------------------------------------------------------- over a port */
+
+static void tell_region(struct ntbs_client *to, uint32_t cookie, const struct ntbs_region *r, uint32_t proc, uint32_t uid)
+{
+	struct ntbs_msg_region msg = {
+		.h.cookie = cookie,
+		.chan = r->chan,
+		.proc = proc,
+		.uid = uid,
+		.session = ntbs_bridge_session(),
+		.nr_leases = r->nr_leases,
+		.nr_slots = r->nr_slots,
+		.bulk_bytes = r->bulk_bytes,
+		.bulk_offset = ntbs_region_bulk_offset(r->nr_slots),
+		.inbox_bytes = r->inbox_bytes,
+		.in_offset = r->offset,
+		.out_offset = r->peer_offset,
+		.of_connector = r->of_connector,
+	};
+
+	ntbs_client_send(to, &msg, NTBS_MSG_CHAN_PORT, sizeof(msg), NULL, 0);
+}
+
+/* The region of this end of a channel whose other end is on the other host; or of either. */
+static struct ntbs_region *any_region(uint64_t chan)
+{
+	struct ntbs_region *r = ntbs_region_find(chan, false);
+
+	return r ? r : ntbs_region_find(chan, true);
+}
+
+void ntbs_chan_tell_done(uint64_t chan, bool of_connector)
+{
+	struct ntbs_region *r = ntbs_bridge_is_loop() ? ntbs_region_find(chan, !of_connector) : NULL;
+
+	if (r)
+		ntbs_region_there_done(r);
+	else if (!ntbs_bridge_is_loop())
+		ntbs_peer_end(NTBS_PEER_DONE, chan, 0, 0);
+}
+
+/* One of which the other side has never heard, or knows nothing any more. */
+static void region_failed(uint64_t chan)
+{
+	struct ntbs_region *r = any_region(chan);
+
+	if (r)
+		ntbs_region_drop(r);
+}
+
+static void fail(struct ntbs_chan *chan, uint32_t reason)
+{
+	tell(chan->end[NTBS_ACCEPTOR].client, NTBS_MSG_CHAN_FAIL, chan->cookie, chan->id,
+	     chan->end[NTBS_CONNECTOR].proc, 0, reason, NULL, 0);
+	region_failed(chan->id);
+	forget(chan);
+}
+
+static void in_loop(struct ntbs_client *a, struct ntbs_client *c, const struct ntbs_msg_region *m, struct ntbs_region *ra,
+		    struct ntbs_region *rc)
+{
+	ra->peer_offset = rc->offset;
+	ra->peer_proc = c->proc;
+	rc->peer_offset = ra->offset;
+	rc->peer_proc = a->proc;
+	tell_region(c, 0, rc, a->proc, a->uid);
+	tell_region(a, m->h.cookie, ra, c->proc, c->uid);
+}
+
+void ntbs_chan_open_port(struct ntbs_client *c, const void *packet, int *fds)
+{
+	const struct ntbs_msg_region *m = packet;
+	struct ntbs_client *connector = ntbs_bridge_is_loop() ? ntbs_client_by_proc(m->proc) : NULL;
+	uint32_t bulk = ntbs_bridge_bulk(m->bulk_bytes), err = 0;
+	struct ntbs_region *r = NULL, *rc = NULL;
+	struct ntbs_chan *chan = NULL;
+
+	if (NTBS_CHAN_PROC(m->chan) != c->proc || !ntbs_region_shape_ok(m->nr_leases, m->nr_slots, bulk))
+		err = EINVAL;
+	else if ((!connector && !ntbs_peer_is_proc(m->proc)) || !ntbs_bridge_tell(c) || (connector && !ntbs_bridge_tell(connector)))
+		err = ENOLINK;
+	else
+		err = make(m->chan, c->proc, c, m->proc, connector, &chan);
+	if (!err) {
+		r = ntbs_region_get(m->chan, false, c->proc, m->nr_leases, m->nr_slots, bulk);
+		if (r && connector)
+			rc = ntbs_region_get(m->chan, true, m->proc, m->nr_leases, m->nr_slots, bulk);
+		if (!r || (connector && !rc)) {
+			region_failed(m->chan);
+			forget(chan);
+			err = ENOSPC;
+		}
+	}
+	if (err) {
+		tell(c, NTBS_MSG_CHAN_FAIL, m->h.cookie, m->chan, m->proc, 0, err, NULL, 0);
+		return;
+	}
+	if (connector) {
+		in_loop(c, connector, m, r, rc);
+		return;
+	}
+	chan->pending = true;
+	chan->cookie = m->h.cookie;
+	ntbs_peer_chan(NTBS_PEER_CHAN, m->chan, c->proc, m->proc, c->uid, 0, r, NULL, 0);
+}
+
+void ntbs_chan_drop(struct ntbs_client *c, const void *packet, int *fds)
+{
+	const struct ntbs_msg_chan *m = packet;
+
+	ntbs_copier_settle(0);
+	for (int of_connector = 0; of_connector < 2; of_connector++) {
+		struct ntbs_region *r = ntbs_region_find(m->chan, of_connector);
+
+		if (r && r->proc == c->proc && ntbs_region_here_done(r))
+			ntbs_chan_tell_done(m->chan, of_connector);
+	}
+}
+
+/* Of a connection of the other host's process with one of ours, which need not be there any more. */
+void ntbs_chan_peer_done(const struct ntbs_peer_end *m)
+{
+	struct ntbs_region *r = any_region(ntbs_be64_value(m->chan));
+
+	if (r)
+		ntbs_region_there_done(r);
+}
+
+void ntbs_chan_state_end(struct ntbs_client *c, const void *packet, int *fds)
+{
+	const struct ntbs_msg_end *m = packet;
+	struct ntbs_region *r = ntbs_region_find(m->chan, m->of_connector);
+
+	if (!r || r->proc != c->proc || m->lease >= r->nr_leases)
+		return;
+	if (!ntbs_bridge_is_loop()) {
+		ntbs_peer_end(NTBS_PEER_STATE_END, m->chan, m->lease, m->generation);
+		return;
+	}
+	ntbs_copier_settle(r->peer_proc);
+	if ((r = ntbs_region_find(m->chan, !m->of_connector)))
+		ntbs_bridge_state_end(r, m->lease, m->generation, c->proc);
+}
+
+void ntbs_chan_peer_state_end(const struct ntbs_peer_end *m)
+{
+	struct ntbs_region *r = any_region(ntbs_be64_value(m->chan));
+	uint32_t lease = ntbs_be32_value(m->lease);
+
+	if (r) {
+		ntbs_copier_settle(r->proc);
+		r = any_region(ntbs_be64_value(m->chan));
+	}
+	if (r && r->peer_offset && lease < r->nr_leases)
+		ntbs_bridge_state_end(r, lease, ntbs_be32_value(m->generation), r->peer_proc);
+}
+
+/* The acceptor's broker has a region for it; ours gets one of the same shape. */
+static void peer_open_port(const struct ntbs_peer_chan *m)
+{
+	uint64_t id = ntbs_be64_value(m->chan), there = ntbs_be64_value(m->region);
+	uint32_t acceptor = ntbs_be32_value(m->acceptor), proc = ntbs_be32_value(m->connector), err = 0;
+	uint32_t leases = ntbs_be32_value(m->leases), slots = ntbs_be32_value(m->slots), bulk = ntbs_be32_value(m->bulk);
+	struct ntbs_client *connector = ntbs_client_by_proc(proc);
+	struct ntbs_chan *chan = NULL;
+	struct ntbs_region *r = NULL;
+
+	if (NTBS_CHAN_PROC(id) != acceptor || !ntbs_peer_is_proc(acceptor) || !ntbs_region_shape_ok(leases, slots, bulk) ||
+	    !ntbs_bridge_in_window(there, NTBS_REGION_BYTES(leases, ntbs_region_inbox_bytes(slots, bulk))))
+		err = EINVAL;
+	else if (!connector)
+		err = ESRCH;
+	else if (!ntbs_bridge_tell(connector))
+		err = ENOLINK;
+	else
+		err = make(id, acceptor, NULL, proc, connector, &chan);
+	if (!err) {
+		r = ntbs_region_get(id, true, proc, leases, slots, bulk);
+		if (!r) {
+			forget(chan);
+			err = ENOSPC;
+		}
+	}
+	if (err) {
+		ntbs_peer_chan(NTBS_PEER_CHAN_FAIL, id, acceptor, proc, 0, err, NULL, NULL, 0);
+		return;
+	}
+	r->peer_offset = there;
+	r->peer_proc = acceptor;
+	tell_region(connector, 0, r, acceptor, ntbs_be32_value(m->uid));
+	ntbs_peer_chan(NTBS_PEER_CHAN_BELLS, id, acceptor, proc, connector->uid, 0, r, NULL, 0);
+}
+
+/* Its answer. */
+static void peer_bells_port(struct ntbs_chan *chan, const struct ntbs_peer_chan *m)
+{
+	struct ntbs_region *r = ntbs_region_find(chan->id, false);
+	uint64_t there = ntbs_be64_value(m->region);
+
+	if (!r || !ntbs_bridge_in_window(there, r->bytes)) {
+		fail(chan, EPROTO);
+		return;
+	}
+	chan->pending = false;
+	r->peer_offset = there;
+	r->peer_proc = chan->end[NTBS_CONNECTOR].proc;
+	tell_region(chan->end[NTBS_ACCEPTOR].client, chan->cookie, r, r->peer_proc, ntbs_be32_value(m->uid));
+}
+
+/* ------------------------------------------------------------- from the other broker */
+
+void ntbs_chan_peer_open(const struct ntbs_peer_chan *m, const int *fds)
+{
+	if (ntbs_broker.has_port)
+		peer_open_port(m);
+	else
+		peer_open_cable(m, fds);
 }
 
 /* The channel that an answer is about; NULL: its acceptor is gone by now. */
@@ -251,18 +471,13 @@ void ntbs_chan_peer_bells(const struct ntbs_peer_chan *m, const int *fds)
 {
 	struct ntbs_chan *chan = answered(m);
 
-	if (!chan || !ntbs_check_bell(fds[0]) || !ntbs_check_bell(fds[1]))
+	if (chan && ntbs_broker.has_port)
+		peer_bells_port(chan, m);
+	if (!chan || ntbs_broker.has_port || !ntbs_check_bell(fds[0]) || !ntbs_check_bell(fds[1]))
 		return;
 	chan->pending = false;
 	tell(chan->end[NTBS_ACCEPTOR].client, NTBS_MSG_CHAN_BELLS, chan->cookie, chan->id,
 	     chan->end[NTBS_CONNECTOR].proc, ntbs_be32_value(m->uid), 0, fds, 2);
-}
-
-static void fail(struct ntbs_chan *chan, uint32_t reason)
-{
-	tell(chan->end[NTBS_ACCEPTOR].client, NTBS_MSG_CHAN_FAIL, chan->cookie, chan->id,
-	     chan->end[NTBS_CONNECTOR].proc, 0, reason, NULL, 0);
-	forget(chan);
 }
 
 void ntbs_chan_peer_fail(const struct ntbs_peer_chan *m)

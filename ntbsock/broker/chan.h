@@ -6,6 +6,9 @@
  * a record here only says which two processes to tell of each other's new mboxes and of each other's end.  One end
  * may be a process of the other host; its side of the record lies with the broker there.
  *
+ * Over a port there is no memory to pass: each broker leases a region of its own arena, and both ends are told of both
+ * (region.h says when they are free again).
+ *
  * A record ends with the first of its two processes, or when the channel could not be opened.
  */
 #ifndef NTBSOCK_BROKER_CHAN_H
@@ -37,6 +40,9 @@ struct ntbs_chan {
 
 /* Messages of clients. */
 void ntbs_chan_open(struct ntbs_client *c, const void *packet, int *fds);
+void ntbs_chan_open_port(struct ntbs_client *c, const void *packet, int *fds);
+void ntbs_chan_drop(struct ntbs_client *c, const void *packet, int *fds);
+void ntbs_chan_state_end(struct ntbs_client *c, const void *packet, int *fds);
 void ntbs_chan_new_mbox(struct ntbs_client *c, unsigned mbox);
 
 /* Between these two?  NULL: there is no such channel. */
@@ -49,6 +55,10 @@ void ntbs_chan_peer_open(const struct ntbs_peer_chan *m, const int *fds);
 void ntbs_chan_peer_bells(const struct ntbs_peer_chan *m, const int *fds);
 void ntbs_chan_peer_fail(const struct ntbs_peer_chan *m);
 void ntbs_chan_peer_mbox(const struct ntbs_peer_mbox *m, const int *fds);
+/* Nobody of ours uses that side's region any more: to whoever has the other one. */
+void ntbs_chan_tell_done(uint64_t chan, bool of_connector);
+void ntbs_chan_peer_done(const struct ntbs_peer_end *m);
+void ntbs_chan_peer_state_end(const struct ntbs_peer_end *m);
 void ntbs_chan_peer_gone(uint32_t proc);
 
 /* The cable is gone: what waits for an answer fails.  It is back: ask for the processes at its other end, or, if they

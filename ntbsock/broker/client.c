@@ -11,9 +11,12 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "bridge.h"
 #include "broker.h"
 #include "chan.h"
 #include "check.h"
+#include "copier.h"
+#include "irq.h"
 #include "log.h"
 #include "match.h"
 #include "peer.h"
@@ -106,7 +109,7 @@ static uint32_t new_proc(struct ntbs_client *c)
 		last_nr = (uint32_t)getpid();
 	for (uint32_t i = 0; i < NTBS_PROCS; i++) {
 		last_nr = (last_nr + 1) % NTBS_PROCS;
-		if (last_nr && !procs[last_nr]) {
+		if (last_nr && !procs[last_nr] && !ntbs_irq_taken(last_nr)) {
 			procs[last_nr] = c;
 			return NTBS_PROC_ID(ntbs_broker.node, last_nr);
 		}
@@ -165,6 +168,7 @@ static void hello(struct ntbs_client *c, const void *packet, int *fds)
 	welcome.proc = c->proc;
 	welcome.uid = c->uid;
 	welcome.node = ntbs_broker.node;
+	welcome.port = !ntbs_broker.has_port ? 0 : ntbs_bridge_is_loop() ? 2 : 1;
 	/*
 	 * Others get a new board before its first user gets it: its first offer, and so the first byte of that connection,
 	 * is then younger than the BOARD that waits for the acceptor.
@@ -239,6 +243,10 @@ static const struct {
 	{ NTBS_MSG_POOL, sizeof(struct ntbs_msg_plain), 1, false, pool },
 	{ NTBS_MSG_MBOX, sizeof(struct ntbs_msg_mbox), 1, false, mbox },
 	{ NTBS_MSG_VOUCH, sizeof(struct ntbs_msg_plain), 1, false, vouch },
+	{ NTBS_MSG_CHAN_OPEN_PORT, sizeof(struct ntbs_msg_region), 0, false, ntbs_chan_open_port },
+	{ NTBS_MSG_CHAN_DROP, sizeof(struct ntbs_msg_chan), 0, false, ntbs_chan_drop },
+	{ NTBS_MSG_STATE_END, sizeof(struct ntbs_msg_end), 0, false, ntbs_chan_state_end },
+	{ NTBS_MSG_COPY, sizeof(struct ntbs_msg_copy), 0, false, ntbs_copier_message },
 	{ NTBS_MSG_STATUS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_HOLD, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_POOLS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_pools },
@@ -274,6 +282,35 @@ out:
 	ntbs_close_fds(fds, nr_fds);
 }
 
+/* One packet of it.  Return: true: there may be more. */
+static bool take_packet(struct ntbs_client *c)
+{
+	alignas(8) char packet[NTBS_MSG_MAX];
+	int fds[NTBS_MSG_FDS], nr_fds, len;
+
+	len = ntbs_packet_recv(c->watch.fd, packet, sizeof(packet), fds, &nr_fds);
+	if (len == -EAGAIN)
+		return false;
+	if (len == -ECONNRESET)	/* gone, without having read all that we sent: told once, in front of its last packets */
+		return true;
+	if (len > 0) {
+		ntbs_client_message(c, packet, (size_t)len, fds, nr_fds);
+		return !c->doomed;
+	}
+	ntbs_close_fds(fds, nr_fds);
+	if (len == -EMSGSIZE)
+		ntbs_client_doom(c, "a packet is larger, or has more descriptors, than any message (or we are out of them)");
+	else
+		ntbs_client_doom(c, NULL);
+	return false;
+}
+
+void ntbs_client_take(struct ntbs_client *c)
+{
+	while (!c->doomed && take_packet(c))
+		;
+}
+
 static void client_ready(struct ntbs_watch *w, uint32_t events)
 {
 	struct ntbs_client *c = (struct ntbs_client *)w;
@@ -286,24 +323,8 @@ static void client_ready(struct ntbs_watch *w, uint32_t events)
 		ntbs_show_more_pools(c);
 		watch_out(c);
 	}
-	for (int i = 0; i < PACKETS_A_TURN && !c->doomed; i++) {
-		alignas(8) char packet[NTBS_MSG_MAX];
-		int fds[NTBS_MSG_FDS], nr_fds, len;
-
-		len = ntbs_packet_recv(w->fd, packet, sizeof(packet), fds, &nr_fds);
-		if (len == -EAGAIN)
-			break;
-		if (len > 0) {
-			ntbs_client_message(c, packet, (size_t)len, fds, nr_fds);
-			continue;
-		}
-		ntbs_close_fds(fds, nr_fds);
-		if (len == -EMSGSIZE)
-			ntbs_client_doom(c, "a packet is larger, or has more descriptors, than any message (or "
-					    "we are out of them)");
-		else
-			ntbs_client_doom(c, NULL);
-	}
+	for (int i = 0; i < PACKETS_A_TURN && !c->doomed && take_packet(c); i++)
+		;
 }
 
 static unsigned connections_of(uint32_t uid)

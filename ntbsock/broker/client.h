@@ -31,6 +31,7 @@ struct ntbs_client {
 	struct ntbs_sendq tx;
 	uint32_t uid, pid;
 	uint32_t proc;			/* 0 before HELLO */
+	uint32_t port_session;		/* that it has been told of; 0: none */
 	bool doomed, watching_out;
 	struct ntbs_board *board;	/* of its user; NULL before HELLO */
 	char program[16];		/* printable, ends in NUL */
@@ -63,6 +64,9 @@ void __attribute__((format(printf, 2, 3))) ntbs_client_doom(struct ntbs_client *
 
 /* One packet of @c.  Closes every descriptor that it does not keep. */
 void ntbs_client_message(struct ntbs_client *c, const void *packet, size_t len_bytes, int *fds, int nr_fds);
+
+/* All packets that it has sent, now; not its end. */
+void ntbs_client_take(struct ntbs_client *c);
 
 void ntbs_clients_reap(void);	/* after each batch of events */
 void ntbs_clients_close(void);	/* all, at the end of the broker */

@@ -21,9 +21,12 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include "bridge.h"
 #include "broker.h"
 #include "client.h"
+#include "copier.h"
 #include "hold.h"
+#include "irq.h"
 #include "log.h"
 #include "loop.h"
 #include "memory.h"
@@ -238,6 +241,10 @@ static void raise_limits(void)
 		rl.rlim_cur = rl.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &rl);
 	}
+	if (ntbs_options.port && !getrlimit(RLIMIT_MEMLOCK, &rl)) {	/* what a bridge stores to is pinned */
+		rl.rlim_cur = rl.rlim_max;
+		setrlimit(RLIMIT_MEMLOCK, &rl);
+	}
 }
 
 static void after_batch(void)
@@ -252,10 +259,12 @@ static void tick(void)
 {
 	uint64_t now = ntbs_loop_now_ms();
 
-	if (ntbs_options.cable_path) {
+	if (ntbs_options.cable_path)
 		ntbs_peer_tick();
+	if (ntbs_options.port)
+		ntbs_bridge_tick();
+	if (ntbs_broker.has_cable)
 		ntbs_remote_tick();
-	}
 	if (!ntbs_broker.is_private)
 		return;
 	if (ntbs_broker.nr_clients || ntbs_hold_nr())
@@ -282,7 +291,11 @@ static int serve(void)
 	if (ret)
 		goto err;
 	ntbs_show_load();
-	if (ntbs_options.cable_path && ntbs_peer_open(ntbs_options.cable_path))
+	if (ntbs_broker.has_cable && ntbs_peer_open(ntbs_options.cable_path))
+		return 1;
+	if (ntbs_options.dma && ntbs_copier_open(ntbs_options.dma))	/* the port's session may begin at once */
+		return 1;
+	if (ntbs_options.port && ntbs_bridge_open(ntbs_options.port))
 		return 1;
 	ret = open_socket();
 	if (ret) {
@@ -292,7 +305,7 @@ static int serve(void)
 	ntbs_log(NTBS_LOG_INFO, "listens on %s", address.sun_path);
 	say_ready();
 	idle_since_ms = ntbs_loop_now_ms();
-	ret = ntbs_loop_run(after_batch, ntbs_options.cable_path || ntbs_broker.is_private ? tick : NULL);
+	ret = ntbs_loop_run(after_batch, ntbs_broker.has_cable || ntbs_options.port || ntbs_broker.is_private ? tick : NULL);
 	unlink(address.sun_path);
 	if (!ret)
 		return 0;
@@ -327,6 +340,10 @@ int main(int argc, char **argv)
 	ntbs_clients_close();
 	ntbs_hold_close();
 	ntbs_peer_close();
+	ntbs_copier_close();	/* before the memory that it knows */
+	if (ntbs_options.port)
+		ntbs_bridge_close();
+	ntbs_irq_close();
 	ntbs_loop_remove(&listener);
 	ntbs_loop_remove(&signals);
 	ntbs_memory_close();

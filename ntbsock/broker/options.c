@@ -26,6 +26,11 @@ static const char usage[] =
 	"/etc/ntbsock)\n"
 	"  --node ID           node id of this host, 1 to 255\n"
 	"  --cable SOCKET      joined to the broker of another, emulated, host there; needs --node\n"
+	"  --port PORT         joined to the broker of another host through a bridge; needs --node.  The address of a PCI\n"
+	"                      function (ntbsock-ctl ports)[,arena=MIB][,silence=MS][,bell=broker]; or an emulated one,\n"
+	"                      emu:PATH[,arena=MIB][,delay=US]; or loop[,...], which leads back to this host\n"
+	"  --dma ENGINE        LONG messages go through the port by a copy engine: the address of an I/OAT function bound\n"
+	"                      to vfio-pci, or emu[,delay=US][,halt=N]; either with ,min=BYTES (default 64K)\n"
 	"  --private           end by itself when idle; not an error if a broker runs already\n"
 	"  --idle-seconds N    with --private: idle for so long (default 3)\n"
 	"  --ready-fd N        write a newline to this descriptor, and close it, once clients can connect\n"
@@ -104,12 +109,14 @@ static const char *default_run_dir(void)
 
 void ntbs_options_parse(int argc, char **argv)
 {
-	enum { RUN_DIR = 1, CONFIG_DIR, NODE, CABLE, PRIVATE, IDLE, READY_FD, LEVEL, VERSION, HELP };
+	enum { RUN_DIR = 1, CONFIG_DIR, NODE, CABLE, PORT, DMA, PRIVATE, IDLE, READY_FD, LEVEL, VERSION, HELP };
 	static const struct option options[] = {
 		{ "run-dir", required_argument, NULL, RUN_DIR },
 		{ "config-dir", required_argument, NULL, CONFIG_DIR },
 		{ "node", required_argument, NULL, NODE },
 		{ "cable", required_argument, NULL, CABLE },
+		{ "port", required_argument, NULL, PORT },
+		{ "dma", required_argument, NULL, DMA },
 		{ "private", no_argument, NULL, PRIVATE },
 		{ "idle-seconds", required_argument, NULL, IDLE },
 		{ "ready-fd", required_argument, NULL, READY_FD },
@@ -118,6 +125,7 @@ void ntbs_options_parse(int argc, char **argv)
 		{ "help", no_argument, NULL, HELP },
 		{ 0 },
 	};
+	bool loop;
 	int option;
 
 	ntbs_broker.run_dir = default_run_dir();
@@ -137,6 +145,12 @@ void ntbs_options_parse(int argc, char **argv)
 			break;
 		case CABLE:
 			ntbs_options.cable_path = optarg;
+			break;
+		case PORT:
+			ntbs_options.port = optarg;
+			break;
+		case DMA:
+			ntbs_options.dma = optarg;
 			break;
 		case PRIVATE:
 			ntbs_broker.is_private = true;
@@ -165,5 +179,13 @@ void ntbs_options_parse(int argc, char **argv)
 		bad_usage("unexpected argument \"%s\"", argv[optind]);
 	if (ntbs_options.cable_path && !ntbs_broker.node)
 		bad_usage("--cable needs --node, with another id on each of the two hosts");
-	ntbs_broker.has_cable = ntbs_options.cable_path;
+	loop = ntbs_options.port && !strncmp(ntbs_options.port, "loop", 4);
+	if (ntbs_options.port && !loop && !ntbs_broker.node)
+		bad_usage("--port needs --node, with another id on each of the two hosts");
+	if (ntbs_options.port && ntbs_options.cable_path)
+		bad_usage("--port and --cable exclude each other");
+	if (ntbs_options.dma && !ntbs_options.port)
+		bad_usage("--dma needs --port");
+	ntbs_broker.has_cable = ntbs_options.cable_path || (ntbs_options.port && !loop);
+	ntbs_broker.has_port = ntbs_options.port;
 }

@@ -8,6 +8,8 @@
 /* What only main.c wants to know; the rest goes to ntbs_broker and the log level. */
 struct ntbs_options {
 	const char *cable_path;		/* NULL: no cable */
+	const char *port;		/* NULL: no port */
+	const char *dma;		/* NULL: no copy engine */
 	int ready_fd;			/* -1: nobody waits there */
 	uint64_t idle_ms;		/* a private broker ends after so long without a client */
 };

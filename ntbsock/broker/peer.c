@@ -4,31 +4,28 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/random.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
+#include "bridge.h"
 #include "broker.h"
 #include "chan.h"
 #include "client.h"
 #include "log.h"
 #include "loop.h"
 #include "match.h"
+#include "meet.h"
 #include "packet.h"
+#include "region.h"
 #include "remote.h"
 
 #define PACKETS_A_TURN 64
 
-static struct ntbs_watch cable = { .fd = -1 }, listener = { .fd = -1 };
+static struct ntbs_watch cable = { .fd = -1 };
 static struct ntbs_sendq tx;
-static struct sockaddr_un address;
-static int lock_fd = -1;
+static bool over_port, port_up; /* messages go through the control ring of a port, which is there */
 static bool broken, watching_out;
 static uint32_t node; /* of the other broker; 0: it has not said HELLO on this cable */
 static uint64_t own_epoch, last_epoch; /* last: of the other broker, when the cable was last up; 0 never */
@@ -43,18 +40,26 @@ bool ntbs_peer_is_proc(uint32_t proc)
 	return ntbs_peer_is_up() && NTBS_PROC_NODE(proc) == node;
 }
 
+static const char *wire(void)
+{
+	static char text[128];
+
+	snprintf(text, sizeof(text), "%s %s", over_port ? "port" : "cable", over_port ? ntbs_bridge_name() : ntbs_meet_path());
+	return text;
+}
+
 static void __attribute__((format(printf, 2, 3))) lose(int level, const char *why, ...)
 {
 	char text[160];
 	va_list ap;
 
-	if (cable.fd < 0 || broken)
+	if ((cable.fd < 0 && !port_up) || broken)
 		return;
 	broken = true;
 	va_start(ap, why);
 	vsnprintf(text, sizeof(text), why, ap);
 	va_end(ap);
-	ntbs_log(level, "cable %s is down: %s", address.sun_path, text);
+	ntbs_log(level, "%s is down: %s", wire(), text);
 }
 
 static void watch_out(void)
@@ -71,10 +76,15 @@ static void send_packet(void *msg, enum ntbs_peer_type type, size_t len_bytes, c
 	struct ntbs_peer_msg *h = msg;
 	int ret;
 
-	if (cable.fd < 0 || broken)
+	if ((cable.fd < 0 && !port_up) || broken)
 		return;
 	h->type = ntbs_be16_from((uint16_t)type);
 	h->bytes = ntbs_be16_from((uint16_t)len_bytes);
+	if (over_port) {
+		if (ntbs_bridge_send(msg, len_bytes))
+			lose(NTBS_LOG_WARN, "the other broker does not read");
+		return;
+	}
 	ret = ntbs_packet_send(&tx, cable.fd, msg, len_bytes, fds, nr_fds);
 	if (ret)
 		lose(NTBS_LOG_WARN, "%s", ret == -ENOBUFS ? "the other broker does not read" : strerror(-ret));
@@ -133,7 +143,7 @@ void ntbs_peer_claim_result(const struct ntbs_peer_claim *claim, uint64_t word, 
 }
 
 void ntbs_peer_chan(enum ntbs_peer_type type, uint64_t chan, uint32_t acceptor, uint32_t connector,
-		    uint32_t uid, uint32_t reason, const int *fds, int nr_fds)
+		    uint32_t uid, uint32_t reason, const struct ntbs_region *region, const int *fds, int nr_fds)
 {
 	struct ntbs_peer_chan msg = {
 		.chan = ntbs_be64_from(chan),
@@ -143,7 +153,24 @@ void ntbs_peer_chan(enum ntbs_peer_type type, uint64_t chan, uint32_t acceptor, 
 		.reason = ntbs_be32_from(reason),
 	};
 
+	if (region) {
+		msg.region = ntbs_be64_from(region->offset);
+		msg.leases = ntbs_be32_from(region->nr_leases);
+		msg.slots = ntbs_be32_from(region->nr_slots);
+		msg.bulk = ntbs_be32_from(region->bulk_bytes);
+	}
 	send_up(&msg, type, sizeof(msg), fds, nr_fds);
+}
+
+void ntbs_peer_end(enum ntbs_peer_type type, uint64_t chan, uint32_t lease, uint32_t generation)
+{
+	struct ntbs_peer_end msg = {
+		.chan = ntbs_be64_from(chan),
+		.lease = ntbs_be32_from(lease),
+		.generation = ntbs_be32_from(generation),
+	};
+
+	send_up(&msg, type, sizeof(msg), NULL, 0);
 }
 
 void ntbs_peer_mbox(uint32_t from, uint32_t to, uint32_t mbox, int fd)
@@ -154,7 +181,8 @@ void ntbs_peer_mbox(uint32_t from, uint32_t to, uint32_t mbox, int fd)
 		.mbox = ntbs_be32_from(mbox),
 	};
 
-	send_up(&msg, NTBS_PEER_MBOX, sizeof(msg), &fd, 1);
+	if (!over_port)
+		send_up(&msg, NTBS_PEER_MBOX, sizeof(msg), &fd, 1);
 }
 
 static void send_proc(enum ntbs_peer_type type, uint32_t proc)
@@ -194,7 +222,7 @@ static void on_hello(const void *packet, const int *fds)
 		lose(NTBS_LOG_ERR, "the other broker said HELLO twice");
 	} else {
 		node = id;
-		ntbs_log(NTBS_LOG_INFO, "cable %s is up: node %u", address.sun_path, node);
+		ntbs_log(NTBS_LOG_INFO, "%s is up: node %u", wire(), node);
 		ntbs_chan_cable_back(last_epoch != epoch);
 		last_epoch = epoch;
 	}
@@ -253,6 +281,16 @@ static void on_ask_proc(const void *packet, const int *fds)
 		ntbs_peer_proc_gone(proc);
 }
 
+static void on_done(const void *packet, const int *fds)
+{
+	ntbs_chan_peer_done(packet);
+}
+
+static void on_state_end(const void *packet, const int *fds)
+{
+	ntbs_chan_peer_state_end(packet);
+}
+
 static const struct {
 	uint16_t type, bytes;
 	int nr_fds;
@@ -268,6 +306,8 @@ static const struct {
 	{ NTBS_PEER_MBOX, sizeof(struct ntbs_peer_mbox), 1, on_mbox },
 	{ NTBS_PEER_GONE, sizeof(struct ntbs_peer_proc), 0, on_gone },
 	{ NTBS_PEER_ASK_PROC, sizeof(struct ntbs_peer_proc), 0, on_ask_proc },
+	{ NTBS_PEER_DONE, sizeof(struct ntbs_peer_end), 0, on_done },
+	{ NTBS_PEER_STATE_END, sizeof(struct ntbs_peer_end), 0, on_state_end },
 };
 
 static void handle(const void *packet, size_t len, const int *fds, int nr_fds)
@@ -279,7 +319,7 @@ static void handle(const void *packet, size_t len, const int *fds, int nr_fds)
 		if (messages[i].type != type)
 			continue;
 		if (messages[i].bytes != len || ntbs_be16_value(h->bytes) != len ||
-		    messages[i].nr_fds != nr_fds)
+		    (over_port ? 0 : messages[i].nr_fds) != nr_fds)
 			break;
 		if (!node && type != NTBS_PEER_HELLO)
 			break;
@@ -316,8 +356,7 @@ static void cable_ready(struct ntbs_watch *w, uint32_t events)
 
 /* ------------------------------------------------------------- connecting */
 
-/* Takes over @fd. */
-static void plug_in(int fd)
+static void say_hello(void)
 {
 	struct ntbs_peer_hello hello = {
 		.magic = ntbs_be32_from(NTBS_PEER_MAGIC),
@@ -325,6 +364,13 @@ static void plug_in(int fd)
 		.node = ntbs_be32_from(ntbs_broker.node),
 		.epoch = ntbs_be64_from(own_epoch),
 	};
+
+	send_packet(&hello, NTBS_PEER_HELLO, sizeof(hello), NULL, 0);
+}
+
+/* Takes over @fd. */
+static void plug_in(int fd)
+{
 	int ret;
 
 	cable = (struct ntbs_watch){ .fd = fd, .ready = cable_ready };
@@ -334,111 +380,56 @@ static void plug_in(int fd)
 	ret = ntbs_loop_add(&cable, EPOLLIN);
 	if (ret)
 		lose(NTBS_LOG_ERR, "epoll: %s", strerror(-ret));
-	send_packet(&hello, NTBS_PEER_HELLO, sizeof(hello), NULL, 0);
+	say_hello();
 }
 
-static void listener_ready(struct ntbs_watch *w, uint32_t events)
+void ntbs_peer_port_up(void)
 {
-	int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
-
-	if (fd < 0)
-		return;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) || (cred.uid && cred.uid != geteuid())) {
-		ntbs_log(NTBS_LOG_WARN, "cable %s: refused a process of another user", address.sun_path);
-		close(fd);
-	} else if (cable.fd >= 0) {
-		ntbs_log(NTBS_LOG_WARN,
-			 "cable %s: refused pid %d: it is connected to another broker already; a cable has two "
-			 "ends",
-			 address.sun_path, cred.pid);
-		close(fd);
-	} else {
-		plug_in(fd);
-	}
+	broken = false;
+	port_up = true;
+	node = 0;
+	say_hello();
 }
 
-static bool connect_other(void)
+void ntbs_peer_port_down(const char *why)
 {
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return false;
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address))) {
-		close(fd);
-		return false;
-	}
-	plug_in(fd);
-	return true;
+	lose(NTBS_LOG_WARN, "%s", why);
 }
 
-/* Whoever gets the lock removes what a dead broker left, and listens for as long as he lives. */
-static int listen_here(void)
+void ntbs_peer_packet(const void *packet, size_t len_bytes)
 {
-	mode_t mask;
-	int fd, ret;
+	if (port_up && !broken)
+		handle(packet, len_bytes, NULL, 0);
+}
 
-	if (flock(lock_fd, LOCK_EX | LOCK_NB))
-		return -errno;
-	if (unlink(address.sun_path) && errno != ENOENT)
-		return -errno;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	mask = umask(0177);
-	ret = bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 1) ? -errno : 0;
-	umask(mask);
-	listener = (struct ntbs_watch){ .fd = fd, .ready = listener_ready };
-	if (!ret)
-		ret = ntbs_loop_add(&listener, EPOLLIN);
-	if (ret) {
-		close(fd);
-		listener.fd = -1;
-	}
-	return ret;
+static bool cable_busy(void)
+{
+	return cable.fd >= 0;
 }
 
 void ntbs_peer_tick(void)
 {
-	int ret;
-
-	if (lock_fd < 0 || cable.fd >= 0 || listener.fd >= 0 || connect_other())
-		return;
-	ret = listen_here();
-	if (ret && ret != -EWOULDBLOCK)
-		ntbs_log(NTBS_LOG_ERR, "cable %s: cannot listen: %s; will try again", address.sun_path,
-			 strerror(-ret));
+	ntbs_meet_tick();
 }
 
 int ntbs_peer_open(const char *path)
 {
-	char lock_path[sizeof(address.sun_path) + 8];
-	int ret;
+	int ret = 0;
 
-	address.sun_family = AF_UNIX;
-	if (strlen(path) >= sizeof(address.sun_path)) {
-		ntbs_log(NTBS_LOG_ERR, "cable %s: the path is longer than %zu bytes; choose a shorter one",
-			 path, sizeof(address.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	strcpy(address.sun_path, path);
-	snprintf(lock_path, sizeof(lock_path), "%s.lock", path);
-	lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (lock_fd < 0) {
-		ret = -errno;
-		ntbs_log(NTBS_LOG_ERR, "cable: cannot open %s: %s; its directory must exist and be writable",
-			 lock_path, strerror(-ret));
+	over_port = !path;
+	if (path)
+		ret = ntbs_meet_open("cable", path, plug_in, cable_busy);
+	if (ret)
 		return ret;
-	}
 	if (getrandom(&own_epoch, sizeof(own_epoch), 0) != sizeof(own_epoch) || !own_epoch)
 		own_epoch = (uint64_t)getpid() << 32 | (ntbs_loop_now_ms() & 0xffffffff);
 	ret = ntbs_remote_open();
 	if (ret) {
-		ntbs_log(NTBS_LOG_ERR, "cable: no board for remote offers: %s", strerror(-ret));
+		ntbs_log(NTBS_LOG_ERR, "no board for remote offers: %s", strerror(-ret));
 		return ret;
 	}
-	ntbs_peer_tick();
+	if (path)
+		ntbs_peer_tick();
 	return 0;
 }
 
@@ -448,8 +439,13 @@ void ntbs_peer_reap(void)
 		return;
 	broken = false;
 	node = 0;
-	ntbs_sendq_drop(&tx);
-	ntbs_loop_remove(&cable);
+	if (over_port) {
+		port_up = false;
+		ntbs_bridge_lost();
+	} else {
+		ntbs_sendq_drop(&tx);
+		ntbs_loop_remove(&cable);
+	}
 	ntbs_chan_cable_lost();
 	ntbs_remote_cable_lost();
 }
@@ -461,9 +457,5 @@ void ntbs_peer_close(void)
 		ntbs_loop_remove(&cable);
 	}
 	node = 0;
-	if (listener.fd >= 0) {
-		unlink(address.sun_path);
-		ntbs_loop_remove(&listener);
-	}
-	ntbs_close_fds(&lock_fd, 1); /* the file stays: removing it would let two brokers hold two locks */
+	ntbs_meet_close();
 }

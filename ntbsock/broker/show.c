@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "bridge.h"
 #include "broker.h"
 #include "client.h"
 #include "hold.h"
@@ -14,6 +15,21 @@
 void ntbs_show_load(void)
 {
 	ntbs_rules_load(ntbs_broker.config_dir, ntbs_broker.has_cable, &ntbs_broker.load);
+}
+
+static void show_port(struct ntbs_msg_status *msg)
+{
+	struct ntbs_bridge_facts facts;
+	const struct ntbs_bridge_end *end = ntbs_bridge_facts(&facts);
+
+	snprintf(msg->port, sizeof(msg->port), "%s", ntbs_bridge_name());
+	memcpy(msg->port_family, facts.family, sizeof(msg->port_family));
+	memcpy(msg->port_state, facts.state, sizeof(msg->port_state));
+	msg->port_session = end->session;
+	msg->port_sessions = facts.sessions;
+	msg->port_bells = facts.bells;
+	msg->port_arena_bytes = end->arena_bytes;
+	msg->port_window_bytes = end->window_bytes;
 }
 
 void ntbs_show_status(struct ntbs_client *c, const void *packet, int *fds)
@@ -36,6 +52,8 @@ void ntbs_show_status(struct ntbs_client *c, const void *packet, int *fds)
 		.clients_closed_for_error = ntbs_broker.clients_closed_for_error,
 	};
 
+	if (ntbs_broker.has_port)
+		show_port(&msg);
 	if (ntbs_broker.is_private && m->h.type == NTBS_MSG_HOLD)
 		ntbs_hold_process(c->pid);
 	snprintf(msg.run_dir, sizeof(msg.run_dir), "%s", ntbs_broker.run_dir);

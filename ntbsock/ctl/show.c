@@ -30,6 +30,35 @@ static int common_options(struct ntbs_ctl_opts *opts, int argc, char **argv)
 
 /* ---------------------------------------------------------------------- status */
 
+static json_t *port_json(const struct ntbs_msg_status *st)
+{
+	char name[sizeof(st->port)], family[sizeof(st->port_family)], state[sizeof(st->port_state)];
+
+	ntbs_ctl_printable(name, sizeof(name), st->port, sizeof(st->port));
+	ntbs_ctl_printable(family, sizeof(family), st->port_family, sizeof(st->port_family));
+	ntbs_ctl_printable(state, sizeof(state), st->port_state, sizeof(st->port_state));
+	if (!name[0] && !family[0])
+		return json_null();
+	return json_pack("{s:s,s:s,s:s,s:b,s:I,s:I,s:I,s:I,s:I}", "name", name, "family", family, "state", state, "up",
+			 (int)!!st->port_session, "session", (json_int_t)st->port_session, "sessions",
+			 (json_int_t)st->port_sessions, "bells", (json_int_t)st->port_bells, "arena_bytes",
+			 (json_int_t)st->port_arena_bytes, "window_bytes", (json_int_t)st->port_window_bytes);
+}
+
+static void print_port(const struct ntbs_msg_status *st)
+{
+	char name[sizeof(st->port)], family[sizeof(st->port_family)], state[sizeof(st->port_state)];
+
+	ntbs_ctl_printable(name, sizeof(name), st->port, sizeof(st->port));
+	ntbs_ctl_printable(family, sizeof(family), st->port_family, sizeof(st->port_family));
+	ntbs_ctl_printable(state, sizeof(state), st->port_state, sizeof(st->port_state));
+	printf("port            %s%s%s: %s\n", name, name[0] ? ", " : "", family, state);
+	if (st->port_session)
+		printf("session         %08x, %" PRIu64 " KiB here, a window of %" PRIu64 " KiB\n", st->port_session,
+		       st->port_arena_bytes >> 10, st->port_window_bytes >> 10);
+	printf("sessions        %" PRIu64 " so far, %" PRIu64 " doorbells heard\n", st->port_sessions, st->port_bells);
+}
+
 int ntbs_show_status(int argc, char **argv)
 {
 	static const char *const cable_text[] = { "none: connections on this host only", "configured, not up", "up" };
@@ -57,11 +86,11 @@ int ntbs_show_status(int argc, char **argv)
 	cable = st.cable > 2 ? 0 : st.cable;
 	if (opts.json)
 		return ntbs_ctl_print_json(
-			json_pack("{s:{s:i,s:I,s:b,s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:s,s:I,s:I,s:I,s:I}}", "broker",
+			json_pack("{s:{s:i,s:I,s:b,s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:s,s:o,s:I,s:I,s:I,s:I}}", "broker",
 				  "pid", (int)ask.pid, "uid", (json_int_t)st.uid, "private", (int)!!st.private_broker,
 				  "run_dir", run_dir, "config_dir", config_dir, "uptime_s", (json_int_t)st.uptime_s,
 				  "processes", (int)st.nr_procs, "node", (int)st.node, "nodes", (int)st.nr_nodes,
-				  "port_rules", (int)st.nr_ports, "cable", cable_name[cable], "offers_remote",
+				  "port_rules", (int)st.nr_ports, "cable", cable_name[cable], "port", port_json(&st), "offers_remote",
 				  (json_int_t)st.offers_remote, "claims", (json_int_t)st.claims, "claims_refused",
 				  (json_int_t)st.claims_refused, "clients_closed_for_error",
 				  (json_int_t)st.clients_closed_for_error),
@@ -72,7 +101,9 @@ int ntbs_show_status(int argc, char **argv)
 	printf("configuration   %s: %u nodes, %u port rules\n", config_dir, st.nr_nodes, st.nr_ports);
 	if (st.node)
 		printf("this host       node %u\n", st.node);
-	printf("cable           %s\n", cable_text[cable]);
+	if (st.port_family[0])
+		print_port(&st);
+	printf("%s          %s\n", st.port_family[0] ? "broker" : "cable ", cable_text[cable]);
 	printf("processes       %u\n", st.nr_procs);
 	printf("claims          %" PRIu64 ", refused %" PRIu64 "; offers from other hosts %" PRIu64 "\n", st.claims,
 	       st.claims_refused, st.offers_remote);

@@ -11,8 +11,8 @@
 #include <string.h>
 
 /* prelude.h, as it is, into the program */
-__asm__(".section .rodata\nprelude:\n.incbin \"test/diff/prelude.h\"\n.byte 0\n.previous");
-extern const char prelude[];
+__asm__(".section .rodata\n.globl diff_prelude\ndiff_prelude:\n.incbin \"test/diff/prelude.h\"\n.byte 0\n.previous");
+extern const char diff_prelude[];
 
 /* %s %S %t %T %a %b %x %n %p, see calls.def */
 static void put_text(FILE *f, const struct op *op, int step)
@@ -100,7 +100,7 @@ void repro_print(FILE *f, const struct seq *s, const struct difference *d)
 			fprintf(f, "/* its image starts anew: no program, replay the sequence */\n");
 			return;
 		}
-	fputs(prelude, f);
+	fputs(diff_prelude, f);
 	for (int p = 0; p < PROCS; p++)
 		for (int t = THREADS - 1; t >= 0; t--) {
 			fprintf(f, "\nstatic void *proc%d_thread%d(void *arg)\n{\n\tlong r = 0;\n\n", p, t);

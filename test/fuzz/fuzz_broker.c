@@ -7,10 +7,11 @@
  * reached, @fix puts true process ids, channels, users and offers into fields.  After an input everybody hangs up; then
  * no client, process or descriptor may be left.
  *
- * links: ntbsock/broker/chan.c ntbsock/broker/check.c ntbsock/broker/client.c ntbsock/broker/conf_file.c ntbsock/broker/hold.c ntbsock/broker/loop.c ntbsock/broker/match.c ntbsock/broker/memory.c ntbsock/broker/packet.c ntbsock/broker/peer.c ntbsock/broker/remote.c ntbsock/broker/rules.c ntbsock/broker/show.c driver-glue/log.c
+ * links: ntbsock/broker/chan.c ntbsock/broker/check.c ntbsock/broker/client.c ntbsock/broker/conf_file.c ntbsock/broker/hold.c ntbsock/broker/loop.c ntbsock/broker/match.c ntbsock/broker/memory.c ntbsock/broker/packet.c ntbsock/broker/peer.c ntbsock/broker/meet.c ntbsock/broker/bridge.c ntbsock/broker/ctlring.c ntbsock/broker/region.c ntbsock/broker/irq.c ntbsock/broker/emu.c ntbsock/crc32c.c ntbsock/broker/remote.c ntbsock/broker/rules.c ntbsock/broker/show.c driver-glue/log.c
  */
 #include <arpa/inet.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #include <unistd.h>
 #include "broker/broker.h"
 #include "broker/client.h"
+#include "broker/hwport.h"
 #include "broker/peer.h"
 #include "broker/remote.h"
 #include "log.h"
@@ -46,6 +48,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 struct ntbs_broker ntbs_broker = { .node = 1, .has_cable = true, .run_dir = "/run", .config_dir = "/nonexistent" };
+
+/* There is no PCI function here, and none of its libraries. */
+const struct ntbs_bridge_driver ntbs_hwport_driver;
+
+int ntbs_hwport_open(const char *spec)
+{
+	return -ENODEV;
+}
 
 static struct ntbs_watch one_turn;	/* always ready: ends ntbs_loop_run() after one batch */
 static char cable_path[80];

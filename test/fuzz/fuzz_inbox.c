@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "msgq.h"
+#include "sign.h"
 #include "sim/wcsim.h"
 
 #define SLOTS 8u
@@ -90,8 +91,9 @@ static void enemy(struct input *in, struct ntbs_msgq *q, struct ntbs_inbox_shm *
 				       q->tx->generation);
 		ntbs_le64_write(&inbox->head, value);
 		break;
-	default:	/* as if his CRC were right: he knows how to compute one */
-		q->rx->crc_seq_ok = q->rx->head + 1;
+	default:	/* the CRC of what is there */
+		slot = near_slot(q, inbox, op >> 4, &seq);
+		sign(q, seq, slot);
 	}
 }
 
@@ -159,7 +161,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct ntbs_msgq_rx_shm rx;
 	struct ntbs_port shm;
 	struct wcsim sim;
-	struct ntbs_msgq q = { .geo = { SLOTS, BULK, OFFSET }, .in = inbox, .out = outbox, .tx = &tx, .rx = &rx };
+	static struct ntbs_msgq_held held;
+	struct ntbs_msgq q = { .geo = { SLOTS, BULK, OFFSET }, .in = inbox, .out = outbox, .tx = &tx, .rx = &rx, .held = &held };
 
 	must(inbox && outbox && ntbs_msgq_geo_ok(&q.geo));
 	memset(inbox, 0, OFFSET + BULK);
@@ -169,6 +172,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ntbs_port_attach(&shm, NULL, NTBS_MEM_CACHED);
 	wcsim_open(&sim, 0);
 	q.port = how & 1 ? &sim.port : &shm;
+	held.next = 0;
 	ntbs_msgq_init(&q, how >> 3, seq, seq);
 	while (in.left) {
 		if (take(&in, 1) & 1)

@@ -65,6 +65,14 @@ for mistake in NO_LOOK NO_FENCE_WAITER NO_FENCE_SENDER; do
 done
 start sleepwake fails DISARM SENDERS=1 MSGS=2
 start sleepwake fails KILL NOTE_FIRST WAITERS=1
+start doorbell holds
+start doorbell holds PAIRS=1 MSGS=4
+start doorbell holds BELL_PASSES BEAT
+start doorbell holds BELL_LOST BEAT
+start doorbell fails CLEAR_LATE
+for mistake in NO_LOOK NO_READBACK ANSWER_PASSES NO_FENCE_SENDER SIGNAL_FIRST BELL_PASSES BELL_LOST; do
+	start doorbell fails $mistake PAIRS=1 MSGS=2
+done
 start credit holds
 start credit holds N=2 MSGS=6 ANSWERS=1
 for mistake in ACK_EARLY ACK_TOO_LATE NO_POKE NO_LOOK NO_FENCE_ACK STALE_STAMP; do

@@ -13,7 +13,7 @@ enum { CLIENTS = CONTROL_POLLS - 1, LINE = 256, ANSWER = 4096 };
 
 static const char help[] = "ok link down|up; HOST (0 or 1) does: flap HOST N (at its N-th window write from now, 0 is the next); "
 			   "drop HOST N (window writes); delay HOST MICROSECONDS; bell-drop HOST N; bell-dup HOST N; bell-early HOST N; "
-			   "reset HOST; cut HOST BAR; mend HOST BAR; counters; status; flush (the trace); quit";
+			   "reset HOST; cut HOST BAR; mend HOST BAR; engine-eager HOST 0|1; engine-halt HOST N (in its copy N); counters; status; flush (the trace); quit";
 
 struct control {
 	struct rig *rig;
@@ -35,10 +35,10 @@ static void counters(struct rig *rig, char *out, size_t room)
 			", \"32\": %" PRIu64 ", \"64\": %" PRIu64 ", \"other\": %" PRIu64 "}, \"write_bytes\": %" PRIu64
 			", \"reads\": %" PRIu64 ", \"read_bytes\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"peer_register_writes\": %" PRIu64
 			", \"peer_register_reads\": %" PRIu64 ", \"doorbells\": %" PRIu64 ", \"interrupts\": %" PRIu64
-			", \"register_reads\": %" PRIu64 ", \"register_writes\": %" PRIu64 "}",
+			", \"register_reads\": %" PRIu64 ", \"register_writes\": %" PRIu64 ", \"copies\": %" PRIu64 ", \"copy_bytes\": %" PRIu64 "}",
 			h ? ", " : "", c->write[0], c->write[1], c->write[2], c->write[3], c->write[4], c->write[5], c->write[6], c->write[7],
 			c->write_bytes, c->read, c->read_bytes, c->lost, c->peer_reg_write, c->peer_reg_read, c->bell, c->interrupt,
-			c->reg_read, c->reg_write);
+			c->reg_read, c->reg_write, c->copy, c->copy_bytes);
 	}
 	if (n < room)
 		snprintf(out + n, room - n, "]");
@@ -74,6 +74,7 @@ static const struct {
 	{ "bell-drop", RIG_FAULT_BELL_DROP, true, 1 }, { "bell-dup", RIG_FAULT_BELL_DUP, true, 1 },
 	{ "bell-early", RIG_FAULT_BELL_EARLY, true, 1 }, { "reset", RIG_FAULT_PEER_RESET, false, 1 },
 	{ "cut", RIG_FAULT_CUT_WINDOW, true, 1 }, { "mend", RIG_FAULT_MEND_WINDOW, true, 1 },
+	{ "engine-eager", RIG_FAULT_ENGINE_EAGER, true, 1 }, { "engine-halt", RIG_FAULT_ENGINE_HALT, true, 1 },
 };
 
 /* What acts on single window accesses has nothing to act on when the guests map the windows. */

@@ -40,7 +40,7 @@ TOOLS = {"kernel": (*FETCH, "depmod"), "qemu": FETCH, "qemu-vu": FETCH,
 
 # Modules the guests use; what these depend on comes along.
 MODULES = """virtio_pci virtio_net 9p 9pnet_virtio overlay
-    vfio vfio_iommu_type1 vfio-pci ioatdma configfs uio_pci_generic""".split()
+    vfio vfio_iommu_type1 vfio-pci ioatdma configfs uio_pci_generic tcp_diag""".split()
 NTB_CONFIG = [f"CONFIG_{name}=m" for name in (
     "NTB", "NTB_INTEL", "NTB_AMD", "NTB_TOOL", "NTB_PINGPONG", "NTB_PERF", "NTB_TRANSPORT", "NTB_NETDEV")]
 

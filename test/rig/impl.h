@@ -80,6 +80,8 @@ struct rig_side {
 	/* faults on what this host sends */
 	uint64_t flap_at, drop_writes, delay_ns, bell_drop, bell_dup, bell_early;
 	bool flap, cut[RIG_BARS];
+	bool engine_eager, engine_halt;
+	uint64_t engine_halt_at;
 	struct rig_late *late, **late_end;
 	unsigned late_count;
 };

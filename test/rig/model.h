@@ -184,6 +184,8 @@ enum rig_fault {
 	RIG_FAULT_PEER_RESET,	/* FLR of @host's port, as when its machine resets */
 	RIG_FAULT_CUT_WINDOW,	/* BAR @n of @host leads nowhere, whatever the registers say */
 	RIG_FAULT_MEND_WINDOW,	/* and again where they say */
+	RIG_FAULT_ENGINE_EAGER,	/* @n 1: @host's copy engine does a copy before the one in front of it, if that has no fence; 0: not */
+	RIG_FAULT_ENGINE_HALT,	/* and halts in the middle of its copy number @n (0: the next) */
 };
 /* Return: 0, -EINVAL. */
 int rig_fault(struct rig_pair *pair, enum rig_fault what, int host, uint64_t n);
@@ -201,6 +203,7 @@ struct rig_count {
 	uint64_t bell;		/* doorbell writes */
 	uint64_t interrupt;	/* interrupts of this host's port */
 	uint64_t reg_read, reg_write;	/* BAR registers of its own */
+	uint64_t copy, copy_bytes;	/* done by its copy engine */
 };
 const struct rig_count *rig_pair_count(const struct rig_pair *pair, int host);
 

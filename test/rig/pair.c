@@ -447,6 +447,13 @@ int rig_fault(struct rig_pair *pair, enum rig_fault what, int host, uint64_t n)
 		side->cut[n] = what == RIG_FAULT_CUT_WINDOW;
 		rig_window_moved(side->port);
 		return 0;
+	case RIG_FAULT_ENGINE_EAGER:
+		side->engine_eager = n;
+		return 0;
+	case RIG_FAULT_ENGINE_HALT:
+		side->engine_halt = true;
+		side->engine_halt_at = n;
+		return 0;
 	}
 	return -EINVAL;
 }

@@ -4,6 +4,7 @@
 #
 #	make rig                            every run of suite.py; fetches what it needs once, into build/rig
 #	make rig RUN='ivshmem icx-*'        some of them; test/rig/suite.py --list names them
+#	make rig-soak                       20 times each: a guest killed, reset, its link and its broker lost
 #	make rig-image                      only fetches and builds
 #	make rig-programs                   only compiles the programs of the rig
 
@@ -32,9 +33,12 @@ rig-programs: $(RIG_PROGRAMS)
 rig-image: deps
 	python3 test/rig/image.py --dir $(B)/rig
 
-# Socket tests run inside a guest too.
+# Socket tests run inside a guest too, and the witness of the system tests.
 rig: deps
-	$(MAKE) $(PARALLEL) all rig-programs $(patsubst %,$(B)/test/sock/%,poll dup)
+	$(MAKE) $(PARALLEL) all rig-programs $(B)/test/sys/witness.so $(patsubst %,$(B)/test/sock/%,poll dup)
 	python3 test/rig/suite.py --build $(B) $(RUN)
 
-.PHONY: rig rig-image rig-programs
+rig-soak:
+	$(MAKE) rig RUN='$(or $(RUN),*-soak)'
+
+.PHONY: rig rig-soak rig-image rig-programs

@@ -45,7 +45,7 @@ BRIDGES = ("ivshmem", *MODELS, "none")
 GUESTS = ("a", "b")
 # Loaded by init, before it can see any file of the host; the rest comes from there.
 FIRST_MODULES = ("virtio_pci", "virtio_net", "9pnet_virtio", "9p", "overlay")
-IVSHMEM_BYTES, IVSHMEM_VECTORS = 16 << 20, 4
+IVSHMEM_BYTES, IVSHMEM_VECTORS = 64 << 20, 4
 
 
 class Failed(Exception):
@@ -168,7 +168,7 @@ class Guest:
                 "-smp", "1,maxcpus=2",
                 "-machine", "q35,memory-backend=mem",
                 "-object", f"memory-backend-memfd,id=mem,size={rig.memory}M,share=on", "-m", f"{rig.memory}M",
-                "-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio",
+                "-nodefaults", *([] if rig.reboots else ["-no-reboot"]), "-display", "none", "-serial", "stdio",
                 "-kernel", rig.image.vmlinux, "-initrd", f"{rig.folder}/initramfs", "-append", append,
                 "-netdev", f"dgram,id=n0,local.type=unix,local.path={net}{self.name},"
                            f"remote.type=unix,remote.path={net}{peer}",
@@ -234,14 +234,16 @@ class Rig:
 
     @iommu: guests have an IOMMU, which VFIO wants.  Of a model: @ioat: a copy engine in each guest, too; @remap:
     windows are memory, fast, but no fault can strike a store; @queued: QEMU gathers posted stores; @window: sizes of
-    BAR2 and BAR4, as ntbrig takes them; @trace: all accesses into the file trace.  @env: for the commands."""
+    BAR2 and BAR4, as ntbrig takes them; @trace: all accesses into the file trace.  @reboots: a guest that resets itself
+    boots again, where QEMU otherwise ends.  @env: for the commands."""
 
     def __init__(self, build, bridge, show=False, keep=False, iommu=True, memory=512, env=None, ioat=False, remap=False,
-                 queued=False, window="1m", trace=False, model_options=()):
+                 queued=False, window="1m", trace=False, reboots=False, model_options=()):
         if bridge not in BRIDGES:
             raise Failed(f"no bridge {bridge}; there are {' '.join(BRIDGES)}")
         self.bridge, self.show, self.keep, self.iommu, self.memory = bridge, show, keep, iommu, memory
         self.ioat, self.remap, self.queued, self.window, self.trace = ioat, remap, queued, window, trace
+        self.reboots = reboots
         self.build, self.env, self.model_options = os.path.abspath(build), env or {}, model_options
         self.cwd = os.getcwd()
         self.model = bridge in MODELS

@@ -13,10 +13,12 @@ patterns will do.  Closes with the line "N passed, N failed"; exit status 1 if o
 
 import argparse
 import fnmatch
+import json
 import os
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -30,13 +32,14 @@ TAIL = 60
 
 
 class Run:
-    """@strike: called with the pair once both guests are started; what it does to them is part of the run.
+    """@strike: called with the pair once both guests are started; what it does to them is part of the run.  @soak: part
+    of make rig-soak, not of make rig.
 
     An access to a register that a model does not know ends it, and fails the run."""
 
-    def __init__(self, name, bridge, script, what, limit=180, strike=None, **options):
+    def __init__(self, name, bridge, script, what, limit=180, strike=None, soak=False, **options):
         self.name, self.bridge, self.script, self.what = name, bridge, script, what
-        self.limit, self.strike = limit, strike
+        self.limit, self.strike, self.soak = limit, strike, soak
         self.options = {"model_options": ("--strict",), **options}
 
 
@@ -46,20 +49,68 @@ def lose_b(rig, command, limit):
         rig.start("b", command)
 
 
+def events(rig, command, limit):
+    """What soak.py in guest a wants of the host: b without power, the link down for a second, stores that come late."""
+    a, done, end = rig.guests["a"], 0, time.monotonic() + limit
+    while a.wait(time.monotonic() + 0.1) is None and time.monotonic() < end:
+        asked = [line.split() for line in a.lines if line.startswith("EVENT ")]
+        for _, number, kind in asked[done:]:
+            if kind == "kill":
+                rig.guests["b"].kill()
+                rig.start("b", command)
+            elif kind == "link":
+                rig.control("link down")
+                time.sleep(1)
+                rig.control("link up")
+            elif kind == "late":
+                rig.control("delay 0 400000")
+            if kind in ("kill", "link", "late"):
+                with open(f"{rig.out}/{'late' if kind == 'late' else 'done'}.{number}", "w"):
+                    pass
+            if kind == "late":
+                while not os.path.exists(f"{rig.out}/done.{number}") and time.monotonic() < end:
+                    time.sleep(0.1)
+                time.sleep(1)
+                rig.control("delay 0 0")
+        done = len(asked)
+
+
+def events_runs(bridge, what, kinds, more, **options):
+    """Each of @kinds twice for make rig, and with @more of them 20 times for make rig-soak."""
+    return [Run(f"{bridge}-{name}", bridge, "soak.py", f"connections over {what} while b dies and comes back: each event {times} times",
+                limit=100 + times * len(which) * 50, strike=events, soak=times > 2, reboots=True,
+                env={"RIG_EVENTS": " ".join(which * times)}, **options)
+            for name, times, which in (("events", 2, kinds), ("soak", 20, kinds + more))]
+
+
 RUNS = [
     Run("server", None, "ivserver_test.py", "the ivshmem server, spoken to without guests", limit=30),
     Run("ivshmem", "ivshmem", "ivshmem.sh", "VFIO and doorbells over ivshmem; ntbsock inside a guest"),
     Run("ivshmem-return", "ivshmem", "return.sh", "a guest loses its power, boots again, and is met anew",
         strike=lose_b),
+    Run("tcp-programs", "none", "programs.py", "redis, iperf3, nginx and curl on TCP: what they do without ntbsock",
+        env={"RIG_PLAIN": "1"}),
+    Run("tcp-events", "none", "soak.py", "connections on TCP to a guest that dies: what TCP gives", strike=events,
+        reboots=True, env={"RIG_PLAIN": "1", "RIG_EVENTS": "kill reboot"}),
+    Run("ivshmem-pingpong", "ivshmem", "pingpong.sh", "brokers drive the bridge, and pingpong goes through the window"),
+    Run("ivshmem-programs", "ivshmem", "programs.py", "redis, iperf3, nginx and curl between the guests over ivshmem"),
     Run("ivshmem-selftest", "ivshmem", "selftest.sh", "ntbsock-ctl ports, bind, selftest, unbind over ivshmem"),
+    *events_runs("ivshmem", "ivshmem", ["kill", "reboot", "broker"], ["mute"]),
 ]
 for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire Rapids"), ("amd", "AMD")):
     RUNS += [
         Run(f"{family}-netdev", family, "netdev.sh", f"Linux' driver and network device on the {cpu} model",
             iommu=False),
         Run(f"{family}-selftest", family, "selftest.sh", f"ntbsock-ctl selftest on the {cpu} model, through VFIO"),
+        Run(f"{family}-pingpong", family, "pingpong.sh", f"brokers drive the {cpu} model, pingpong through its window",
+            window="8m", remap=True),
+        Run(f"{family}-programs", family, "programs.py", f"redis, iperf3, nginx and curl through the window of the {cpu} model",
+            window="8m"),
+        Run(f"{family}-compare", family, "compare.py", f"ntbsock beside ntb_netdev on the {cpu} model", remap=True,
+            window="4m", env={"RIG_WINDOWS": "mapped"}),
         Run(f"{family}-ntb_test", family, "ntbtest.sh", f"the kernel's ntb_test.sh on the {cpu} model", limit=300,
             iommu=False),
+        *events_runs(family, f"the {cpu} model", ["kill", "reboot", "link", "broker"], ["mute", "late"], window="8m"),
     ]
 RUNS += [
     Run("icx-mapped", "icx", "netdev.sh", "the same with windows that QEMU maps, as a test wants that polls memory",
@@ -120,6 +171,29 @@ def blame(name, failed, lines):
         print("".join(f"    {name}| {line}\n" for line in lines[-TAIL:]), end="", flush=True)
 
 
+def keep_report(run, args, path):
+    """What compare.py has measured: into the build directory, and in words."""
+    folder = f"{args.build}/rig-report"
+    os.makedirs(folder, exist_ok=True)
+    with open(path) as f:
+        r = json.load(f)
+    if r["bridge"] == "amd":
+        r["note"] = ("the kernel's ntb_test.sh (run amd-ntb_test) runs without its link test: ntb_hw_amd's link_disable "
+                     "only masks interrupts")
+    with open(f"{folder}/{run.name}.json", "w") as f:
+        json.dump(r, f, indent=1)
+    median = {k: {n: statistics.median(v) for n, v in r[k].items()} for k in ("one_way_ns", "stream_bytes_per_second")}
+    print(f"  report {r['bridge']}, windows {r['windows']}, medians of {r['turns']}, emulated CPUs: only the ratios say anything")
+    for what, key, unit, ratio in (("one way, us", "one_way_ns", 1e3, "one_way_ratio"),
+                                   ("stream, MB/s", "stream_bytes_per_second", 1e6, "stream_ratio")):
+        m = median[key]
+        print(f"  report   {what:12}  ntb_netdev {m['ntb_netdev'] / unit:8.1f}  ntbsock {m['ntbsock'] / unit:8.1f}  "
+              f"ntbsock / ntb_netdev {r[ratio]:.3f}")
+    if "note" in r:
+        print(f"  report   {r['note']}")
+    print(f"  report   kept in {folder}/{run.name}.json", flush=True)
+
+
 def perform_here(run, args):
     """A run without guests: a script of this directory."""
     try:
@@ -145,7 +219,8 @@ def perform(run, args):
 
 def perform_pair(run, args):
     with riglib.Rig(args.build, run.bridge, keep=args.keep, **run.options) as rig:
-        clocks, command = {}, f"sh {HERE}/guest/{run.script}"
+        clocks = {}
+        command = f"{'python3' if run.script.endswith('.py') else 'sh'} {HERE}/guest/{run.script}"
         for name in riglib.GUESTS:
             rig.start(name, command)
             clocks[name] = Clock(rig.guests[name])
@@ -165,6 +240,8 @@ def perform_pair(run, args):
         if failures and os.path.exists(f"{rig.folder}/server.log"):
             with open(f"{rig.folder}/server.log", errors="replace") as f:
                 print("".join(f"    server| {line}" for line in f.readlines()[-TAIL:]), end="", flush=True)
+        if os.path.exists(f"{rig.out}/report.json"):
+            keep_report(run, args, f"{rig.out}/report.json")
         if args.logs:
             os.makedirs(args.logs, exist_ok=True)
             for log in ("a.log", "b.log", "server.log"):
@@ -183,9 +260,9 @@ def main():
     args = parser.parse_args()
     if args.list:
         for run in RUNS:
-            print(f"{run.name:16} {run.what}")
+            print(f"{run.name:16} {run.what}{' (rig-soak)' if run.soak else ''}")
         return
-    chosen = [r for r in RUNS if not args.runs or any(fnmatch.fnmatch(r.name, p) for p in args.runs)]
+    chosen = [r for r in RUNS if (any(fnmatch.fnmatch(r.name, p) for p in args.runs) if args.runs else not r.soak)]
     if not chosen:
         parser.error(f"no run {' '.join(args.runs)}; there are {' '.join(r.name for r in RUNS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -6,8 +6,8 @@
  * *peer*: the same process (pid 0) or a forked one that had no part in our socket, took orders over a UNIX socket
  * and holds the only descriptor of its end.  s_each() runs a test over both, both families and both roles.
  *
- * T_WARM=1 says that the connection should be on the ring before the test proper begins: s_warm() exchanges
- * single bytes for a few milliseconds.  Without it the move happens in the middle of the test, or never.
+ * T_WARM=N says that the connection should be on the ring before the test proper begins: s_warm() exchanges
+ * single bytes for N times 30 ms.  Without it the move happens in the middle of the test, or never.
  */
 #ifndef NTBSOCK_TEST_SOCK_H
 #define NTBSOCK_TEST_SOCK_H
@@ -393,10 +393,11 @@ T_UNUSED static void p_end(struct peer *p)
 /* Let both directions move to the ring if they are going to. */
 T_UNUSED static void s_warm(struct peer *p, int fd)
 {
-	double end = t_now() + 0.03;
+	double end = t_now();
 
 	if (!getenv("T_WARM"))
 		return;
+	end += 0.03 * atoi(getenv("T_WARM"));
 	for (uint64_t i = 0; i < 20 || t_now() < end; i++) {
 		p_send(p, 99, i, 1);
 		t_must(s_recv_stream(fd, 99, i, 1), "%s: warming up", s_case);

@@ -6,15 +6,15 @@
 
 static int fails(const char *says, ...)
 {
-	const char *a[6] = { 0 };
+	const char *a[8] = { 0 };
 	int status = -1;
 	va_list ap;
 
 	va_start(ap, says);
-	for (int i = 0; i < 5 && (a[i] = va_arg(ap, const char *)); i++)
+	for (int i = 0; i < 7 && (a[i] = va_arg(ap, const char *)); i++)
 		;
 	va_end(ap);
-	bt_broker(bt_path("fail"), &status, a[0], a[1], a[2], a[3], a[4], NULL);
+	bt_broker(bt_path("fail"), &status, a[0], a[1], a[2], a[3], a[4], a[5], a[6], NULL);
 	must(bt_file_has(bt_path("fail"), says), "\"%s\" is not said", says);
 	return status;
 }
@@ -27,6 +27,15 @@ static void options(void)
 	must(fails("--node \"1x\"", "--node", "1x", NULL) == 2, "--node");
 	must(fails("loud", "--log-level", "loud", NULL) == 2, "--log-level");
 	must(fails("--node", "--cable", "/x", NULL) == 2, "--cable without --node");
+	must(fails("--node", "--port", "emu:/x", NULL) == 2, "--port without --node");
+	must(fails("of no kind", "--run-dir", bt_path("p"), "--node", "1", "--port", "pigeons", NULL) == 1, "--port of no kind");
+	must(fails("is none of", "--run-dir", bt_path("p"), "--node", "1", "--port", "emu:/x,cut=no", NULL) == 1, "option of a port");
+	must(fails("0000:ff:1f.7: there is no such PCI function", "--run-dir", bt_path("p"), "--node", "1", "--port", "0000:ff:1f.7", NULL) == 1,
+	     "--port of no function");
+	must(fails("of no kind", "--run-dir", bt_path("p"), "--node", "1", "--port", "0000:ff:20.7", NULL) == 1, "an address that there is none");
+	must(fails("is none of arena=MIB", "--run-dir", bt_path("p"), "--node", "1", "--port", "0000:ff:1f.7,arena=0", NULL) == 1,
+	     "option of a function");
+	must(fails("exclude each other", "--node", "1", "--port", "emu:/x", "--cable", "/y", NULL) == 2, "--port and --cable");
 	must(fails("--idle-seconds", "--idle-seconds", "0", NULL) == 2, "--idle-seconds");
 }
 

@@ -282,6 +282,7 @@ while True:
 			pass
 	if kind in (64, 70):	# STATUS, HOLD
 		body = struct.pack("=8I5Q", 1, 1000, 3, 2, 4, 5, 1, 0, 60, 1, 2, 3, 4) + os.fsencode(directory).ljust(108, b"\0") + b"/etc/x".ljust(108, b"\0")
+		body += struct.pack("=24s40s104s2I4Q", b"0000:17:00.1", b"Fake, side 7", b"up", 0xabc, 0, 5, 6, 8 << 20, 4 << 20)
 		if mode == "short":
 			body = body[:-8]
 		if mode == "mute":
@@ -308,8 +309,11 @@ f="--broker-dir $tmp/fake.good"
 # shellcheck disable=SC2086  # options
 {
 status 0 "status" "$ctl" status $f; says out "/etc/x" "configuration shown"
+says out "0000:17:00.1, Fake, side 7: up" "port shown"; says out "00000abc, 8192 KiB here, a window of 4096 KiB" "session shown"
+says out "5 so far, 6 doorbells" "counters of the port shown"
 status 0 "status --json" "$ctl" status --json $f
 json "status" "j['broker']['private'] and j['broker']['processes'] == 2 and j['broker']['claims_refused'] == 3"
+json "port" "j['broker']['port'] == {'name': '0000:17:00.1', 'family': 'Fake, side 7', 'state': 'up', 'up': True, 'session': 0xabc, 'sessions': 5, 'bells': 6, 'arena_bytes': 8 << 20, 'window_bytes': 4 << 20}"
 status 0 "connections --json" "$ctl" conns --json $f
 json "connections" "len(j['connections']) == 4 and j['pools_unreadable'] == 0"
 json "a connection" "[c for c in j['connections'] if c['local']['port'] == 7000 and c['pid'] == 101][0]['tx'] == {'state': 'ring', 'ring_bytes': 1000, 'tcp_bytes': 10, 'inline': 5, 'short': 2, 'long': 1, 'stalls': 0, 'sleeps': 3, 'wakes': 4, 'poll_hits': 6}"

@@ -244,6 +244,19 @@ static void forget_irqs(void)
 	memset(ip.irq, 0, sizeof(ip.irq));
 }
 
+/* The same by one store, as programs do it. */
+static void by_hand(uint64_t bit, unsigned vector)
+{
+	struct ntbs_ntb_bell b = { 0 };
+
+	forget_irqs();
+	t_must(!ntbs_ntb_db_register(&port[0].ntb, bit, &b), "a register: %s", port[0].ntb.why);
+	t_ok((b.bytes == 2 || b.bytes == 4) && !(b.offset % b.bytes), "a store that a program can make");
+	inproc_write(port[0].fn, 0, b.offset, b.value, b.bytes);
+	t_ok(fired(1) == 1 && ip.irq[1][vector] == 1, "rings that bell and no other");
+	t_ok((ntbs_ntb_irq(&port[1].ntb, vector) & ~NTBS_NTB_EVENT_LINK) == bit, "and it is that one");
+}
+
 static void bells(enum rig_family f, unsigned vectors)
 {
 	uint64_t all, seen = 0;
@@ -283,7 +296,10 @@ static void bells(enum rig_family f, unsigned vectors)
 		t_ok((ntbs_ntb_irq(&port[1].ntb, vector) & ~NTBS_NTB_EVENT_LINK) == 1ull << b, "and it is that one");
 		t_eq(ntbs_ntb_db_read(&port[1].ntb), 0, "acknowledged");
 		t_eq(ntbs_ntb_irq(&port[1].ntb, vector) & ~NTBS_NTB_EVENT_LINK, 0, "a spurious interrupt is nothing");
+		by_hand(1ull << b, vector);
 	}
+	t_eq(ntbs_ntb_db_register(&port[0].ntb, 3, &(struct ntbs_ntb_bell){ 0 }), -EINVAL, "two bells have no one register");
+	t_eq(ntbs_ntb_db_register(&port[0].ntb, ~all & -~all, &(struct ntbs_ntb_bell){ 0 }), -EINVAL, "no such bell");
 	/* Two at once, one of them masked; the masked one waits and fires when it is unmasked. */
 	forget_irqs();
 	ntbs_ntb_db_mask(&port[1].ntb, 2);

@@ -100,6 +100,7 @@ static bool up(int i)
 
 static void two_guests(void)
 {
+	struct ntbs_ntb_bell bell;
 	struct ntbs_ntb_window *a, *b;
 	unsigned told[2];
 
@@ -141,6 +142,8 @@ static void two_guests(void)
 		t_eq(ntbs_ntb_peer_spad_read(&g[1].ntb, i), 200 + i, "scratchpad");
 	}
 	t_eq(g[0].ntb.bells, 15, "a bell a vector");
+	t_must(!ntbs_ntb_db_register(&g[0].ntb, 8, &bell), "a register: %s", g[0].ntb.why);
+	t_ok(bell.offset == 12 && bell.bytes == 4 && bell.value == (g[1].id << 16 | 3), "the doorbell: %#x", bell.value);
 	ntbs_ntb_db_ring(&g[0].ntb, 5);
 	t_ok(g[1].rung[0] == 1 && g[1].rung[2] == 1 && !g[1].rung[1] && !g[0].rung[0], "rung where they should");
 	t_eq(ntbs_ntb_irq(&g[1].ntb, 2), 0, "masked");
@@ -261,10 +264,27 @@ static void refusals(void)
 	t_ok(!g[1].rung[0], "nobody is rung");
 }
 
+/* Who was told that guests stand still for long waits for long. */
+static void patience(void)
+{
+	memset(mem, 0, sizeof(mem));
+	t_must(!boot(0, 0) && !boot(1, 1), "two");
+	g[0].ntb.dead_ms = 2000;
+	ntbs_ntb_link_enable(&g[0].ntb);
+	ntbs_ntb_link_enable(&g[1].ntb);
+	live(3);
+	g[1].on = false;
+	live(190);
+	t_ok(up(0), "still up");
+	live(20);
+	t_ok(!up(0), "and then not");
+}
+
 int main(void)
 {
 	two_guests();
 	deaths();
+	patience();
 	same_moment();
 	refusals();
 	return t_done();

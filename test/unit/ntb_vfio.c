@@ -385,9 +385,11 @@ static void windows(void)
 
 	memset(&k, 0, sizeof(k));
 	t_must(!ntbs_vfio_open(&v, ADDRESS, &where), "open: %s", v.why);
+	t_ok(v.map[0].way == NTBS_VFIO_UNCACHED && v.map[0].fd == v.device && v.map[0].fd_offset == AT(0), "registers by VFIO");
 	t_must(!ntbs_vfio_map_bar(&v, 4), "a window without resource4_wc: %s", v.why);
 	t_ok(v.map[4].way == NTBS_VFIO_UNCACHED && v.map[4].mem == NTBS_MEM_UC && v.map[4].verified,
 	     "uncached, and says so: %s", v.map[4].said);
+	t_ok(v.map[4].fd == v.device && v.map[4].fd_offset == AT(4), "others get the device's file");
 	*(uint64_t *)((char *)v.map[4].addr + 8) = 42;
 	fd = open(path("dev/device"), O_RDONLY);
 	t_ok(pread(fd, &word, 8, AT(4) + 8) == 8 && word == 42, "it is BAR4");
@@ -395,6 +397,8 @@ static void windows(void)
 	t_eq(ntbs_vfio_map_bar(&v, 1), -EINVAL, "no such BAR");
 	t_must(!ntbs_vfio_map_bar(&v, 2), "a window: %s", v.why);
 	if (v.map[2].way == NTBS_VFIO_SYSFS_WC) {
+		t_ok(is_file(v.map[2].fd, path("sys/bus/pci/devices/" ADDRESS "/resource2_wc")) && !v.map[2].fd_offset,
+		     "others get the same file");
 		t_ok(v.map[2].mem == NTBS_MEM_WC && !v.map[2].verified && strstr(v.map[2].said, "not verified"), "says: %s",
 		     v.map[2].said);
 		ntbs_vfio_close(&v);
@@ -413,6 +417,23 @@ static void windows(void)
 		t_ok(strstr(v.map[2].said, "MOVDIR64B"), "this CPU needs no write-combining: %s", v.map[2].said);
 	}
 	ntbs_vfio_close(&v);
+
+	/* BARs have files in sysfs: whoever gets one of those gets no more. */
+	memset(&k, 0, sizeof(k));
+	file(path("sys/bus/pci/devices/" ADDRESS "/resource0"), "", 65536);
+	file(path("sys/bus/pci/devices/" ADDRESS "/resource4"), "", WINDOW);
+	t_must(!ntbs_vfio_open(&v, ADDRESS, &where) && !ntbs_vfio_map_bar(&v, 4), "open: %s", v.why);
+	for (unsigned i = 0; i <= 4; i += 4) {
+		t_ok(v.map[i].way == NTBS_VFIO_SYSFS_UC && v.map[i].mem == NTBS_MEM_UC && v.map[i].verified, "BAR%u by sysfs", i);
+		t_ok(is_file(v.map[i].fd, path("sys/bus/pci/devices/" ADDRESS "/resource%u", i)) && !v.map[i].fd_offset, "its file");
+	}
+	ntbs_write32(&v.regs, 0x100, 7);
+	fd = open(path("sys/bus/pci/devices/" ADDRESS "/resource0"), O_RDONLY);
+	t_ok(pread(fd, &word, 4, 0x100) == 4 && (uint32_t)word == 7, "registers are there");
+	close(fd);
+	ntbs_vfio_close(&v);
+	unlink(path("sys/bus/pci/devices/" ADDRESS "/resource0"));
+	unlink(path("sys/bus/pci/devices/" ADDRESS "/resource4"));
 
 	/* A host that is short of interrupts. */
 	memset(&k, 0, sizeof(k));

@@ -117,7 +117,7 @@ static void step(void)
 	else if (what < 95)
 		inproc_advance(&ip, t_rand() % (2 * RIG_TRAIN_NS));
 	else if (what < 97)
-		rig_fault(ip.pair, (enum rig_fault)pick(RIG_FAULT_MEND_WINDOW + 2), (int)pick(3), pick(8));
+		rig_fault(ip.pair, (enum rig_fault)pick(RIG_FAULT_ENGINE_HALT + 2), (int)pick(3), pick(8));
 	else if (what < 98)
 		rig_fn_reset(pick(2) ? ip.port[host] : ip.ioat[host], (enum rig_reset)pick(3));
 	else
