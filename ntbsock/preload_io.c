@@ -393,10 +393,10 @@ NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags,
 }
 
 /* An error that is ours to show, before the kernel's call. */
-static bool owed_error(int fd)
+static bool out_error(int fd)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-	int err = sk ? ntbs_sock_take_owed(sk) : 0;
+	int err = sk ? -ntbs_sock_send_owed(sk, 0) : 0;
 
 	if (err)
 		errno = err;
@@ -407,12 +407,15 @@ static bool owed_error(int fd)
 static bool in_error(int fd)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-	int n = 0;
+	int n = 0, err;
 
 	if (!sk || !atomic_load(&sk->shm->owed) || (!plain(fd) && ntbs_sock_rx_state(sk) != NTBS_DIR_BACK))
 		return false;
 	ntbs_shadow_inq(fd, &n);
-	return !n && owed_error(fd);
+	err = n ? 0 : ntbs_sock_take_owed(sk);
+	if (err)
+		errno = err;
+	return err;
 }
 
 /* A file into a socket of ours: by way of a buffer that stays in the cache. */
@@ -483,7 +486,7 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 
 	if (!plain(in))		/* into a pipe, as splice() */
 		ntbs_handover_both(ntbs_fdtab_sock(in), in, NTBS_WHY_OPTION);
-	if (count && (owed_error(out) || in_error(in)))
+	if (count && (out_error(out) || in_error(in)))
 		return -1;
 	if (plain(out))
 		return LIBC(sendfile)(out, in, off, count);
@@ -560,7 +563,7 @@ NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, s
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(out);
 
-	if (len && owed_error(out))
+	if (len && out_error(out))
 		return -1;
 	if (len && in_error(in))
 		return -1;

@@ -285,6 +285,8 @@ void ntbs_sock_stir(struct ntbs_sock *sk);
 
 /* ---- data path (sock_io.c, sock_msg.c); fd is one of sk's descriptors; results: count or -errno ---- */
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
+/* What a call that sends finds owed, as it tells it: 0 or -errno. */
+ssize_t ntbs_sock_send_owed(struct ntbs_sock *sk, int flags);
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
 /* Nothing comes any more but from TCP, and all that a receiver can be told is the kernel's: it may do the call. */
 bool ntbs_sock_kernel_alone(struct ntbs_sock *sk);

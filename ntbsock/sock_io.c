@@ -409,6 +409,17 @@ static ssize_t broken_pipe(int flags)
 	return -EPIPE;
 }
 
+/* sk_stream_error(): an EPIPE that another call has left behind is a broken pipe, too. */
+static ssize_t send_error(ssize_t n, int flags)
+{
+	return n == -EPIPE ? broken_pipe(flags) : n;
+}
+
+ssize_t ntbs_sock_send_owed(struct ntbs_sock *sk, int flags)
+{
+	return send_error(-ntbs_sock_take_owed(sk), flags);
+}
+
 /* A send that waits while connect() ends the connection: the kernel has the error, or will in a moment. */
 static ssize_t disconnected(int fd, int flags, const struct ntbs_wait *w)
 {
@@ -453,9 +464,9 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	may_wait_later(&w);
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : enter(sk, fd, false);
 	if (n)
+		return send_error(n, flags);
+	if ((flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) && (n = ntbs_sock_send_owed(sk, flags)))
 		return n;
-	if ((flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) && (n = ntbs_sock_take_owed(sk)))
-		return -n;
 	if (flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) {
 		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
 		return -ENTBS_PASS;
@@ -463,8 +474,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if (!total(iov, cnt, &len))
 		return -EINVAL;
 	if (!len) {		/* the kernel says if there is anything to be said: an error, a broken pipe */
-		n = ntbs_sock_take_owed(sk);
-		return n ? -n : -ENTBS_PASS;
+		n = ntbs_sock_send_owed(sk, flags);
+		return n ? n : -ENTBS_PASS;
 	}
 	ntbs_iter_init(&it, iov, len);
 	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);
@@ -489,8 +500,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 				return len - it.left;
 			}
 			if (n == -EPIPE && atomic_load(&sk->shm->owed))
-				return -ntbs_sock_take_owed(sk);
-			return n == -EPIPE ? broken_pipe(flags) : n;
+				return ntbs_sock_send_owed(sk, flags);
+			return send_error(n, flags);
 		}
 		if (!may_wait)
 			return len > it.left ? (ssize_t)(len - it.left) : -EAGAIN;

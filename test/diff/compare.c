@@ -26,7 +26,8 @@ const char *const rule_text[RULES] = {
 	 * then each world's bytes are compared with what was sent there. */
 	[R_TAKEN] = "bytes taken before EAGAIN",
 	/* The same: POLLOUT is left out while a stream is uneven.  Right after a flood it is not, both are full; but TCP may have
-	 * room anew, its buffer grows with each acknowledgement (tcp_new_space(), tcp_sndbuf_expand()), also of a window probe. */
+	 * room anew, its buffer grows with each acknowledgement (tcp_new_space(), tcp_sndbuf_expand()), also of a window probe: in
+	 * our world, too, where the flood went over TCP. */
 	[R_ROOM] = "room in an uneven stream",
 	/* The same, and of a full one how much of it has arrived: something there or nothing there, as the bytes of the world say. */
 	[R_AMOUNT] = "FIONREAD of an uneven or full stream",
@@ -145,14 +146,18 @@ static bool amount_right(const struct answer *a, const struct desc *d, const str
 }
 
 /* Is that all that differs? */
-static bool only_tcp_has_room(const struct answer *x, const struct answer *y, int64_t room)
+static bool only_tcp_has_room(const struct answer *x, const struct answer *y, int64_t room, const struct desc *d)
 {
+	bool ring_has_room = false;
+
 	if (x->nr != y->nr)
 		return false;
-	for (int i = 0; i < x->nr; i++)
-		if ((x->v[i] & ~room) != (y->v[i] & ~room) || (y->v[i] & ~x->v[i]))
+	for (int i = 0; i < x->nr; i++) {
+		if ((x->v[i] & ~room) != (y->v[i] & ~room))
 			return false;
-	return true;
+		ring_has_room |= y->v[i] & ~x->v[i];
+	}
+	return !ring_has_room || !ring_sends(d->w[NTBS].lport, d->w[NTBS].rport);
 }
 
 bool room_unknown(const struct desc *d)
@@ -264,7 +269,7 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		if (peer && (peer->uneven || peer->full) && x->ret >= 0 && y->ret >= 0) {
 			const int64_t room = op->call == C_select || op->call == C_pselect ? 2 : EPOLLOUT | EPOLLWRNORM;
 
-			if ((room_unknown(peer) ? values_same(op, x, y, ~room) : only_tcp_has_room(x, y, room)) && accept_as(R_ROOM))
+			if ((room_unknown(peer) ? values_same(op, x, y, ~room) : only_tcp_has_room(x, y, room, d)) && accept_as(R_ROOM))
 				return V_SAME;
 		}
 		differ(op, a, why, size);

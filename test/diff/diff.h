@@ -208,6 +208,8 @@ enum where { W_NONE, W_NEW, W_LISTEN, W_PLAIN, W_OFFER, W_LIVE_TCP, W_ONE_WAY, W
 extern const char *const where_name[WHERES];
 enum where ring_where(uint16_t lport, uint16_t rport, uint64_t *ring_bytes);
 void ring_look(void);
+/* Does this end, which can be asked now, send over the ring? */
+bool ring_sends(uint16_t lport, uint16_t rport);
 
 /* cover.c */
 enum life { L_NONE, L_FRESH, L_OPEN, L_SHUT_WR, L_SHUT_RD, L_PEER_SHUT, L_BOTH_SHUT, L_GONE, LIVES };

@@ -41,6 +41,18 @@ enum where ring_where(uint16_t lport, uint16_t rport, uint64_t *ring_bytes)
 	return W_NONE;
 }
 
+bool ring_sends(uint16_t lport, uint16_t rport)
+{
+	ring_look();
+	for (size_t i = 0; i < pools.nr && rport; i++) {
+		const struct ntbs_conn_shm *c = &pools.conn[i].c;
+
+		if (c->tuple.lport == lport && c->tuple.rport == rport && c->stage == 2 && c->tx_state == NTBS_DIR_RING)
+			return true;
+	}
+	return false;
+}
+
 /* What pool.c wants of the tool that it is part of. */
 void ntbs_ctl_say(const char *fmt, ...)
 {
