@@ -167,6 +167,8 @@ def judge(name, lines, status):
     """Of one guest: (checks passed, what failed)."""
     planned, passed, failed = None, 0, []
     for line in lines:
+        if re.search(r": ring \d+ out|^event \d+, ", line):
+            print(f"         {name}: {line}", flush=True)
         found = re.match(r"(?:PLAN (\d+)|TEST (ok|failed) (\d+) (.*))$", line)
         if not found:
             continue

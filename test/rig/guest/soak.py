@@ -90,7 +90,6 @@ class Load:
     def __init__(self, host):
         self.host = host
         self.program = host.start(["python3", f"{HERE}/load.py", "client", ADDRESS["b"], PORT], "load")
-
         self.log, self.rest, self.said = open(self.program.log), "", []
 
     def lines(self):
