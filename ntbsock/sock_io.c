@@ -277,7 +277,7 @@ begin:
 		if (__builtin_expect(sum != 0, 0) && ntbs_stream_error_next(sk, fd))
 			return sum;
 		if (__builtin_expect(flags & NTBS_MSG_SPLICE, 0) && splice_ends(sk, fd))
-			return may_wait ? 0 : -EAGAIN;
+			return may_wait || (ntbs_shadow_poll(fd, POLLRDHUP) & POLLRDHUP) ? 0 : -EAGAIN;
 		if (__builtin_expect(low && !woken, 0)) {
 			w.seen = seen_so_far(sk);
 			if (!(ntbs_sock_ready(sk, fd, 0, true) & (w.urgent || on_ring ? ENDS_LOW | POLLPRI : ENDS_LOW)))

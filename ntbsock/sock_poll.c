@@ -73,7 +73,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 		short more = ntbs_read_once(sk->shm->rcvlowat) > 1 && !final && below_mark(sk, fd) ? 0 : RX_EVENTS;
 
 		/* FIN is on its way behind these bytes; TCP would show it once it has arrived, which it has */
-		ev |= more | (final ? POLLRDHUP : 0);
+		ev |= more | (final || (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) ? POLLRDHUP : 0);
 		if (atomic_load(&sk->shm->shadow_ev) || ntbs_le32_read(&in->rstate))	/* a reset shows before its bytes are read */
 			ev |= shadow_end(sk, fd, 0);
 		return ev & POLLRDHUP ? ev | RX_EVENTS : ev;	/* an end is below no mark */

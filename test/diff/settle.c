@@ -177,6 +177,18 @@ void wait_until_came(const struct desc *d, const struct op *op, int step)
 		wait_until_sent(&from, from.s, step);
 }
 
+/*
+ * Who has shut down and then closes forgets that it owes an acknowledgement (tcp_time_wait()), and until that would have
+ * come Nagle holds back what the peer sends next: then no reset answers it in time.
+ */
+static void wait_until_heard(const struct desc *d, const struct op *op, int step)
+{
+	struct op from;
+
+	if (peer_of(d) && find_thread(peer_of(d), op, C_outq, &from))
+		wait_until_acknowledged(&from, from.s, step);
+}
+
 /* Shut both ways it answers with a reset what comes later. */
 static bool shuts_both(const struct op *op, const struct desc *d)
 {
@@ -197,6 +209,8 @@ void wait_before_end(const struct op *op, int step)
 			continue;
 		if (op->call != C_shutdown)
 			wait_until_sent(op, s, step);
+		if (op->call != C_shutdown && d->shut_wr)
+			wait_until_heard(d, op, step);
 		if (op->call != C_shutdown || shuts_both(op, d))
 			wait_until_came(d, op, step);
 	}
