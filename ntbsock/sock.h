@@ -283,7 +283,7 @@ bool ntbs_sock_await_credit(struct ntbs_sock *sk);
  */
 void ntbs_sock_stir(struct ntbs_sock *sk);
 
-/* ---- data path (sock_io.c, sock_msg.c); fd is one of sk's descriptors; results: count or -errno ---- */
+/* ---- data path (sock_recv.c, sock_send.c, sock_msg.c); fd is one of sk's descriptors; results: count or -errno ---- */
 ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
 /* What a call that sends finds owed, as it tells it: 0 or -errno. */
 ssize_t ntbs_sock_send_owed(struct ntbs_sock *sk, int flags);

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* sock_call.c - see sock_call.h */
+#include "sock_call.h"
+
+#include <errno.h>
+
+#include "offer.h"
+#include "shadow.h"
+#include "sys.h"
+
+/* Handlers that run after this interrupt the later messages of a call. */
+static __thread struct ntbs_sig_mark first_message;
+
+void ntbs_sock_first_message(void)
+{
+	first_message = ntbs_sig_mark();
+}
+
+void ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags)
+{
+	const struct ntbs_sig_mark now = ntbs_sig_mark();
+
+	w->dissolved = atomic_load(&sk->shm->dissolved);
+	if (!w->deadline_ns)
+		w->deadline_ns = timeo_ns ? ntbs_now_ns() + timeo_ns : NTBS_NO_DEADLINE;
+	w->restarts = !ntbs_wait_ends(w) && !moved && !(flags & NTBS_MSG_LATER);
+	w->peeks = moved && (flags & MSG_PEEK);
+	if (flags & NTBS_MSG_LATER)
+		w->mark = first_message;
+	else if (w->restarts && now.hard == w->mark.hard)
+		w->mark = now;
+	if (flags & NTBS_MSG_FIRST)
+		first_message = w->mark;
+}
+
+int ntbs_call_arrived(int fd)
+{
+	int n = 0;
+
+	ntbs_shadow_inq(fd, &n);
+	if (!n && ntbs_shadow_unread(fd, &n))
+		n = 0;
+	return n;
+}
+
+ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx)
+{
+	enum ntbs_stage stage = ntbs_sock_stage(sk);
+
+	if (stage == NTBS_PLAIN)
+		return __builtin_expect(atomic_load(&sk->shm->owed), 0) && !(rx && ntbs_call_arrived(fd)) ? -ntbs_sock_take_owed(sk) : -ENTBS_PASS;
+	if (stage == NTBS_NEW) {
+		if (!(ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
+			return -ENTBS_PASS;
+		ntbs_offer_look_connected(sk, fd);
+		stage = ntbs_sock_stage(sk);
+		if (stage == NTBS_NEW || stage == NTBS_PLAIN)
+			return -ENTBS_PASS;
+	}
+	if (stage == NTBS_OFFER) {
+		ntbs_offer_step(sk, fd);
+		if (ntbs_sock_stage(sk) == NTBS_PLAIN)
+			return -ENTBS_PASS;
+	}
+	return 0;
+}
+
+/* By itself it would begin again after a handler; one that has run ends the wait, not the look at what is there. */
+ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags)
+{
+	long ret;
+
+	if ((flags & (MSG_DONTWAIT | MSG_OOB | MSG_ERRQUEUE)) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK))
+		return -ENTBS_PASS;
+	ret = ntbs_sleep(&first_message, SYS_recvmsg, fd, (long)msg, flags, 0, 0, 0);
+	if (ret != -EINTR)
+		return ret;
+	ret = ntbs_sys3(SYS_recvmsg, fd, msg, flags | MSG_DONTWAIT);
+	return ret == -EAGAIN ? -EINTR : ret;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * sock_call.h - what sock_recv.c and sock_send.c have in common: the beginning of a call, and how it waits
+ *
+ * Each makes one try under the lock of the direction (stream_*.c), and between tries waits without it (sock_wait.c).
+ */
+#ifndef NTBSOCK_SOCK_CALL_H
+#define NTBSOCK_SOCK_CALL_H
+
+#include <limits.h>
+#include <sys/uio.h>
+
+#include "fdtab.h"
+#include "sock.h"
+#include "wait.h"
+
+/* connect() has ended the connection under a call that waited (sk_wait_event() in net/sock.h, sk_disconnects). */
+static inline bool ntbs_call_dissolved(const struct ntbs_sock *sk, const struct ntbs_wait *w)
+{
+	return __builtin_expect(atomic_load(&sk->shm->dissolved) != w->dissolved, 0);
+}
+
+/* At the beginning of each call, so no more than must be then. */
+static inline void ntbs_call_begin(struct ntbs_wait *w)
+{
+	w->mark = ntbs_sig_mark();
+	w->deadline_ns = 0;
+	w->urgent = false;
+}
+
+/*
+ * A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes or messages: that one
+ * ends by any handler.  A handler stands for the signal that the kernel would see as long as the call is in it: one that has
+ * run counts until the call waits anew with nothing in its hands, which is where the kernel begins it again.
+ */
+void ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags);
+
+static inline bool ntbs_call_total(const struct iovec *iov, int cnt, size_t *len)
+{
+	if (__builtin_expect(cnt == 1, 1)) {
+		*len = iov->iov_len;
+		return *len <= SSIZE_MAX;
+	}
+	*len = 0;
+	for (int i = 0; i < cnt; i++) {
+		if (iov[i].iov_len > SSIZE_MAX - *len)
+			return false;
+		*len += iov[i].iov_len;
+	}
+	return true;
+}
+
+/* Under the lock: is it still what the caller's descriptor means? */
+static inline bool ntbs_call_current(const struct ntbs_sock *sk, int fd)
+{
+	return ntbs_fdtab_peek(fd) == &sk->file;
+}
+
+/* Bytes that are on TCP now; an urgent one that is next does not hide those behind it. */
+int ntbs_call_arrived(int fd);
+
+/* Before anything else: has the connection a part to play? */
+ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx);
+
+#endif

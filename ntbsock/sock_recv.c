@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * sock_recv.c - receiving: flags, blocking, partial results
+ *
+ * Nearly every call takes what lies on the ring at once; all others go round in recv_any(): look, and wait if that was not
+ * enough.
+ */
+#include "sock_call.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "handover.h"
+#include "mbox.h"
+#include "offer.h"
+#include "shadow.h"
+
+#define ENDS_LOW (POLLIN | POLLRDHUP | POLLHUP | POLLERR)
+
+/* Has somebody woken all who wait, since the last look?  A new look begins. */
+static bool stirred(const struct ntbs_sock *sk, struct ntbs_wait *w)
+{
+	const uint32_t before = w->stirred;
+
+	w->stirred = atomic_load(&sk->shm->stirred);
+	return w->stirred != before;
+}
+
+/* Before the look, so that what comes meanwhile is news. */
+static uint64_t seen_so_far(const struct ntbs_sock *sk)
+{
+	return ntbs_sock_stage(sk) == NTBS_LIVE ? ntbs_msgq_rx_mark(&sk->q) : 0;
+}
+
+/* A read that wants more than there is ends at an urgent mark all the same; a look has not moved over its @sum bytes. */
+static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t sum)
+{
+	bool ring = ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING;
+	int before_mark = 0, all = 0;
+
+	if (ring) {
+		uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q);
+
+		if (!q || ntbs_read_once(sk->shm->rx.pos) + (flags & MSG_PEEK ? sum : 0) < q - 1)
+			return false;
+	}
+	if (!(flags & MSG_PEEK))
+		return ntbs_shadow_at_mark(fd);
+	if (!ring && ntbs_shadow_at_mark(fd))
+		return false;				/* where it began: it has looked past it */
+	ntbs_shadow_inq(fd, &before_mark);		/* a look has not moved up to the mark */
+	return !ntbs_shadow_unread(fd, &all) && all > before_mark;
+}
+
+static bool urgent_is_next(const struct ntbs_sock *sk, int fd)
+{
+	return ntbs_sock_rx_state(sk) != NTBS_DIR_RING && ntbs_shadow_at_mark(fd) && ntbs_call_arrived(fd);
+}
+
+/* splice() does not go on behind an urgent byte, nor wait there (tcp_splice_read()). */
+static bool splice_ends(struct ntbs_sock *sk, int fd)
+{
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
+		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_stream_rx_look(sk, fd);
+		ntbs_unlock(&sk->shm->rx.lock);
+	}
+	return urgent_is_next(sk, fd);
+}
+
+static ssize_t any(struct ntbs_sock *sk, int fd, int flags)
+{
+	char c;
+	const struct iovec one = { &c, 1 };
+	ssize_t n = ntbs_sock_recv(sk, fd, &one, 1, (flags & ~MSG_WAITALL) | MSG_PEEK | MSG_DONTWAIT);
+
+	return n > 0 || (n == -EAGAIN && urgent_is_next(sk, fd)) ? 0 : n;
+}
+
+/*
+ * recv() of no bytes ends at once if there is one, be it urgent, and otherwise with whatever wakes it, a shutdown() of our
+ * own as well (tcp_recvmsg_locked(); read() does not wait: see preload_io.c).  So it waits in the kernel.
+ */
+static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
+{
+	ssize_t n = any(sk, fd, flags);
+
+	if (n != -EAGAIN || (flags & MSG_DONTWAIT) || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK))
+		return n;
+	ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
+	n = any(sk, fd, flags);
+	return n == -EAGAIN ? -ENTBS_PASS : n;
+}
+
+/*
+ * In our place, from the beginning of the wait on: what is set while a call waits (O_NONBLOCK, a time limit, O_ASYNC) is for
+ * later calls.  Nor if a handler has run that ends this one.
+ */
+static bool kernel_does(struct ntbs_sock *sk, const struct ntbs_wait *w, int flags)
+{
+	if ((flags & (NTBS_MSG_LATER | NTBS_MSG_FIRST)) || w->deadline_ns || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || ntbs_sig_since(&w->mark, true))
+		return false;
+	return ntbs_sock_kernel_alone(sk);
+}
+
+/* What nearly every call is: on the ring, and enough is there.  -EAGAIN: it is not that simple. */
+static inline ssize_t recv_at_once(struct ntbs_sock *sk, int fd, const struct iovec *iov)
+{
+	ssize_t n = -EAGAIN;
+	struct ntbs_iter it;
+	bool acked = false;
+
+	ntbs_iter_init(&it, iov, iov->iov_len);
+	ntbs_lock(&sk->shm->rx.lock);
+	if (__builtin_expect(ntbs_call_current(sk, fd), 1))
+		n = ntbs_stream_recv(sk, fd, &it, 0, INT_MAX, &acked);
+	ntbs_unlock(&sk->shm->rx.lock);
+	if (__builtin_expect(ntbs_sock_rx_state(sk) == NTBS_DIR_BACK && ntbs_sock_tx_state(sk) == NTBS_DIR_BACK, 0))
+		ntbs_handover_settle(sk);
+	if (acked)
+		ntbs_mbox_poke(sk);
+	return n ? n : -ntbs_sock_take_owed(sk);
+}
+
+/*
+ * A receive that takes more than one simple look.  It goes round: before_look(), look(), after_look(), and where it has to wait
+ * before_wait() and wait_for_more().  Each says what comes next.
+ */
+enum next { GO_ON, AGAIN, WAIT, DONE };
+
+struct recv_call {
+	struct ntbs_sock *sk;
+	int fd, flags;
+	const struct iovec *iov;
+	size_t len;
+	size_t target;			/* enough, so that nothing more is waited for */
+	size_t sum;			/* in hand; of a peek: seen in this look */
+	size_t moved;			/* the same when it began to wait */
+	bool may_wait;			/* as it was when the call began: what is set later is for later calls */
+	bool woken, on_ring;
+	bool low;			/* it has waited for a low-water mark: less does not end it */
+	bool ended;			/* peek: an end has shown, and this look is the last */
+	bool passed;			/* an urgent byte was next once */
+	ssize_t held;			/* an end that TCP has shown while nobody had claimed; 1: none */
+	ssize_t n;			/* what the last look has found */
+	ssize_t ret;
+	struct ntbs_iter it;
+	struct ntbs_wait w;
+};
+
+static enum next done(struct recv_call *r, ssize_t ret)
+{
+	r->ret = ret;
+	return DONE;
+}
+
+/* With what is in hand, else @ret. */
+static enum next done_with(struct recv_call *r, ssize_t ret)
+{
+	return done(r, r->sum ? (ssize_t)r->sum : ret);
+}
+
+static void begin(struct recv_call *r)
+{
+	r->may_wait = !(r->flags & MSG_DONTWAIT) && !(ntbs_sock_flags(r->sk) & NTBS_SK_NONBLOCK);
+	r->target = ntbs_read_once(r->sk->shm->rcvlowat);
+	if ((r->flags & MSG_WAITALL) || r->target > r->len)
+		r->target = r->len;
+}
+
+/* Does something end it, or keep it waiting, before it looks? */
+static enum next before_look(struct recv_call *r)
+{
+	struct ntbs_sock *sk = r->sk;
+
+	r->woken = stirred(sk, &r->w);
+	if (__builtin_expect(r->sum != 0, 0) && ntbs_stream_error_next(sk, r->fd))
+		return done(r, r->sum);
+	if (__builtin_expect(r->flags & NTBS_MSG_SPLICE, 0) && splice_ends(sk, r->fd))
+		return done(r, r->may_wait || (ntbs_shadow_poll(r->fd, POLLRDHUP) & POLLRDHUP) ? 0 : -EAGAIN);
+	if (__builtin_expect(r->low && !r->woken, 0)) {
+		r->w.seen = seen_so_far(sk);
+		if (!(ntbs_sock_ready(sk, r->fd, 0, true) & (r->w.urgent || r->on_ring ? ENDS_LOW | POLLPRI : ENDS_LOW)))
+			return WAIT;
+	}
+	return GO_ON;
+}
+
+/* Once, under the lock. */
+static enum next look(struct recv_call *r)
+{
+	struct ntbs_sock *sk = r->sk;
+	enum ntbs_dir_state state = ntbs_sock_rx_state(sk);
+	int on_tcp = INT_MAX;
+	bool acked = false;
+
+	if (__builtin_expect(state == NTBS_DIR_TCP, 0))
+		on_tcp = ntbs_call_arrived(r->fd);
+	else if (__builtin_expect(state == NTBS_DIR_BACK, 0) && !r->sum && r->may_wait && kernel_does(sk, &r->w, r->flags))
+		return done(r, -ENTBS_PASS);	/* also what waits for more than there is */
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_step(sk, r->fd);
+	ntbs_lock(&sk->shm->rx.lock);
+	if (__builtin_expect(!ntbs_call_current(sk, r->fd), 0)) {
+		ntbs_unlock(&sk->shm->rx.lock);
+		return done_with(r, -ENTBS_STALE);
+	}
+	if (r->flags & MSG_PEEK)
+		r->w.seen = seen_so_far(sk);
+	r->n = ntbs_stream_recv(sk, r->fd, &r->it, r->flags, on_tcp, &acked);
+	ntbs_unlock(&sk->shm->rx.lock);
+	if (__builtin_expect(ntbs_sock_rx_state(sk) == NTBS_DIR_BACK && ntbs_sock_tx_state(sk) == NTBS_DIR_BACK, 0))
+		ntbs_handover_settle(sk);
+	if (acked)
+		ntbs_mbox_poke(sk);
+	if (r->n > 0 && ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_bytes_came(sk, r->fd);
+	return GO_ON;
+}
+
+/* An end of file or an error. */
+static enum next ended(struct recv_call *r)
+{
+	ssize_t n = r->n;
+
+	/* an end that TCP shows while nobody had claimed: a claim and its bytes are older than the end */
+	if (!r->sum && ntbs_sock_stage(r->sk) == NTBS_OFFER && r->held == 1) {
+		r->held = n;		/* an error is shown once */
+		return AGAIN;
+	}
+	if (!r->sum && !n && r->held >= 0)
+		n = -ntbs_sock_take_owed(r->sk);
+	if (r->sum && n < 0 && n != -EFAULT)
+		atomic_store(&r->sk->shm->owed, -(int)n);
+	return done_with(r, r->held < 0 ? r->held : n);
+}
+
+static enum next after_look(struct recv_call *r)
+{
+	struct ntbs_sock *sk = r->sk;
+	bool took = r->n > 0 && !(r->flags & MSG_PEEK);
+
+	if (r->n > 0) {
+		r->sum += r->n;
+		if (r->sum >= r->target || !r->it.left || urgent_next(sk, r->fd, r->flags, r->sum))
+			return done(r, r->sum);
+	} else if (r->n != -EAGAIN) {
+		return ended(r);
+	} else if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP && !ntbs_sock_far(sk) &&
+		   ntbs_msgq_readable(&sk->q)) {
+		return AGAIN;		/* the switch has just come; over a port it may be on its way for long */
+	} else if (atomic_load(&sk->shm->owed)) {
+		return r->sum ? done(r, r->sum) : done(r, -ntbs_sock_take_owed(sk));
+	}
+	if (took)
+		return AGAIN;		/* perhaps the other way has more */
+	return r->may_wait ? WAIT : done_with(r, -EAGAIN);
+}
+
+/*
+ * It ends at an urgent byte also when that comes later, or passes it; one that has been passed is shown for ever, and not
+ * waited for.
+ */
+static enum next urgent_before_wait(struct recv_call *r)
+{
+	r->w.urgent = !(ntbs_shadow_poll(r->fd, POLLPRI) & POLLPRI);
+	if (r->sum && urgent_next(r->sk, r->fd, r->flags, r->sum))
+		return done(r, r->sum);
+	if (!r->sum && !r->w.urgent && !r->passed && !(r->flags & MSG_PEEK) && ntbs_shadow_at_mark(r->fd)) {
+		r->passed = true;	/* it has just come */
+		return AGAIN;
+	}
+	return GO_ON;
+}
+
+/* A look has taken nothing: the next one sees the same bytes again. */
+static enum next peek_before_wait(struct recv_call *r)
+{
+	if (r->sum && r->ended)
+		return done(r, r->sum);
+	/* an end that shows now lies behind all bytes: these are looked at once more */
+	r->ended = r->sum && (ntbs_sock_ready(r->sk, r->fd, 0, true) & (POLLRDHUP | POLLHUP | POLLERR));
+	ntbs_iter_init(&r->it, r->iov, r->len);
+	r->sum = 0;
+	return r->ended ? AGAIN : GO_ON;
+}
+
+static enum next before_wait(struct recv_call *r)
+{
+	enum next next = GO_ON;
+
+	r->moved = r->sum;
+	if (!r->moved && kernel_does(r->sk, &r->w, r->flags))
+		return done(r, -ENTBS_PASS);	/* it does not tell of what it finds a reader waiting for (SIGIO) */
+	r->w.urgent = false;
+	r->on_ring = ntbs_sock_rx_state(r->sk) == NTBS_DIR_RING;
+	if ((!(r->flags & MSG_PEEK) || (r->flags & NTBS_MSG_SPLICE)) && !r->on_ring)
+		next = urgent_before_wait(r);
+	if (next == GO_ON && (r->flags & MSG_PEEK))
+		next = peek_before_wait(r);
+	return next;
+}
+
+static enum next wait_for_more(struct recv_call *r)
+{
+	struct ntbs_sock *sk = r->sk;
+	ssize_t n;
+
+	ntbs_call_how_long(&r->w, sk, ntbs_read_once(sk->shm->rcvtimeo_ns), r->moved, r->flags);
+	r->w.peeks |= r->low;
+	n = ntbs_sock_wait(sk, r->fd, true, &r->w);
+	r->low = ntbs_read_once(sk->shm->rcvlowat) > 1;	/* the kernel wakes nobody for less (tcp_data_ready()), whatever he wants */
+	if (ntbs_call_dissolved(sk, &r->w)) {
+		ntbs_wait_shadow(r->fd, 0, &r->w);	/* until the kernel has done it, too */
+		n = -EPIPE;
+	}
+	if (n)
+		return done(r, r->moved ? (ssize_t)r->moved : n == -ETIMEDOUT ? -EAGAIN : n);
+	if (!r->moved && r->w.restarts && ntbs_sig_since(&r->w.mark, false) && !ntbs_sig_since(&r->w.mark, true)) {
+		r->w.deadline_ns = 0;	/* the kernel begins the call anew, and takes what there is */
+		r->low = false;
+		begin(r);
+		return AGAIN;
+	}
+	if (r->moved && r->w.urgent && urgent_next(sk, r->fd, r->flags, r->moved))	/* before a look passes it */
+		return done(r, r->moved);
+	return AGAIN;
+}
+
+/* @mark: from the beginning of the call. */
+static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags,
+						    struct ntbs_sig_mark mark)
+{
+	struct recv_call r = { .sk = sk, .fd = fd, .flags = flags, .iov = iov, .held = 1 };
+	enum next next;
+	ssize_t n;
+
+	ntbs_call_begin(&r.w);
+	r.w.mark = mark;
+	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : ntbs_call_enter(sk, fd, true);
+	if (n)
+		return n;
+	if (flags & (MSG_OOB | MSG_ERRQUEUE))
+		return -ENTBS_PASS;
+	if (!ntbs_call_total(iov, cnt, &r.len))
+		return -EINVAL;
+	if (!r.len)
+		return recv_nothing(sk, fd, flags);
+	ntbs_iter_init(&r.it, iov, r.len);
+	begin(&r);
+	do {
+		next = before_look(&r);
+		if (next == GO_ON)
+			next = look(&r);
+		if (next == GO_ON)
+			next = after_look(&r);
+		if (next == WAIT)
+			next = before_wait(&r);
+		if (next == GO_ON)
+			next = wait_for_more(&r);
+	} while (next == AGAIN);
+	return r.ret;
+}
+
+ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
+{
+	struct ntbs_sig_mark mark;
+	ssize_t n;
+
+	ntbs_cancel_point();
+	mark = ntbs_sig_mark();
+	if (__builtin_expect(cnt == 1 && !(flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) && ntbs_sock_stage(sk) == NTBS_LIVE &&
+			     ntbs_sock_rx_state(sk) == NTBS_DIR_RING && ntbs_read_once(sk->shm->rcvlowat) == 1 &&
+			     iov->iov_len - 1 < SSIZE_MAX, 1)) {
+		n = recv_at_once(sk, fd, iov);
+		if (__builtin_expect(n != -EAGAIN, 1))
+			return n;
+	}
+	return recv_any(sk, fd, iov, cnt, flags, mark);
+}
