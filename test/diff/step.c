@@ -143,9 +143,14 @@ static bool when_counts(const struct desc *d)
 	return shuns(d) || waits_for_messages(d) || (d && d->async);
 }
 
-/* EPOLLONESHOT: room is told without bytes that Nagle holds back, and then nothing any more. */
-static void wait_before_oneshot(const struct op *op, int step)
+/*
+ * What Nagle holds back comes before the step: from O_ASYNC on each segment is a signal, and EPOLLONESHOT tells of room
+ * without it, and then of nothing any more.
+ */
+static void wait_before_telling(const struct op *op, int step)
 {
+	if (op->call == C_async && desc_of(op->proc, op->s))
+		wait_until_came(desc_of(op->proc, op->s), op, step);
 	if ((op->call == C_epoll_add || op->call == C_epoll_mod) && (op->a & EPOLLONESHOT))
 		oneshot = true;
 	for (int i = 0; i < nr_desc && oneshot && op->call == C_epoll_wait; i++)
@@ -175,7 +180,7 @@ void exec_step(const struct op *op, int step)
 	if (calls[op->call].class == RECV && (!op->b || (desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_rd)))
 		wait_for_bytes(op, step);
 	wait_before_end(op, step);
-	wait_before_oneshot(op, step);
+	wait_before_telling(op, step);
 	trace(op, step);
 	*e = (struct pending){ .busy = true, .step = step, .op = *op, .ask = ++asks };
 	for (int w = 0; w < WORLDS; w++)
