@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn; sandboxes, chroot, limits, exit, raw calls
+ * preload_proc.c - calls after which somebody else uses our sockets: exec, spawn; sandboxes, chroot, namespaces, limits, exit,
+ * raw calls
  *
  * Another image knows nothing of rings: the sockets that it would get go back to TCP first.
  */
@@ -239,6 +240,41 @@ NTBS_EXPORT int chroot(const char *path)
 	return LIBC(chroot)(path);
 }
 
+/* Only a process of one thread may enter some namespaces (unshare(2), setns(2)): then it has one, as without us. */
+static bool before_namespace(void)
+{
+	int saved = errno;
+	bool stopped = ntbs_on && !ntbs_fdtab_foreign() && ntbs_service_pause();
+
+	errno = saved;
+	return stopped;
+}
+
+static int after_namespace(bool stopped, int ret)
+{
+	int saved = errno;
+
+	if (stopped)
+		ntbs_service_go_on();
+	errno = saved;
+	return ret;
+}
+
+NTBS_EXPORT int unshare(int flags)
+{
+	const int alone = CLONE_NEWUSER | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD;
+	bool stopped = (flags & alone) && before_namespace();
+
+	return after_namespace(stopped, LIBC(unshare)(flags));
+}
+
+NTBS_EXPORT int setns(int fd, int type)
+{
+	bool stopped = before_namespace();
+
+	return after_namespace(stopped, LIBC(setns)(fd, type));
+}
+
 #ifndef NTBS_SANITIZED
 /*
  * RLIMIT_NPROC of a process without privilege (haproxy sets it to 0): afterwards there may be no thread to be had.  Only a
@@ -403,6 +439,10 @@ NTBS_EXPORT long syscall(long nr, ...)
 		return ntbs_raw_sigaction(a, (const void *)b, (void *)c, d);
 	case SYS_chroot:
 		return chroot((const char *)a);
+	case SYS_unshare:
+		return unshare(a);
+	case SYS_setns:
+		return setns(a, b);
 	case SYS_prctl:
 		return prctl(a, b, c, d, e);
 	case SYS_seccomp:

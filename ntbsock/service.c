@@ -239,6 +239,21 @@ void ntbs_service_stop(void)
 	ntbs_unlock(&start_lock);
 }
 
+bool ntbs_service_pause(void)
+{
+	bool was = atomic_load_explicit(&running, memory_order_acquire);
+
+	if (was)
+		ntbs_service_stop();
+	return was;
+}
+
+void ntbs_service_go_on(void)
+{
+	if (ntbs_service_start())
+		ntbs_bell_ring(ntbs_rt.service_bell);	/* an edge may have been told to the one before */
+}
+
 void ntbs_service_new_broker(void)
 {
 	if (running && ntbs_rt.broker >= 0)

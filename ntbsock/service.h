@@ -15,6 +15,10 @@
 bool ntbs_service_start(void);		/* it runs, or runs now */
 /* It has ended, and makes no system call any more. */
 void ntbs_service_stop(void);
+
+/* For one system call that wants a process of one thread.  pause: was there a thread?  Then go_on() afterwards. */
+bool ntbs_service_pause(void);
+void ntbs_service_go_on(void);
 void ntbs_service_new_broker(void);
 /* What the service thread does at messages of the broker: after this all that it has sent so far counts.  No locks held. */
 void ntbs_service_take_news(void);

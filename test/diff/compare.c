@@ -263,7 +263,7 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		}
 		if (plain && values_same(op, x, y, -1))
 			return V_SAME;
-		if (op->call == C_getopt && options[op->a].how == R_SNDBUF && peer && (peer->uneven || peer->full) && plain &&
+		if (op->call == C_getopt && options[op->a].how == R_SNDBUF && peer && (peer->uneven || peer->grown) && plain &&
 		    in_range(R_SNDBUF, x) && in_range(R_SNDBUF, y) && accept_as(R_SNDBUF))
 			return V_SAME;
 		if (peer && (peer->uneven || peer->full) && x->ret >= 0 && y->ret >= 0) {

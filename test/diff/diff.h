@@ -185,6 +185,7 @@ struct desc {
 	bool used;
 	bool uneven, full;	/* the amounts on their way here differ; nothing has been read since both worlds were full */
 	bool backlog;		/* it was full, and has not been read dry since: part of what is unread waits at its sender */
+	bool grown;		/* it was full once: how large its sender's buffer is was measured then */
 	bool coming;		/* a blocked call still sends */
 	bool unhashed, oob;	/* bytes were thrown away unseen; urgent ones were sent or came */
 	bool rcvtimeo, sndtimeo;	/* a wait for bytes, for room ends by itself */

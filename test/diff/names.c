@@ -235,7 +235,7 @@ void learn(const struct op *op, struct answer a[WORLDS])
 			d->connected = ok;
 			find_peer(slot_desc[op->proc][op->s]);
 		} else if (d && op->a == 1 && ok) {	/* what was on its way is gone */
-			d->uneven = d->full = d->backlog = d->coming = d->connected = false;
+			d->uneven = d->full = d->backlog = d->grown = d->coming = d->connected = false;
 			d->peer = -1;
 		}
 		break;

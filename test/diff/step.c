@@ -103,7 +103,7 @@ static void finish(struct pending *e, bool first)
 	if (v == V_DIFFERENT)
 		found(e->step, op.call, "%s%s", why, first ? "" : " (the call had blocked)");
 	if (op.call == C_flood && p && (e->a[TCP].bytes || p->uneven))
-		p->full = p->backlog = true;
+		p->full = p->backlog = p->grown = true;
 	else if (class == SEND && op.b > BIG && p && e->a[TCP].bytes && e->a[TCP].bytes < (uint64_t)op.b)
 		p->uneven = true;	/* what has been taken makes room when it has come */
 	if (d && (class == RECV || class == DRAIN))
