@@ -348,10 +348,11 @@ void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it)
 	while (sk->members) {
 		struct ntbs_epm *m = sk->members;
 
-		/* the kernel would go on reporting what nobody can translate; not in a set that we share with our parent:
-		 * its registrations are the parent's, and as long as that holds the socket they stay */
+		/* the kernel goes on reporting it, from now on without us; what would become an edge anew is left out.  Not in a
+		 * set that we share with our parent: its registrations are the parent's, and as long as that holds the socket
+		 * they stay */
 		if (others_hold_it && !m->ep->inherited && m->fd == fd)
-			kernel_ctl(m->ep, EPOLL_CTL_DEL, fd, 0, 0);
+			kernel_ctl(m->ep, m->events & (EPOLLET | EPOLLONESHOT) ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, fd, m->events, m->data);
 		if (m == sk->members)
 			ntbs_epm_drop(m);
 	}
