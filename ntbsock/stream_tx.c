@@ -204,7 +204,9 @@ static bool peer_unsure(struct ntbs_sock *sk, int fd)
 	}
 	if (__builtin_expect(atomic_load_explicit(&sk->watched, memory_order_relaxed), 1))
 		return false;
-	return tx->sends_checked++ < CHECKED_SENDS || !ntbs_service_watch(sk, fd);
+	if (tx->sends_checked++ >= CHECKED_SENDS)
+		ntbs_service_watch(sk, fd);	/* tells of what happens from now on */
+	return true;
 }
 
 static void count_msgs(struct ntbs_sock *sk, ssize_t n)
