@@ -7,7 +7,7 @@
  * reached, @fix puts true process ids, channels, users and offers into fields.  After an input everybody hangs up; then
  * no client, process or descriptor may be left.
  *
- * links: ntbsock/broker/chan.c ntbsock/broker/check.c ntbsock/broker/client.c ntbsock/broker/conf_file.c ntbsock/broker/hold.c ntbsock/broker/loop.c ntbsock/broker/match.c ntbsock/broker/memory.c ntbsock/broker/packet.c ntbsock/broker/peer.c ntbsock/broker/meet.c ntbsock/broker/bridge.c ntbsock/broker/ctlring.c ntbsock/broker/region.c ntbsock/broker/irq.c ntbsock/broker/emu.c ntbsock/crc32c.c ntbsock/broker/remote.c ntbsock/broker/rules.c ntbsock/broker/show.c driver-glue/log.c
+ * links: ntbsock/broker/chan.c ntbsock/broker/check.c ntbsock/broker/client.c ntbsock/broker/conf_file.c ntbsock/broker/hold.c ntbsock/broker/loop.c ntbsock/broker/match.c ntbsock/broker/memory.c ntbsock/broker/packet.c ntbsock/broker/peer.c ntbsock/broker/meet.c ntbsock/broker/bridge.c ntbsock/broker/ctlring.c ntbsock/broker/region.c ntbsock/broker/irq.c ntbsock/broker/emu.c ntbsock/broker/copier.c driver-glue/sim/dmasim.c ntbsock/crc32c.c ntbsock/broker/remote.c ntbsock/broker/rules.c ntbsock/broker/show.c driver-glue/log.c
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -29,6 +29,8 @@
 #include "broker/peer.h"
 #include "broker/remote.h"
 #include "log.h"
+#include "vfio/ioat_dma.h"
+#include "vfio/pci.h"
 
 #define promise(cond)                                                                          \
 	do {                                                                                   \
@@ -55,6 +57,16 @@ const struct ntbs_bridge_driver ntbs_hwport_driver;
 int ntbs_hwport_open(const char *spec)
 {
 	return -ENODEV;
+}
+
+int ntbs_ioat_dma_open(struct ntbs_dma **dma, const char *address, const struct ntbs_pci_where *where, char *why, size_t why_bytes)
+{
+	return -ENODEV;
+}
+
+int ntbs_pci_address(const char *text, char address[16])
+{
+	return -EINVAL;
 }
 
 static struct ntbs_watch one_turn;	/* always ready: ends ntbs_loop_run() after one batch */
