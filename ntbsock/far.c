@@ -379,7 +379,6 @@ int ntbs_far_ended(struct ntbs_sock *sk)
 	struct ntbs_msg_end msg = { .h = { NTBS_MSG_STATE_END, sizeof(msg), 0 }, .chan = sk->shm->chan, .lease = sk->shm->lease,
 				    .generation = generation,
 				    .of_connector = !sk->shm->conn.accepted };
-
 	uint64_t now, never = 0;
 
 	if (ntbs_le32_read_acquire(&sk->q.in->ended) == generation)

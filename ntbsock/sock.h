@@ -5,7 +5,7 @@
  * Two halves.  struct ntbs_sock_shm is the open file description: shared by all processes that hold it, in memory that
  * fork inherits (a state pool).  struct ntbs_sock is one process's view of it: mapped addresses, epoll memberships.
  * Both come from pools that are never unmapped, and are used again: whoever looked one up without a reference finds
- * out under the direction's lock whether it is still the one he meant (ntbs_sock_lock()).  So the fast path takes no
+ * out under the direction's lock whether it is still the one he meant (ntbs_call_current()).  So the fast path takes no
  * reference; whoever sleeps does.
  *
  * Stages, forward only:

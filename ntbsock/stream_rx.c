@@ -34,7 +34,7 @@ static void rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
 	ntbs_write_once(sk->shm->conn.rx_state, state);
 }
 
-static void back(struct ntbs_sock *sk)
+void ntbs_stream_rx_back(struct ntbs_sock *sk)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 
@@ -59,11 +59,6 @@ static int reset(struct ntbs_sock *sk, enum ntbs_reason why, const char *what)
 static int corrupt(struct ntbs_sock *sk, const char *what)
 {
 	return reset(sk, NTBS_WHY_CORRUPT, what);
-}
-
-void ntbs_stream_rx_back(struct ntbs_sock *sk)
-{
-	back(sk);
 }
 
 /*
@@ -129,7 +124,7 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 		if (!ret) {
 			/* stated without a switch before it: the direction never leaves TCP; or a link has lost the switch */
 			if (q && (q == 1 || !ntbs_sock_far(sk)))
-				back(sk);
+				ntbs_stream_rx_back(sk);
 			else if (ntbs_msgq_torn(&sk->q) && torn(sk) != -EAGAIN)
 				return -ECONNRESET;
 			return 0;
@@ -155,13 +150,13 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 	}
 	if (rx->state == NTBS_DIR_DRAIN && ntbs_le64_read_acquire(&sk->q.in->q) == rx->pos + 1) {
 		ntbs_write_once(rx->tcp_left, 0);	/* it has left again without a byte on the ring */
-		back(sk);
+		ntbs_stream_rx_back(sk);
 	}
 	if (rx->state == NTBS_DIR_RING) {
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
 		if (q && (rx->pos == q - 1 || rx->pos == q)) {	/* see ntbs_stream_leave_tx() */
 			ntbs_write_once(rx->twice, rx->pos == q);
-			back(sk);
+			ntbs_stream_rx_back(sk);
 		} else if (q && rx->pos > q - 1)
 			return corrupt(sk, "TCP is said to go on before what the ring has delivered");
 	}
@@ -196,7 +191,7 @@ bool ntbs_stream_end_unknown(struct ntbs_sock *sk)
 {
 	int ret;
 
-	if (!ntbs_sock_far(sk) || ntbs_sock_stage(sk) != NTBS_LIVE || end_stated(sk) ||
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_far(sk) || end_stated(sk) ||
 	    (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_RD | NTBS_SK_RESET | NTBS_SK_DIED | NTBS_SK_PASSED)))
 		return false;
 	ret = ntbs_far_ended(sk);

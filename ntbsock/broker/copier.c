@@ -41,11 +41,6 @@ static bool running;			/* not halted */
 static struct job jobs[JOBS];
 static uint32_t head, done;		/* free-running */
 
-bool ntbs_copier_is_there(void)
-{
-	return engine;
-}
-
 bool ntbs_copier_pins(void)
 {
 	return engine && !is_sim;

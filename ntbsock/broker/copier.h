@@ -31,8 +31,7 @@ struct ntbs_client;
 /* "ADDRESS[,min=BYTES]" or "emu[,min=BYTES][,delay=US][,halt=N]".  Return: 0 or a negative errno, logged. */
 int ntbs_copier_open(const char *spec);
 void ntbs_copier_close(void);
-bool ntbs_copier_is_there(void);		/* --dma was given */
-bool ntbs_copier_pins(void);		/* and what it is attached to must keep its pages */
+bool ntbs_copier_pins(void);		/* --dma was given, and what it is attached to must keep its pages */
 
 /* A session begins: the engine is shown arena and window, and clients that there is one; ends: it is stopped, and forgets. */
 void ntbs_copier_up(const struct ntbs_bridge_end *end, struct ntbs_window *window);

@@ -126,9 +126,34 @@ static void window_moved(void *arg, const struct rig_fn *fn)
 
 /* ---- what a guest asks ---- */
 
+static void dev_took(struct rig *rig, struct rig_dev *dev, int err)
+{
+	if (err == -EPROTO)
+		rig_fail(rig, "%s", vfu_error(dev->vfu));
+}
+
+/*
+ * No answer overtakes what the other host has posted (see pair.c), and what that is may still lie in its socket.  Reads
+ * among that push nothing in turn: this host waits for its answer, and has sent nothing since it asked.
+ */
+static void push_posted(struct rig_dev *dev)
+{
+	struct rig *rig = dev->rig;
+	int port = (int)(dev - rig->dev);
+
+	if (port >= RIG_PORTS || rig->pushing)
+		return;
+	rig->pushing = true;
+	dev_took(rig, &rig->dev[!port], vfu_catch_up(rig->dev[!port].vfu));
+	rig->pushing = false;
+}
+
 static int dev_read(void *arg, int region, uint64_t off, void *buf, size_t len)
 {
-	return rig_read(((struct rig_dev *)arg)->fn, region, off, buf, len);
+	struct rig_dev *dev = arg;
+
+	push_posted(dev);
+	return rig_read(dev->fn, region, off, buf, len);
 }
 
 static int dev_write(void *arg, int region, uint64_t off, const void *buf, size_t len)
@@ -201,14 +226,6 @@ static bool dev_open(struct rig *rig, struct rig_fn *fn, const char *path)
 
 /* ---- loop ---- */
 
-static void dev_ready(struct rig *rig, struct rig_dev *dev)
-{
-	int err = vfu_ready(dev->vfu);
-
-	if (err == -EPROTO)
-		rig_fail(rig, "%s", vfu_error(dev->vfu));
-}
-
 static int timeout_ms(struct rig *rig)
 {
 	uint64_t next = rig_pair_run(rig->pair), now = now_ns(NULL);
@@ -253,7 +270,7 @@ static void loop(struct rig *rig)
 			remap_ready(rig->remap, p + n + ctl, win);
 		for (unsigned i = 0; i < n; i++) {
 			if (p[i].revents)
-				dev_ready(rig, &rig->dev[i]);
+				dev_took(rig, &rig->dev[i], vfu_ready(rig->dev[i].vfu));
 		}
 		if (ctl)
 			control_ready(rig->control, p + n, ctl);

@@ -8,7 +8,8 @@
  *
  * Posted writes of one host (window writes, doorbells, scratchpads) stay in order.  If a fault delays window writes they
  * wait in a list of that host; whatever the host posts or reads across the link afterwards pushes the list out first.
- * Link loss empties it: those writes are lost.
+ * So does the answer to a read of the other host, which goes the same way as they (PCIe 2.4.1, ordering rules: a completion
+ * passes no posted write).  Link loss empties it: those writes are lost.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -171,13 +172,20 @@ bool rig_window_write(struct rig_fn *fn, int bar, uint64_t off, const void *data
 	return arrived;
 }
 
+/* What was posted before it, and on its way back what the other host has posted. */
+static void read_pushes(struct rig_fn *fn)
+{
+	late_land(fn, UINT64_MAX);
+	late_land(rig_peer(fn), UINT64_MAX);
+}
+
 bool rig_window_read(struct rig_fn *fn, int bar, uint64_t off, void *data, size_t len)
 {
 	struct rig_side *side = side_of(fn);
 
 	side->count.read++;
 	side->count.read_bytes += len;
-	late_land(fn, UINT64_MAX);	/* a read pushes what was posted before */
+	read_pushes(fn);
 	if (land(fn, bar, off, data, len, false))
 		return true;
 	memset(data, 0xff, len);
@@ -194,7 +202,7 @@ bool rig_peer_write(struct rig_fn *fn)
 bool rig_peer_read(struct rig_fn *fn)
 {
 	side_of(fn)->count.peer_reg_read++;
-	late_land(fn, UINT64_MAX);
+	read_pushes(fn);
 	return fn->pair->up;
 }
 

@@ -36,6 +36,7 @@ struct rig {
 	struct trace *trace;
 	bool strict, once, quit, failed;
 	bool seen;		/* a guest was there */
+	bool pushing;		/* posted writes of one host, for the answer to the other */
 	uint64_t unknown;	/* accesses to registers that the model does not know */
 };
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -128,6 +129,7 @@ static int receive(struct vfu *v, struct msg *m)
 	err = receive_all(v, v->body, m->len);
 	if (err)
 		return err;
+	v->taken += m->h.size;
 	v->stats.messages++;
 	return 1;
 }
@@ -154,6 +156,21 @@ static void drop(struct vfu *v)
 	v->conf.gone(v->conf.arg);
 }
 
+/* One message.  1; 0: none there; or the connection has ended. */
+static int take(struct vfu *v)
+{
+	struct msg m = { .fds = 0 };
+	int ret = receive(v, &m), err = ret < 0 ? ret : ret ? vfu_handle(v, &m) : 0;
+
+	for (int k = 0; k < m.fds; k++) {
+		if (m.fd[k] >= 0)
+			close(m.fd[k]);
+	}
+	if (err)
+		drop(v);
+	return err ? err : ret;
+}
+
 int vfu_ready(struct vfu *v)
 {
 	if (v->fd < 0) {
@@ -165,23 +182,25 @@ int vfu_ready(struct vfu *v)
 		return 0;
 	}
 	for (int i = 0; i < BATCH; i++) {
-		struct msg m = { .fds = 0 };
-		int err = receive(v, &m);
+		int ret = take(v);
 
-		if (err == 1)
-			err = vfu_handle(v, &m);
-		else if (!err)
-			return 0;
-		for (int k = 0; k < m.fds; k++) {
-			if (m.fd[k] >= 0)
-				close(m.fd[k]);
-		}
-		if (err) {
-			drop(v);
-			return err;
-		}
+		if (ret <= 0)
+			return ret;
 	}
 	return 0;
+}
+
+int vfu_catch_up(struct vfu *v)
+{
+	uint64_t until = v->taken;
+	int there, ret = 1;
+
+	if (v->fd < 0 || ioctl(v->fd, FIONREAD, &there))
+		return 0;
+	until += (unsigned)there;
+	while (ret > 0 && v->taken < until)
+		ret = take(v);
+	return ret < 0 ? ret : 0;
 }
 
 /* ---- the rest ---- */

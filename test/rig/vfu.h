@@ -57,6 +57,8 @@ bool vfu_connected(const struct vfu *v);
  * says; -EPIPE: it went.
  */
 int vfu_ready(struct vfu *v);
+/* Takes all messages that the client has sent by now.  As vfu_ready(). */
+int vfu_catch_up(struct vfu *v);
 const char *vfu_error(const struct vfu *v);
 
 void vfu_interrupt(struct vfu *v, unsigned vector);

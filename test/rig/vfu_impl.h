@@ -29,6 +29,7 @@ struct vfu {
 	int irq[VFU_VECTORS];
 	struct dmamap maps;
 	uint16_t next_id;
+	uint64_t taken;			/* bytes of messages */
 	unsigned dma_pending;
 	struct vfu_stats stats;
 	char error[256];

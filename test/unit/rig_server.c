@@ -55,6 +55,32 @@ static void data(void)
 	take_down();
 }
 
+/*
+ * Two hosts that store and then look what the other has stored, as who arms and who sends: host 1 has stored and seen
+ * nothing before host 0 has read across the link.  Then host 0 finds it in its memory, wherever it was on its way.
+ */
+static void read_pushes(void)
+{
+	struct {
+		uint64_t off;
+		uint32_t region, len;
+	} word = { 0x800, 2, 8 };
+	struct vc_answer a;
+
+	bring_up(NULL);
+	for (uint64_t i = 1; i <= 20; i++) {
+		t_must(!kill(server, SIGSTOP), "stop");
+		vc_write(&host[1], 2, 0x800, i, 8);
+		vc_write(&host[0], 2, 0x800, i, 8);
+		t_ok(vc_send(&host[0], VC_READ, 0, &word, sizeof(word), NULL, 0), "read");
+		t_must(!kill(server, SIGCONT), "continue");
+		t_ok(vc_answer(&host[0], VC_READ, &a), "answer");
+		t_eq(ram[0][BUFFER + 0x800], i, "%s: behind the read", family);
+		t_eq(ram[1][BUFFER + 0x800], i, "%s: before it", family);
+	}
+	take_down();
+}
+
 static void vectors_off(void)
 {
 	uint32_t one[5] = { sizeof(one), 0x24, 2, 5, 1 }, all[5] = { sizeof(all), 0x21, 2, 0, 0 };
@@ -101,7 +127,8 @@ static void link_faults(void)
 	vc_write(&host[0], 2, 0x600, 9, 8);
 	settle(0);
 	t_eq(ram[1][BUFFER + 0x600], 0, "late");
-	usleep(120000);
+	for (int i = 0; i < 500 && !*(volatile uint8_t *)&ram[1][BUFFER + 0x600]; i++)
+		usleep(10000);
 	t_eq(ram[1][BUFFER + 0x600], 9, "but there, by the server's own clock");
 	vc_write(&host[0], 2, 0x600, 10, 8);
 	ring(0, 3);
@@ -109,6 +136,10 @@ static void link_faults(void)
 	t_eq(ram[1][BUFFER + 0x600], 10, "pushed by the doorbell");
 	t_eq(vc_fired(&host[1], 3), 1, "which rings");
 	bell_clear(1);
+	vc_write(&host[0], 2, 0x608, 11, 8);
+	settle(0);
+	t_eq(vc_read(&host[1], 2, 0, 1), 0, "a read of the other host");
+	t_eq(ram[1][BUFFER + 0x608], 11, "its answer pushes as well");
 	fault("bell-drop 0 1");
 	ring(0, 3);
 	settle(0);
@@ -249,6 +280,7 @@ int main(void)
 	for (unsigned f = 0; f < 4; f++) {
 		family = families[f];
 		data();
+		read_pushes();
 		link_faults();
 		guest_dies();
 		strict();

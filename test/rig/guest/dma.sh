@@ -32,19 +32,12 @@ selftest() {
 	END
 }
 
-case $RIG_ME in a) node=1 other=2 ;; *) node=2 other=1 ;; esac
-mkdir -p /run/conf
-export NTBSOCK_CONFIG_DIR=/run/conf
-echo "$RIG_PEER $other" >/run/conf/nodes.conf
+as_host
 
 broker() {
 	"$RIG_BUILD/ntbsockd" --node $node --port "$port,silence=5000" --dma "$engine,min=16K" --log-level info 2>>/run/tmp/broker.log &
 	broker=$!
 	wait_for 20 $ctl status >/dev/null
-}
-
-is_up() {
-	$ctl status --json | grep -q '"cable": *"up"'
 }
 
 comes_up() {

@@ -105,3 +105,16 @@ bind_linux() {
 	wait_for 10 [ -e "/sys/bus/ntb/devices/$port" ] || return 1
 	[ "$driver" != ntb_hw_amd ] || sleep 3
 }
+
+# as_host: $node is this guest's for a broker, and the other guest is known to it
+as_host() {
+	case $RIG_ME in a) node=1 other=2 ;; *) node=2 other=1 ;; esac
+	mkdir -p /run/conf
+	export NTBSOCK_CONFIG_DIR=/run/conf
+	echo "$RIG_PEER $other" >/run/conf/nodes.conf
+}
+
+# is_up: the brokers of both guests have met
+is_up() {
+	"$RIG_BUILD/ntbsock-ctl" status --json | grep -q '"cable": *"up"'
+}

@@ -24,10 +24,7 @@ bind() {
 	mount -t securityfs none /sys/kernel/security && echo integrity >/sys/kernel/security/lockdown
 }
 
-case $RIG_ME in a) node=1 other=2 ;; *) node=2 other=1 ;; esac
-mkdir -p /run/conf
-export NTBSOCK_CONFIG_DIR=/run/conf
-echo "$RIG_PEER $other" >/run/conf/nodes.conf
+as_host
 
 # Guests stand still for long on a busy host: silence= says how long is not for ever.  broker [OPTION of the port]
 broker() {
@@ -35,10 +32,6 @@ broker() {
 	broker=$!
 	wait_for 20 $ctl status >/dev/null || return 1
 	[ -z "${RIG_LOCKDOWN:-}" ] || grep "get VFIO's file" /run/tmp/broker.log
-}
-
-is_up() {
-	$ctl status --json | grep -q '"cable": *"up"'
 }
 
 comes_up() {
