@@ -4,7 +4,8 @@
 
 What arrives is compared with what was sent.  Afterwards the counters of both guests must show the bytes in the window,
 and none on TCP but how each connection begins: until the other side has answered the offer.  That is a first request
-and its answer, or some 64 KiB of a program that sends at full speed unasked, as iperf3: the slower the other guest, the more.
+and its answer, or, of a program that sends at full speed unasked, as iperf3, what it has sent meanwhile: a megabyte, if the other
+guest's turn comes late.
 RIG_SCALE=N: N times as much."""
 
 import glob
@@ -91,7 +92,7 @@ def iperf3(host):
     """It cannot tell what came (with -F it cannot either: what it could not write at once it writes wrongly, on TCP as
     well), so the witness of test/sys is in both.  Reversed, all arrives; forward the server stops reading when it is
     told that all was sent."""
-    size = 1500000 * SCALE
+    size = 6000000 * SCALE
     shutil.copy(f"{BUILD}/test/sys/witness.so", host.bin)
     for turn, sender in enumerate("ba"):
         port, label = IPERF + turn, f"iperf{turn}"
