@@ -168,6 +168,22 @@ static void begin(struct recv_call *r)
 		r->target = r->len;
 }
 
+/*
+ * recvmmsg() ends at an error behind its first message and leaves it with the socket (do_recvmmsg()).  It is not taken from the
+ * kernel, which could not be given it back, and shows it to whoever has the socket next: another image has nothing of ours.
+ * A reset behind a FIN comes after the end of file, which is a message.
+ */
+static bool error_stays(struct ntbs_sock *sk, int fd)
+{
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && !ntbs_sock_attach(sk))
+		return false;
+	if (!ntbs_stream_error_next(sk, fd) || !ntbs_shadow_was_reset(fd))
+		return false;
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_step(sk, fd);	/* a claim and its bytes are older */
+	return ntbs_sock_stage(sk) != NTBS_LIVE || (ntbs_sock_attach(sk) && !ntbs_msgq_readable(&sk->q));
+}
+
 /* Does something end it, or keep it waiting, before it looks? */
 static enum next before_look(struct recv_call *r)
 {
@@ -176,6 +192,8 @@ static enum next before_look(struct recv_call *r)
 	r->woken = stirred(sk, &r->w);
 	if (__builtin_expect(r->sum != 0, 0) && ntbs_stream_error_next(sk, r->fd))
 		return done(r, r->sum);
+	if (__builtin_expect(r->flags & NTBS_MSG_LATER, 0) && !r->sum && error_stays(sk, r->fd))
+		return done(r, -EAGAIN);
 	if (__builtin_expect(r->flags & NTBS_MSG_SPLICE, 0) && splice_ends(sk, r->fd))
 		return done(r, r->may_wait || (ntbs_shadow_poll(r->fd, POLLRDHUP) & POLLRDHUP) ? 0 : -EAGAIN);
 	if (__builtin_expect(r->low && !r->woken, 0)) {
