@@ -356,7 +356,11 @@ void op_run(const struct order *o, struct answer *a)
 		break;
 	case C_misfit: a->ret = misfit(fd, op->a); break;
 	case C_give: a->ret = do_give(fd, op->a); break;
-	case C_take: a->ret = fds[op->t] = do_take(op->proc); break;
+	case C_take:
+		a->ret = do_take(op->proc);
+		if (a->ret >= 0)
+			fds[op->t] = a->ret;
+		break;
 	case C_dup: a->ret = fds[op->t] = dup(fd); break;
 	case C_dup2:
 	case C_dup3:
