@@ -25,9 +25,9 @@ const char *const rule_text[RULES] = {
 	/* Sizes of buffers decide.  Of sends beyond BIG both take some; the direction is "uneven" until all has been read, and
 	 * then each world's bytes are compared with what was sent there. */
 	[R_TAKEN] = "bytes taken before EAGAIN",
-	/* The same: POLLOUT is left out while a stream is uneven.  Right after a flood it is not, both are full; but TCP may have
-	 * room anew, its buffer grows with each acknowledgement (tcp_new_space(), tcp_sndbuf_expand()), also of a window probe: in
-	 * our world, too, where the flood went over TCP. */
+	/* The same: POLLOUT is left out while a stream is uneven, or holds the rest of a flood.  Right after one both are full; but
+	 * TCP may have room anew, its buffer grows with each acknowledgement (tcp_new_space(), tcp_sndbuf_expand()), also of a
+	 * window probe: in our world, too, where the flood went over TCP. */
 	[R_ROOM] = "room in an uneven stream",
 	/* The same, and of a full one how much of it has arrived: something there or nothing there, as the bytes of the world say. */
 	[R_AMOUNT] = "FIONREAD of an uneven or full stream",
@@ -162,7 +162,7 @@ static bool only_tcp_has_room(const struct answer *x, const struct answer *y, in
 
 bool room_unknown(const struct desc *d)
 {
-	return d && d->uneven && !d->full;
+	return d && (d->uneven || d->backlog) && !d->full;
 }
 
 static enum verdict recv_uneven(const struct op *op, struct answer a[WORLDS], const struct desc *d, const struct desc *peer, char *why, size_t size)
@@ -225,7 +225,7 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 			return V_SAME;
 		if (peer && peer->uneven && (x->ret < 0) == (y->ret < 0) && x->err == y->err && x->sigs == y->sigs && accept_as(R_TAKEN))
 			return V_SAME;
-		if (peer && (peer->uneven || peer->full) && (x->ret > 0 || x->err == EAGAIN) && (y->ret > 0 || y->err == EAGAIN) &&
+		if (peer && (peer->uneven || peer->backlog) && (x->ret > 0 || x->err == EAGAIN) && (y->ret > 0 || y->err == EAGAIN) &&
 		    accept_as(R_TAKEN)) {
 			peer->uneven |= x->bytes != y->bytes;
 			return V_SAME;
@@ -266,7 +266,7 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		if (op->call == C_getopt && options[op->a].how == R_SNDBUF && peer && (peer->uneven || peer->grown) && plain &&
 		    in_range(R_SNDBUF, x) && in_range(R_SNDBUF, y) && accept_as(R_SNDBUF))
 			return V_SAME;
-		if (peer && (peer->uneven || peer->full) && x->ret >= 0 && y->ret >= 0) {
+		if (peer && (peer->uneven || peer->backlog) && x->ret >= 0 && y->ret >= 0) {
 			const int64_t room = op->call == C_select || op->call == C_pselect ? 2 : EPOLLOUT | EPOLLWRNORM;
 
 			if ((room_unknown(peer) ? values_same(op, x, y, ~room) : only_tcp_has_room(x, y, room, d)) && accept_as(R_ROOM))

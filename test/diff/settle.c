@@ -13,10 +13,10 @@
 
 #define ONE_PIECE 16384		/* bytes: one segment of TCP on loopback, one message of the ring */
 
-/* Each world has its own amount of bytes on the way to it. */
+/* Each world has its own amount of bytes on the way to it, or its own measure of how much of them there is room for. */
 bool undecided(const struct desc *d)
 {
-	return d && (d->uneven || d->full);
+	return d && (d->uneven || d->backlog);
 }
 
 /* It answers bytes with a reset, as soon as they are there. */
