@@ -79,10 +79,9 @@ static bool gone(struct ntbs_sock *sk, int fd)
 {
 	if (ntbs_inbox_peer_closed(sk->q.in) || ntbs_shadow_broken(fd))
 		return true;
-	/* a FIN without a stated end is a death; behind our own end it does not show */
-	if (!(ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD))
-		return ntbs_shadow_poll(fd, POLLRDHUP) && !ntbs_le64_read_acquire(&sk->q.in->final);
-	return ntbs_shadow_end(fd) == 0;
+	/* a FIN without a stated end is a death */
+	return ((ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) ? ntbs_shadow_peer_ended(fd) : ntbs_shadow_poll(fd, POLLRDHUP) != 0) &&
+	       !ntbs_le64_read_acquire(&sk->q.in->final);
 }
 
 /* The first byte of TCP has been read from the ring: whoever reads without us must not find it. */
@@ -165,6 +164,7 @@ static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
 	ntbs_mbox_poke(sk);
 	for (;;) {
 		uint32_t value = ntbs_mbox_arm_futex(sk);
+		uint64_t q;
 		int ret = 0;
 
 		w.mark = ntbs_sig_mark();	/* no handler ends this wait, it only comes back here */
@@ -174,13 +174,14 @@ static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
 		}
 		ntbs_mbox_slept(sk);
 		ntbs_lock(&rx->lock);
-		ntbs_stream_rx_look(sk, fd);
-		if (ntbs_le64_read_acquire(&sk->q.in->q)) {
+		final = ntbs_le64_read_acquire(&sk->q.in->final);
+		q = ntbs_le64_read_acquire(&sk->q.in->q);
+		ntbs_stream_rx_look(sk, fd);		/* sees what they say, and the switch before them */
+		if (q) {
 			done = rx->state == NTBS_DIR_BACK;
 			ntbs_unlock(&rx->lock);
 			break;
 		}
-		final = ntbs_le64_read_acquire(&sk->q.in->final);
 		done = final && at_end(sk, final);
 		ntbs_unlock(&rx->lock);
 		if (final)

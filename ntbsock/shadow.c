@@ -166,6 +166,16 @@ bool ntbs_shadow_was_reset(int fd)
 	return !ended_by_fin(fd, inq);
 }
 
+bool ntbs_shadow_peer_ended(int fd)
+{
+	struct ntbs_shadow_info info = { 0 };
+
+	if (ntbs_shadow_info(fd, &info))
+		return false;
+	return info.state == ST_CLOSE_WAIT || info.state == ST_LAST_ACK || info.state == ST_CLOSING || info.state == ST_TIME_WAIT ||
+	       info.state == ST_CLOSE;
+}
+
 int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
 {
 	struct ntbs_shadow_info a = { 0 }, b = { 0 };

@@ -28,6 +28,8 @@ int ntbs_shadow_sent(int fd, bool connected, uint64_t *bytes);
 int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed);
 /* A reset has ended it, and no FIN came before that. */
 bool ntbs_shadow_was_reset(int fd);
+/* The peer has ended, by a FIN or a reset.  Behind an end of our own neither poll() nor a read tells that. */
+bool ntbs_shadow_peer_ended(int fd);
 /* What went either way since the beginning, in whatever state, for the counters.  0 or -errno. */
 int ntbs_shadow_count(int fd, bool connected, uint64_t *sent, uint64_t *received);
 /* Bytes that can be read now. */
