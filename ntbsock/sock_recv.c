@@ -345,6 +345,33 @@ static enum next wait_for_more(struct recv_call *r)
 	return AGAIN;
 }
 
+/*
+ * Who sleeps below a low-water mark takes what has come when he is killed (tcp_recvmsg_locked() looks once more before it sees the
+ * signal), so that his end is no reset.  Of ours nothing runs then: he sleeps in the kernel.
+ */
+static bool sleeps_below_mark(const struct recv_call *r)
+{
+	const int ours = MSG_PEEK | NTBS_MSG_LATER | NTBS_MSG_FIRST | NTBS_MSG_SPLICE;
+	struct ntbs_sock *sk = r->sk;
+	ssize_t there = -ENTBS_PASS;
+	int on_tcp = 0;
+
+	if (__builtin_expect(ntbs_read_once(sk->shm->rcvlowat) <= 1, 1) || !r->may_wait || (r->flags & ours))
+		return false;
+	if (ntbs_sock_ready(sk, r->fd, 0, true) & ENDS_LOW)
+		return false;
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
+		ntbs_lock(&sk->shm->rx.lock);
+		there = ntbs_stream_avail(sk, r->fd);
+		ntbs_unlock(&sk->shm->rx.lock);
+	}
+	if (there == -ENTBS_PASS) {
+		ntbs_shadow_inq(r->fd, &on_tcp);
+		there = on_tcp;
+	}
+	return there < (ssize_t)r->target;	/* he wants less than the mark, and it is there */
+}
+
 /* @mark: from the beginning of the call. */
 static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags,
 						    struct ntbs_sig_mark mark)
@@ -366,6 +393,11 @@ static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, 
 		return recv_nothing(sk, fd, flags);
 	ntbs_iter_init(&r.it, iov, r.len);
 	begin(&r);
+	if (sleeps_below_mark(&r)) {
+		ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
+		if (ntbs_sock_stage(sk) == NTBS_PLAIN)
+			return -ENTBS_PASS;
+	}
 	do {
 		next = before_look(&r);
 		if (next == GO_ON)
