@@ -141,6 +141,7 @@ struct recv_call {
 	bool low;			/* it has waited for a low-water mark: less does not end it */
 	bool ended;			/* peek: an end has shown, and this look is the last */
 	bool passed;			/* an urgent byte was next once */
+	uint32_t ran;			/* handlers that had run when it last began to wait */
 	ssize_t held;			/* an end that TCP has shown while nobody had claimed; 1: none */
 	ssize_t n;			/* what the last look has found */
 	ssize_t ret;
@@ -184,6 +185,12 @@ static bool error_stays(struct ntbs_sock *sk, int fd)
 	return ntbs_sock_stage(sk) != NTBS_LIVE || (ntbs_sock_attach(sk) && !ntbs_msgq_readable(&sk->q));
 }
 
+/* A handler has run since it began to wait, or to look. */
+static bool handled(const struct recv_call *r)
+{
+	return ntbs_sig.ran.all != r->ran;
+}
+
 /* Does something end it, or keep it waiting, before it looks? */
 static enum next before_look(struct recv_call *r)
 {
@@ -214,7 +221,7 @@ static enum next look(struct recv_call *r)
 
 	if (__builtin_expect(state == NTBS_DIR_TCP, 0))
 		on_tcp = ntbs_call_arrived(r->fd);
-	else if (__builtin_expect(state == NTBS_DIR_BACK, 0) && !r->sum && r->may_wait && kernel_does(sk, &r->w, r->flags))
+	else if (__builtin_expect(state == NTBS_DIR_BACK, 0) && !r->sum && r->may_wait && !handled(r) && kernel_does(sk, &r->w, r->flags))
 		return done(r, -ENTBS_PASS);	/* also what waits for more than there is */
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_step(sk, r->fd);
@@ -262,6 +269,8 @@ static enum next after_look(struct recv_call *r)
 		r->sum += r->n;
 		if (r->sum >= r->target || !r->it.left || urgent_next(sk, r->fd, r->flags, r->sum))
 			return done(r, r->sum);
+		if (took && handled(r))
+			return done(r, r->sum);	/* SA_RESTART or not: whoever has something does not begin anew.  SIGIO comes with the bytes */
 	} else if (r->n != -EAGAIN) {
 		return ended(r);
 	} else if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP && !ntbs_sock_far(sk) &&
@@ -308,6 +317,7 @@ static enum next before_wait(struct recv_call *r)
 	enum next next = GO_ON;
 
 	r->moved = r->sum;
+	r->ran = ntbs_sig.ran.all;
 	if (!r->moved && kernel_does(r->sk, &r->w, r->flags))
 		return done(r, -ENTBS_PASS);	/* it does not tell of what it finds a reader waiting for (SIGIO) */
 	r->w.urgent = false;
@@ -382,6 +392,7 @@ static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, 
 
 	ntbs_call_begin(&r.w);
 	r.w.mark = mark;
+	r.ran = mark.all;
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : ntbs_call_enter(sk, fd, true);
 	if (n)
 		return n;
