@@ -466,8 +466,8 @@ static ssize_t send_file(int out, int in, off_t *off, size_t count, bool *pass)
 	return sum;
 }
 
-/* How much goes out before the reset comes in is for the kernel to say. */
-static bool nobody_reads(int fd)
+/* How much goes out before the reset comes in is for the kernel to say; of a peer that stated no end, if it is more than a chunk. */
+static bool nobody_reads(int fd, size_t count)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 
@@ -475,7 +475,10 @@ static bool nobody_reads(int fd)
 		return false;
 	if (ntbs_sock_stage(sk) != NTBS_LIVE)
 		return ntbs_shadow_poll(fd, POLLRDHUP);
-	return ntbs_sock_attach(sk) && ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN;
+	if (!ntbs_sock_attach(sk))
+		return false;
+	return ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN ||
+	       (count > FILE_CHUNK && !ntbs_le64_read_acquire(&sk->q.in->final) && (ntbs_shadow_poll(fd, POLLRDHUP) & POLLRDHUP));
 }
 
 NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
@@ -490,7 +493,7 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 		return -1;
 	if (plain(out))
 		return LIBC(sendfile)(out, in, off, count);
-	if (nobody_reads(out)) {
+	if (nobody_reads(out, count)) {
 		ntbs_handover_tx(ntbs_fdtab_sock(out), out, NTBS_WHY_PEER_GONE);
 		return LIBC(sendfile)(out, in, off, count);
 	}
