@@ -61,6 +61,8 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 		atomic_store(&ep->rung, 1);
 		return false;
 	}
+	if ((m->events & EPOLLONESHOT) && atomic_load(&m->disabled))
+		return false;			/* registered for nothing: the kernel adds EPOLLERR and EPOLLHUP to that */
 	ev->events &= ntbs_epm_wanted(m);
 	ev->data.u64 = m->data;
 	if (ntbs_sock_stage(m->sk) != NTBS_NEW && ev->events) {
