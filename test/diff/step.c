@@ -256,6 +256,10 @@ bool competes(const struct op *op)
 	if ((class == RECV || class == DRAIN) && d >= 0 && desc[d].shut_rd && undecided(&desc[d]))
 		return true;
 
+	/* a read of no bytes ends with whatever wakes it: also when what was sent before is acknowledged (tcp_recvmsg_locked()) */
+	if (class == RECV && !op->b && d >= 0 && undecided(peer_of(&desc[d])))
+		return true;
+
 	/* is there room in a stream of which each world has taken what it could?  Sizes of buffers, and chance */
 	if (class == SEND && op->call != C_flood && d >= 0 && undecided(peer_of(&desc[d])))
 		return true;
