@@ -9,7 +9,7 @@
 #	make rig-programs                   only compiles the programs of the rig
 
 RUN ?=
-RIG_PROGRAMS := $(patsubst %,$(B)/rig/%,ivserver tsckhz ivtest ntbrig ntbwin.so)
+RIG_PROGRAMS := $(patsubst %,$(B)/rig/%,ivserver tsckhz ivtest ntbrig ntbwin.so ntbpost.so)
 
 $(B)/rig/ivserver $(B)/rig/tsckhz $(B)/rig/ivtest: $(B)/rig/%: $(B)/obj/test/rig/%.o
 	@mkdir -p $(@D)
@@ -24,7 +24,8 @@ $(B)/rig/ntbrig: $(call obj,$(NTBRIG_SRC))
 	$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^
 
 # Inside of QEMU, which is of another release: libc alone, and no sanitizer.
-$(B)/rig/ntbwin.so: test/rig/ntbwin.c test/rig/ntbwin.h
+$(B)/rig/ntbwin.so: test/rig/ntbwin.h
+$(B)/rig/ntbwin.so $(B)/rig/ntbpost.so: $(B)/rig/%.so: test/rig/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -std=gnu11 $(WARN) -O2 -g -fPIC -fvisibility=hidden -shared $(LDFLAGS) -o $@ $< -ldl -lpthread
 

@@ -18,8 +18,8 @@ A command finds RIG_ME (a or b), RIG_PEER, RIG_BRIDGE, RIG_BUILD, RIG_LIFE (1: t
 output, each line with its guest before it.
 Exit status: 0 if both commands ended with 0, 1 if not, 2 if the rig itself could not work.
 
-What it needs is fetched once by image.py into BUILD/rig.  Root is not needed.  The directory of a run, with consoles
-and /out, is a new one in TMPDIR, and is deleted unless --keep."""
+What it needs is fetched once by image.py into BUILD/rig.  Root is not needed, but makes it faster: see may_buffer().
+The directory of a run, with consoles and /out, is a new one in TMPDIR, and is deleted unless --keep."""
 
 import argparse
 import ctypes
@@ -46,6 +46,7 @@ GUESTS = ("a", "b")
 # Loaded by init, before it can see any file of the host; the rest comes from there.
 FIRST_MODULES = ("virtio_pci", "virtio_net", "9pnet_virtio", "9p", "overlay")
 IVSHMEM_BYTES, IVSHMEM_VECTORS = 64 << 20, 4
+SO_SNDBUFFORCE, POSTED_BYTES = 32, 256 << 20
 
 
 class Failed(Exception):
@@ -70,6 +71,16 @@ def die_with_parent():
 
 def spawn(argv, **kwargs):
     return subprocess.Popen(argv, preexec_fn=die_with_parent, **kwargs)
+
+
+def may_buffer():
+    """May we have a socket buffer for all that a guest posts (ntbpost.c)?  Root may."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+        try:
+            s.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, POSTED_BYTES)
+        except PermissionError:
+            return False
+    return True
 
 
 def stop(process):
@@ -106,14 +117,14 @@ class Image:
         khz = subprocess.run(need(f"{self.folder}/tsckhz", "make rig-programs"), check=True, stdout=subprocess.PIPE)
         self.tsc_khz = int(khz.stdout)
 
-    def qemu(self, preload=None):
+    def qemu(self, preload=()):
         """The command line of QEMU up to its options: of its own release, by that release's dynamic loader."""
         root = self.qemu_root
         loader = [p for p in (f"{root}/lib64/ld-linux-x86-64.so.2", f"{root}/usr/lib64/ld-linux-x86-64.so.2")
                   if os.path.exists(p)]
         libs = ":".join(f"{root}/{d}/x86_64-linux-gnu" for d in ("lib", "usr/lib"))
         data = [o for d in ("qemu", "seabios") for o in ("-L", f"{root}/usr/share/{d}")]
-        extra = ["--preload", preload] if preload else []
+        extra = ["--preload", ":".join(preload)] if preload else []
         return [loader[0], "--library-path", libs, *extra, f"{root}/usr/bin/qemu-system-x86_64", *data]
 
     def qemu_env(self):
@@ -248,7 +259,10 @@ class Rig:
         self.cwd = os.getcwd()
         self.model = bridge in MODELS
         self.image = Image(self.build, self.model)
-        self.preload = need(f"{self.build}/rig/ntbwin.so", "make rig-programs") if remap else None
+        # Without a buffer for what is posted QEMU waits for the end of each store, which takes 20 times as long
+        self.posted = may_buffer()
+        self.preload = [need(f"{self.build}/rig/{name}", "make rig-programs")
+                        for name, wanted in (("ntbwin.so", remap), ("ntbpost.so", self.model and self.posted)) if wanted]
         self.folder = tempfile.mkdtemp(prefix="rig.")
         if len(self.folder) > 80:       # sun_path has 108 bytes
             os.rmdir(self.folder)
@@ -332,11 +346,13 @@ class Rig:
             options += ["-device", f"pcie-root-port,id=rp{number},slot={number},chassis={number}",
                         "-device", json.dumps({"driver": "vfio-user-pci", "bus": f"rp{number}",
                                                "x-send-queued": self.queued and kind == "ntb",
+                                               "x-no-posted-writes": not self.posted,
                                                "socket": {"type": "unix", "path": self.socket(kind, name)}})]
         return options
 
     def qemu_env(self, name):
-        env = self.image.qemu_env()
+        env = {**self.image.qemu_env(),
+               "NTBPOST": f"{POSTED_BYTES}:{self.socket('ntb', name)}:{self.socket('ioat', name)}"}
         return {**env, "NTBWIN": self.socket("ntb", name) + ".win"} if self.remap else env
 
     def start(self, name, command):
