@@ -134,6 +134,20 @@ class Program:
         expect(status is None or got == status, f"{self.label} ended with {got}; it said:\n{self.text()[-2000:]}")
         return self
 
+    def has_said(self, pattern, seconds=60):
+        """The line that matches, once it is there."""
+        def said():
+            lines = [x for x in self.text().splitlines() if re.fullmatch(pattern, x)]
+            expect(lines or self.p.poll() is None, f"{self.label} ended with {self.p.poll()}; it said:\n{self.text()[-2000:]}")
+            return lines and lines[-1]
+
+        return wait_for(said, seconds, f"{self.label} does not say {pattern}")
+
+    def tell(self, line=""):
+        """For one that reads its standard input, a pipe."""
+        self.p.stdin.write(f"{line}\n".encode())
+        self.p.stdin.flush()
+
     def stop(self, sig=signal.SIGTERM, seconds=30):
         """Ends it by a signal that it obeys."""
         if self.p.poll() is None:

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """programs.py - in both guests: redis, iperf3, nginx and curl as they are, servers in b, clients in a, through the bridge
 
-What arrives is compared with what was sent.  Afterwards the counters of both guests must show the bytes in the window,
-and none on TCP but how each connection begins: until the other side has answered the offer.  That is a first request
-and its answer, or, of a program that sends at full speed unasked, as iperf3, what it has sent meanwhile: a megabyte, if the other
-guest's turn comes late.
+What arrives is compared with what was sent.  Of a connection that has moved not a byte may be on TCP.  Afterwards the
+counters of both guests must show the bytes in the window, and none on TCP but how each connection begins: until the
+other side has answered the offer.  That is a first request and its answer, or, of a program that sends at full speed
+unasked, as iperf3, what it has sent meanwhile: a megabyte, if the other guest's turn comes late.
 RIG_SCALE=N: N times as much."""
 
 import glob
@@ -14,6 +14,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 
 from guestlib import ADDRESS, BUILD, ME, OUT, PLAIN, WORK, Checks, Host, expect, kernel_is_fine, on_wire, together
 
@@ -35,6 +36,10 @@ def got(k, v):
 for i in range(200):    # a round trip each: the connection has moved by then
     s.sendall(b"PING\r\n")
     assert f.readline() == b"+PONG\r\n"
+def stop(*said):
+    print(*said, flush=True)
+    sys.stdin.readline()
+stop("moved")
 rnd = random.Random(1)
 sizes = [1, 54, 55, 116, 117, 1000, 16384, 16385, 60000] + [rnd.randrange(1, 20000) for _ in range(20 * scale)]
 values = {b"k%d" % i: rnd.randbytes(n) for i, n in enumerate(sizes)}
@@ -47,7 +52,7 @@ for k, v in values.items():
 s.sendall(b"".join(cmd(b"GET", k) for k in values))
 for k, v in values.items():
     got(k, v)
-print("all", len(values), "values,", sum(sizes), "bytes, came back as they were set")
+stop("all", len(values), "values,", sum(sizes), "bytes, came back as they were set")
 """
 
 
@@ -59,6 +64,13 @@ def write(path, data):
     with open(path, "wb") as f:
         f.write(data)
     return path
+
+
+def bytes_of(host, program):
+    """What a program's one connection has sent and received: (on the ring, on TCP)."""
+    both = [c[way] for c in host.ctl_json("connections", "-p", str(program.p.pid))["connections"] for way in ("tx", "rx")]
+    expect(len(both) == 2, f"{len(both) // 2} connections of one")
+    return sum(x["ring_bytes"] for x in both), sum(x["tcp_bytes"] for x in both)
 
 
 def redis(host):
@@ -73,7 +85,15 @@ def redis(host):
     bench = host.run(["redis-benchmark", "-h", SERVER, "-p", REDIS, "-q", "-c", 3, "-n", 400 * SCALE, "-d", 64, "-t", "set,get"], 60)
     print(bench.replace("\r", "\n").strip().splitlines()[-1])
     expect("GET" in bench and "requests per second" in bench and "rror" not in bench, bench)
-    print(host.run(["python3", "-c", REDIS_CLIENT, SERVER, REDIS, SCALE], 60, label="client").strip())
+    client = host.start(["python3", "-c", REDIS_CLIENT, SERVER, REDIS, SCALE], label="client", stdin=subprocess.PIPE)
+    moved = client.has_said("moved") and not PLAIN and bytes_of(host, client)
+    client.tell()
+    print(client.has_said("all .* came back as they were set", 60))
+    if moved:
+        ring, tcp = (now - before for now, before in zip(bytes_of(host, client), moved))
+        expect(ring > 500000 and not tcp, f"{ring} bytes on the ring and {tcp} on TCP of a connection that had moved")
+    client.tell()
+    client.wait(60)
     together("redis-done", 120)
 
 
