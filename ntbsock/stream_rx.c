@@ -187,12 +187,12 @@ static bool end_stated(const struct ntbs_sock *sk)
 		(ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w));
 }
 
-bool ntbs_stream_end_unknown(struct ntbs_sock *sk)
+static bool end_unknown(struct ntbs_sock *sk)
 {
 	int ret;
 
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_far(sk) || end_stated(sk) ||
-	    (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_RD | NTBS_SK_RESET | NTBS_SK_DIED | NTBS_SK_PASSED)))
+	    (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_DIED | NTBS_SK_PASSED)))
 		return false;
 	ret = ntbs_far_ended(sk);
 	if (ret == -ETIMEDOUT && !end_stated(sk)) {	/* never taken for an end of file */
@@ -204,6 +204,12 @@ bool ntbs_stream_end_unknown(struct ntbs_sock *sk)
 	return ret && !end_stated(sk);
 }
 
+/* Behind an end of our own there is nothing to be known. */
+bool ntbs_stream_end_unknown(struct ntbs_sock *sk)
+{
+	return !(ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) && end_unknown(sk);
+}
+
 /*
  * FIN without a stated end: the peer was killed, perhaps before it knew that there is a ring.  TCP resets if it left bytes of
  * ours unread: a byte to its kernel, where nobody is any more, brings the reset, and with it all that the kernel says of such
@@ -213,9 +219,11 @@ static bool reset_as_tcp(struct ntbs_sock *sk, int fd, bool owe)
 {
 	char c = 0;
 
-	if (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_RD | NTBS_SK_DIED))	/* our own end, not the peer's */
+	if (ntbs_sock_flags(sk) & NTBS_SK_DIED)
 		return false;
-	if (ntbs_stream_end_unknown(sk))
+	if ((ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) && !ntbs_shadow_peer_ended(fd))	/* our own end, not the peer's */
+		return false;
+	if (end_unknown(sk))
 		return false;
 	if (ntbs_offer_unnoticed(sk) || ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate) ||
 	    ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w || ntbs_msgq_peer_had_all(&sk->q))
@@ -264,7 +272,10 @@ static int stream_end(struct ntbs_sock *sk, int fd)
 		return 0;
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) {		/* our own end; an error of the connection comes before it */
 		end = ntbs_shadow_end(fd);
-		return end > 0 ? -EAGAIN : end == -EAGAIN ? 0 : end;
+		if (end > 0)
+			return -EAGAIN;
+		ntbs_stream_died(sk, fd);
+		return end == -EAGAIN ? 0 : end;
 	}
 	if (!rstate && !atomic_load(&sk->shm->shadow_ev)) {
 		if (atomic_load_explicit(&sk->watched, memory_order_relaxed))
