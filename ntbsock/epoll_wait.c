@@ -61,6 +61,10 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 		atomic_store(&ep->rung, 1);
 		return false;
 	}
+	if (atomic_load(&m->watched_live)) {	/* connect() has dissolved it, perhaps in another process: this is of the shadow */
+		ntbs_epoll_sock_plain(m->sk);
+		return false;			/* registered anew, the kernel tells what holds */
+	}
 	if ((m->events & EPOLLONESHOT) && atomic_load(&m->disabled))
 		return false;			/* registered for nothing: the kernel adds EPOLLERR and EPOLLHUP to that */
 	ev->events &= ntbs_epm_wanted(m);

@@ -92,6 +92,14 @@ static void dissolve(struct ntbs_sock *sk)
 	errno = saved;
 }
 
+/* Its readiness is what the kernel says, now that it has done that. */
+static void dissolved(struct ntbs_sock *sk)
+{
+	for (; sk; sk = ntbs_sock_after(sk))
+		if (ntbs_sock_stage(sk) == NTBS_PLAIN)
+			ntbs_epoll_sock_plain(sk);
+}
+
 /* A connection whose connect() nobody has asked for its end: if it has failed meanwhile, who asks now is told, and has a new
  * socket (__inet_stream_connect(), sock_error). */
 static bool failed_since(int err)
@@ -111,6 +119,8 @@ NTBS_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 		ret = LIBC(connect)(fd, addr, len);
 		if (ret && sk && ntbs_sock_stage(sk) != NTBS_PLAIN && failed_since(errno))
 			dissolve(sk);
+		if (sk)
+			dissolved(sk);
 		return ret;
 	}
 	ntbs_runtime_ready();		/* the first time: before the kernel's handshake, not between it and us */
