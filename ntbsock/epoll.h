@@ -54,6 +54,11 @@ struct ntbs_epm {
 	bool quiet;			/* exec: no edge of it is untold; under the pool's lock */
 };
 
+struct ntbs_ep_kept {
+	struct epoll_event ev;		/* as the program gets it */
+	uint64_t cookie;		/* as it came from the kernel */
+};
+
 struct ntbs_ep {
 	struct ntbs_file file;
 	bool used;			/* under the pool's lock */
@@ -77,7 +82,7 @@ struct ntbs_ep {
 	_Atomic uint64_t news;		/* edges, for an outer set */
 	_Atomic uint32_t nested;	/* one asks for them */
 	struct ntbs_lock asking;	/* one at a time asks the kernel for an outer set */
-	struct epoll_event pending[NTBS_EP_PENDING];	/* taken from the kernel for an outer set; under @lock */
+	struct ntbs_ep_kept pending[NTBS_EP_PENDING];	/* taken from the kernel for an outer set; under @lock */
 	_Atomic uint32_t nr_pending;
 };
 

@@ -251,6 +251,7 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		m->data = ev->data.u64;
 		atomic_store(&m->watched_out, 0);
 		ntbs_epm_untold(m);
+		ntbs_epoll_forget(ep, m);
 		m->events = ev->events;
 		ret = kernel_knows(m, before) ? 0 : kernel_ctl(ep, op, fd, ntbs_epm_kernel_events(m), cookie(m->index, m->gen));
 		if (ret) {

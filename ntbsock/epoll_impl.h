@@ -104,6 +104,12 @@ static inline void ntbs_epm_untold(struct ntbs_epm *m)
 	atomic_store(&m->disabled, 0);
 }
 
+/* ---- epoll_wait.c ---- */
+/* What the kernel has said of it for an outer set is void: it is asked anew.  Pool lock held. */
+void ntbs_epoll_forget(struct ntbs_ep *ep, const struct ntbs_epm *m);
+/* Is there something of that kind that still holds? */
+bool ntbs_epoll_kept(struct ntbs_ep *ep);
+
 /* What the program wants to hear, and what it hears unasked. */
 static inline uint32_t ntbs_epm_wanted(const struct ntbs_epm *m)
 {

@@ -423,7 +423,7 @@ bool ntbs_epoll_any(struct ntbs_ep *ep, bool arm_all)
 {
 	uint32_t nr = atomic_load(&ep->nr);
 
-	if (ep->nr_pending)
+	if (ntbs_epoll_kept(ep))
 		return true;
 	if (arm_all) {
 		atomic_store(&ep->slept_on, 1);	/* as E1 */

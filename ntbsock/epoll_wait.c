@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "offer.h"
+#include "shadow.h"
 #include "spin.h"
 #include "sys.h"
 #include "wait.h"
@@ -24,20 +25,32 @@
 
 /* ------------------------------------------------------------- the kernel */
 
+static struct ntbs_epm *member_of(struct ntbs_ep *ep, uint64_t cookie)
+{
+	struct ntbs_epm *m = ntbs_epm_by_index(cookie & 0xffffff);
+
+	return m && (m->gen & 0xff) == (cookie >> 24 & 0xff) && (ntbs_epm_taken(m) || ntbs_epm_in_set(m, ep)) ? m : NULL;
+}
+
+static bool is_cookie(uint64_t data)
+{
+	return (data & 0xffffffff00000000ull) == ntbs_epoll_secret;
+}
+
 /* One event of the kernel's: true if it is the program's, translated. */
 static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 {
 	uint64_t data = ev->data.u64;
 	struct ntbs_epm *m;
 
-	if ((data & 0xffffffff00000000ull) != ntbs_epoll_secret)
+	if (!is_cookie(data))
 		return true;
 	if ((data & 0xffffff) == NTBS_EP_MBOX_INDEX) {
 		atomic_store(&ep->rung, 1);
 		return false;
 	}
-	m = ntbs_epm_by_index(data & 0xffffff);
-	if (!m || (m->gen & 0xff) != (data >> 24 & 0xff))
+	m = member_of(ep, data);
+	if (!m)
 		return false;
 	if (ntbs_epm_taken(m)) {	/* another thread is about to enter it, with this lock; the kernel may not tell again */
 		ntbs_lock(&ntbs_epoll_pool_lock);
@@ -114,37 +127,118 @@ static int ask_kernel(struct ntbs_ep *ep, struct epoll_event *out, int max, cons
 	return n;
 }
 
+/* ------------------------------------------- what was taken for an outer set */
+
+static const struct timespec zero;
+
+/* At once, each event with what the kernel knows it by. */
+static int take_from_kernel(struct ntbs_ep *ep, struct ntbs_ep_kept *out, int max)
+{
+	struct epoll_event ev[NTBS_EP_PENDING];
+	long got = kernel_wait(ep->epfd, ev, max < NTBS_EP_PENDING ? max : NTBS_EP_PENDING, &zero, NULL, NULL);
+	int n = 0;
+
+	for (long i = 0; i < got; i++) {
+		out[n].cookie = ev[i].data.u64;
+		out[n].ev = ev[i];
+		n += translate(ep, &out[n].ev);
+	}
+	return n;
+}
+
+static bool is_among(const struct ntbs_ep_kept *e, const struct ntbs_ep_kept *in, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (in[i].cookie == e->cookie)
+			return true;
+	return false;
+}
+
+/*
+ * As the kernel does, which asks a member once more when it tells of it: what holds of it now.  Nothing: it is to be told when
+ * it is so again.
+ */
+static uint32_t holds_now(struct ntbs_epm *m)
+{
+	uint32_t ev = (uint16_t)ntbs_shadow_poll(m->sk->fd, NTBS_EP_IN | NTBS_EP_OUT | EPOLLRDHUP | EPOLLPRI) & ntbs_epm_wanted(m);
+
+	if (!ev && atomic_exchange(&m->disabled, 0))
+		ntbs_epm_register(m, ntbs_epm_kernel_events(m), ntbs_epm_cookie(m));
+	return ev;
+}
+
+/* Those that have gone, that hold no more or that memory tells of by now are dropped.  Pool lock held. */
+static void ask_members(struct ntbs_ep *ep)
+{
+	uint32_t n = 0;
+
+	ntbs_lock(&ep->lock);
+	for (uint32_t i = 0; i < ep->nr_pending; i++) {
+		struct ntbs_ep_kept *k = &ep->pending[i];
+		struct ntbs_epm *m = is_cookie(k->cookie) ? member_of(ep, k->cookie) : NULL;
+
+		if (m && ntbs_sock_stage(m->sk) == NTBS_LIVE) {
+			ntbs_epm_untold(m);
+			atomic_store(&ep->rung, 1);
+			continue;
+		}
+		if (m)
+			k->ev.events = holds_now(m);
+		if (m ? k->ev.events != 0 : !is_cookie(k->cookie))
+			ep->pending[n++] = *k;
+	}
+	ep->nr_pending = n;
+	ntbs_unlock(&ep->lock);
+}
+
+bool ntbs_epoll_kept(struct ntbs_ep *ep)
+{
+	if (__builtin_expect(!ep->nr_pending, 1))
+		return false;
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	ask_members(ep);
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+	return ep->nr_pending != 0;
+}
+
+void ntbs_epoll_forget(struct ntbs_ep *ep, const struct ntbs_epm *m)
+{
+	uint32_t n = 0;
+
+	if (!ep->nr_pending)
+		return;
+	ntbs_lock(&ep->lock);
+	for (uint32_t i = 0; i < ep->nr_pending; i++)
+		if (ep->pending[i].cookie != ntbs_epm_cookie(m))
+			ep->pending[n++] = ep->pending[i];
+	ep->nr_pending = n;
+	ntbs_unlock(&ep->lock);
+}
+
 /*
  * Asking takes events away that the kernel would not show again (edges, ONESHOT): they are kept for the set's own wait.
  * Those that it shows again at once are levels, and stay the kernel's to tell.
  */
 bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
 {
-	static const struct timespec zero;
-	struct epoll_event got[NTBS_EP_PENDING], again[NTBS_EP_PENDING];
-	bool more = false;
+	struct ntbs_ep_kept got[NTBS_EP_PENDING], again[NTBS_EP_PENDING];
 	int n, k;
 
 	ntbs_lock(&ep->asking);		/* only who holds it adds: there is room */
-	if (ep->nr_pending) {
+	if (ntbs_epoll_kept(ep)) {
 		ntbs_unlock(&ep->asking);
 		return true;
 	}
-	n = ask_kernel(ep, got, NTBS_EP_PENDING, &zero, NULL, NULL, &more);
+	n = take_from_kernel(ep, got, NTBS_EP_PENDING);
 	if (n <= 0) {
 		ntbs_unlock(&ep->asking);
 		return false;
 	}
-	k = ask_kernel(ep, again, NTBS_EP_PENDING, &zero, NULL, NULL, &more);
+	k = take_from_kernel(ep, again, NTBS_EP_PENDING);
 	ntbs_lock(&ep->lock);
-	for (int i = 0; i < n; i++) {
-		bool level = false;
-
-		for (int j = 0; j < k; j++)
-			level |= again[j].data.u64 == got[i].data.u64;
-		if (!level)
+	for (int i = 0; i < n; i++)
+		if (!is_among(&got[i], again, k))
 			ep->pending[ep->nr_pending++] = got[i];
-	}
 	ntbs_unlock(&ep->lock);
 	ntbs_unlock(&ep->asking);
 	return true;
@@ -152,16 +246,26 @@ bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
 
 /* ------------------------------------------------------------------- wait */
 
+/* What is kept, and what the kernel has to say of the others. */
 static int take_pending(struct ntbs_ep *ep, struct epoll_event *out, int max)
 {
-	int n;
+	struct ntbs_ep_kept kept[NTBS_EP_PENDING], more[NTBS_EP_PENDING];
+	int n, k;
 
+	if (!ntbs_epoll_kept(ep))
+		return 0;
 	ntbs_lock(&ep->lock);
 	n = ep->nr_pending < (uint32_t)max ? (int)ep->nr_pending : max;
-	memcpy(out, ep->pending, n * sizeof(*out));
-	memmove(ep->pending, ep->pending + n, (ep->nr_pending - n) * sizeof(*out));
+	memcpy(kept, ep->pending, n * sizeof(*kept));
+	memmove(ep->pending, ep->pending + n, (ep->nr_pending - n) * sizeof(*kept));
 	ep->nr_pending -= n;
 	ntbs_unlock(&ep->lock);
+	for (int i = 0; i < n; i++)
+		out[i] = kept[i].ev;
+	k = n < max && !ep->nr_pending ? take_from_kernel(ep, more, max - n) : 0;
+	for (int i = 0, taken = n; i < k; i++)
+		if (!is_among(&more[i], kept, taken))
+			out[n++] = more[i].ev;
 	return n;
 }
 
@@ -176,7 +280,6 @@ static void left_of(uint64_t until, struct timespec *ts)
 int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts,
 		    const sigset_t *mask)
 {
-	static const struct timespec zero;
 	const struct ntbs_sig_mark mark = ntbs_sig_mark();
 	bool poll_only = ts && !ts->tv_sec && !ts->tv_nsec, more;
 	struct timespec left;
