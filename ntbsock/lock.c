@@ -14,6 +14,8 @@
 #define OWNER_CHECK_NS 50000000		/* how often a sleeper looks whether the owner lives */
 
 __thread uint32_t ntbs_tid;
+static uint32_t nobody_yet;
+uint32_t *ntbs_lock_strangers = &nobody_yet;
 
 uint32_t ntbs_tid_slow(void)
 {
@@ -23,7 +25,7 @@ uint32_t ntbs_tid_slow(void)
 /* tkill with signal 0 asks without doing; ESRCH is the only answer that means dead. */
 static bool owner_dead(uint32_t tid)
 {
-	return ntbs_sys2(SYS_tkill, tid, 0) == -ESRCH;
+	return !ntbs_read_once(*ntbs_lock_strangers) && ntbs_sys2(SYS_tkill, tid, 0) == -ESRCH;
 }
 
 void ntbs_lock_slow(struct ntbs_lock *lock)

@@ -12,7 +12,7 @@
  * time in which the thread sleeps because somebody else has its only lock.
  *
  * Thread ids are those of the namespace that a family of processes shares; where fork has crossed into a new PID
- * namespace, a dead owner cannot be told from a living one and is waited for.
+ * namespace, a dead owner cannot be told from a living one and is waited for: @ntbs_lock_strangers.
  */
 #ifndef NTBSOCK_LOCK_H
 #define NTBSOCK_LOCK_H
@@ -27,6 +27,7 @@ struct ntbs_lock {
 #define NTBS_LOCK_WAITERS (1u << 31)
 
 extern __thread uint32_t ntbs_tid;	/* 0: not asked yet */
+extern uint32_t *ntbs_lock_strangers;	/* in memory that those who share locks share, once there is some (sock.c) */
 uint32_t ntbs_tid_slow(void);
 void ntbs_lock_slow(struct ntbs_lock *lock);
 void ntbs_unlock_slow(struct ntbs_lock *lock);

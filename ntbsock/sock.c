@@ -85,6 +85,8 @@ static bool add_chunk(void)
 	ntbs_le32_write(&c->pool->entry_bytes, ENTRY_BYTES);
 	ntbs_le32_write(&c->pool->first_offset, FIRST_OFFSET);
 	ntbs_le32_write(&c->pool->pid, ntbs_sys0(SYS_getpid));
+	if (!n)
+		ntbs_lock_strangers = &c->pool->strangers.v;
 	ntbs_le32_write_release(&c->pool->magic, NTBS_POOL_MAGIC);
 	ntbs_runtime_add_pool(fd);	/* takes the descriptor */
 	atomic_store(&nr_chunks, n + 1);
@@ -392,6 +394,8 @@ static void in_child(struct ntbs_sock *sk, void *arg)
 
 void ntbs_sock_fork_child(void)
 {
+	if (!ntbs_sys0(SYS_getppid))		/* our parent is in another PID namespace, and may know us by another number */
+		ntbs_write_once(*ntbs_lock_strangers, 1);
 	ntbs_lock_reset(&pool_lock);
 	ntbs_sock_for_each(in_child, NULL);
 }

@@ -90,6 +90,7 @@ struct ntbs_pool_shm {
 	ntbs_le32 entry_bytes;		/* distance of entries */
 	ntbs_le32 first_offset;		/* of entry 0 from the start of the pool */
 	ntbs_le32 pid;
+	ntbs_le32 strangers;		/* the processes that share it are in more than one PID namespace */
 };
 
 #endif
