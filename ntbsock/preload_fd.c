@@ -319,8 +319,12 @@ static int at_mark(struct ntbs_sock *sk, int fd, int *out)
 
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_step(sk, fd);
-	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk) || ntbs_sock_rx_state(sk) != NTBS_DIR_RING ||
-	    ntbs_le64_read_acquire(&sk->q.in->q) == ntbs_read_once(sk->shm->rx.pos) + 1)
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return -ENTBS_PASS;
+	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_stream_rx_look(sk, fd);	/* a byte that has come twice lies before the mark */
+	ntbs_unlock(&sk->shm->rx.lock);
+	if (ntbs_sock_rx_state(sk) != NTBS_DIR_RING)
 		return -ENTBS_PASS;
 	return ntbs_user_copy(out, &no, sizeof(no));
 }

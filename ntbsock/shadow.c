@@ -222,6 +222,14 @@ bool ntbs_shadow_at_mark(int fd)
 	return !ntbs_sys3(SYS_ioctl, fd, SIOCATMARK, &mark) && mark;
 }
 
+size_t ntbs_shadow_before_mark(int fd)
+{
+	int there = 0;
+
+	ntbs_shadow_inq(fd, &there);	/* first: a mark that comes after this lies behind these, where a read of them ends */
+	return there > 0 && !ntbs_shadow_at_mark(fd) ? there : 0;
+}
+
 void ntbs_shadow_push(int fd)
 {
 	static const int on = 1, off = 0;
@@ -287,30 +295,31 @@ ssize_t ntbs_shadow_send(int fd, struct ntbs_iter *it, int flags)
 
 ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags)
 {
+	struct iovec iov[PIECES];
 	ssize_t sum = 0, n;
 
 	if (max > it->left)
 		max = it->left;
-	if ((flags & MSG_PEEK) && it->off + max > it->iov->iov_len) {	/* more than one piece: a look takes them at once */
-		size_t beyond = it->left - max;
+	while (max) {		/* in one call, as the program's was: it ends at an urgent byte, and the next one passes it */
+		struct msghdr msg = { .msg_iov = iov };
+		struct ntbs_iter some = *it;
+		size_t len = 0, before_mark;
 
-		it->left = max;
-		n = ntbs_shadow_peek(fd, it, 0, flags);
-		it->left += beyond;
-		return n;
-	}
-	while (max) {
-		size_t run;
-		char *p = ntbs_iter_run(it, max, &run);
-
-		n = ntbs_sys6(SYS_recvfrom, fd, (long)p, run, flags | MSG_DONTWAIT, 0, 0);
+		some.left = max;
+		msg.msg_iovlen = pieces(some, iov, PIECES);
+		for (size_t i = 0; i < msg.msg_iovlen; i++)
+			len += iov[i].iov_len;
+		n = ntbs_sys3(SYS_recvmsg, fd, &msg, flags | MSG_DONTWAIT);
 		if (n <= 0)
 			return sum ? sum : n;
-		ntbs_iter_advance(it, n);
+		skip_pieces(it, n);
 		sum += n;
 		max -= n;
-		if ((size_t)n < run || (flags & MSG_PEEK))
+		if ((size_t)n < len || !max || (flags & MSG_PEEK))
 			break;
+		before_mark = ntbs_shadow_before_mark(fd);
+		if (max > before_mark)
+			max = before_mark;
 	}
 	return sum;
 }

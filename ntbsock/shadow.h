@@ -41,10 +41,15 @@ void ntbs_shadow_inq(int fd, int *bytes);
 int ntbs_shadow_unread(int fd, int *bytes);
 /* The next byte of TCP is an urgent one: no read goes past it that has got something. */
 bool ntbs_shadow_at_mark(int fd);
+/*
+ * Bytes that who has got something already can read now.  The kernel knows only what its own call has got (tcp_recvmsg_locked()),
+ * and passes an urgent byte that is next for who takes more than these.
+ */
+size_t ntbs_shadow_before_mark(int fd);
 /* What waits in the kernel for Nagle or a cork goes out now; the program's options are as before. */
 void ntbs_shadow_push(int fd);
 
-/* Never blocks, no signal; count or -errno.  recv: at most @max bytes. */
+/* Never blocks, no signal; count or -errno.  recv: at most @max bytes, up to an urgent one that is not the first. */
 ssize_t ntbs_shadow_send(int fd, struct ntbs_iter *it, int flags);
 ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags);
 

@@ -303,6 +303,8 @@ ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg
 #define NTBS_MSG_LATER 0x40000
 /* Of splice(), with MSG_PEEK: ends at an urgent byte, with 0 if it would wait. */
 #define NTBS_MSG_SPLICE 0x80000
+/* For ntbs_stream_recv(): the call has taken bytes before, so it takes none that is urgent, nor any behind it. */
+#define NTBS_MSG_IN_HAND 0x100000
 /* A later one is the kernel's to receive: what it says, or -ENTBS_PASS. */
 ssize_t ntbs_sock_later_by_kernel(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags);
 /* The first message is about to be received. */

@@ -232,7 +232,7 @@ static enum next look(struct recv_call *r)
 	}
 	if (r->flags & MSG_PEEK)
 		r->w.seen = seen_so_far(sk);
-	r->n = ntbs_stream_recv(sk, r->fd, &r->it, r->flags, on_tcp, &acked);
+	r->n = ntbs_stream_recv(sk, r->fd, &r->it, r->flags | (r->sum ? NTBS_MSG_IN_HAND : 0), on_tcp, &acked);
 	ntbs_unlock(&sk->shm->rx.lock);
 	if (__builtin_expect(ntbs_sock_rx_state(sk) == NTBS_DIR_BACK && ntbs_sock_tx_state(sk) == NTBS_DIR_BACK, 0))
 		ntbs_handover_settle(sk);

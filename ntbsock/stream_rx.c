@@ -372,13 +372,11 @@ static ssize_t peek_beyond(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, i
 /* So it is of a read, up to an urgent byte. */
 static ssize_t read_beyond(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags)
 {
-	int there = 0;
 	ssize_t n;
 
-	if (ntbs_stream_rx_look(sk, fd) || sk->shm->rx.state != NTBS_DIR_BACK || sk->shm->rx.twice || ntbs_shadow_at_mark(fd))
+	if (ntbs_stream_rx_look(sk, fd) || sk->shm->rx.state != NTBS_DIR_BACK || sk->shm->rx.twice)
 		return 0;
-	ntbs_shadow_inq(fd, &there);
-	n = there > 0 ? ntbs_shadow_recv(fd, it, there, flags & MSG_TRUNC) : 0;
+	n = ntbs_shadow_recv(fd, it, ntbs_shadow_before_mark(fd), flags & MSG_TRUNC);
 	if (n <= 0)
 		return 0;
 	count(sk, n, false);
@@ -393,6 +391,25 @@ static ssize_t beyond(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int fl
 	if (__builtin_expect(!q, 1) || !it->left)
 		return 0;
 	return flags & MSG_PEEK ? peek_beyond(sk, fd, it, flags, tcp, ring, q) : read_beyond(sk, fd, it, flags);
+}
+
+/*
+ * With bytes in hand a read ends at an urgent byte, whenever that comes: be they of the ring, and the byte the reason why TCP goes
+ * on.  The kernel has not given this call any of them, so nothing is asked of it that might begin there.
+ */
+static ssize_t more_of_tcp(int fd, struct ntbs_iter *it, int flags, size_t limit)
+{
+	size_t before_mark = ntbs_shadow_before_mark(fd);
+	int end;
+
+	if (limit > before_mark)
+		limit = before_mark;
+	if (limit)
+		return ntbs_shadow_recv(fd, it, limit, flags);
+	if (before_mark || ntbs_shadow_at_mark(fd))
+		return -EAGAIN;
+	end = ntbs_shadow_end(fd);
+	return end > 0 ? -EAGAIN : end;		/* come just now: the next look's */
 }
 
 ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, size_t limit, bool *acked)
@@ -453,7 +470,9 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			return -EAGAIN;
 		limit = it->left;	/* BACK: TCP from here on */
 	}
-	if (!limit) {			/* nothing was there when the look for a switch began, or an urgent mark is next */
+	if (flags & NTBS_MSG_IN_HAND) {
+		n = more_of_tcp(fd, it, kflags, limit);
+	} else if (!limit) {		/* nothing was there when the look for a switch began, or an urgent mark is next */
 		n = ntbs_shadow_end(fd);
 		if (n > 0) {
 			if (rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_msgq_readable(&sk->q))

@@ -15,7 +15,7 @@ from syslib import Failed, check, free_port, main, need
 
 # Says "ready" once the connection is on the ring, then does what it is told on stdin, one word a line.
 END = r'''
-import hashlib, json, os, socket, sys, time
+import fcntl, hashlib, json, os, socket, struct, sys, time
 role, addr, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 if role == "server":
     c = socket.create_server((addr, port)).accept()[0]
@@ -63,6 +63,13 @@ for line in sys.stdin:
             for i in range(args[0]):
                 if exact(args[1]) != pattern(i, args[1]):
                     raise SystemExit("wrong bytes in message %d" % i)
+        elif word == "urgent":
+            c.send(b"!", socket.MSG_OOB)
+        elif word == "mark":
+            SIOCATMARK, end, mark = 0x8905, time.monotonic() + 5, (0,)
+            while not mark[0] and time.monotonic() < end:
+                mark = struct.unpack("i", fcntl.ioctl(c, SIOCATMARK, struct.pack("i", 0)))
+            say("mark", mark[0], "urgent", c.recv(1, socket.MSG_OOB))
         elif word == "end":
             d = c.recv(1)
             say("got", d)
@@ -387,6 +394,25 @@ def torn(rig, h):
         print(f"{what} of {size} bytes lost: nothing is wrong, nothing waits for ever")
 
 
+def urgent(rig, h):
+    """The sender cannot know that its last byte has been read, and sends it by TCP once more: the mark is behind that one."""
+    p = Pair(rig, h)
+    for turn in range(2):       # by way of the ring, then on TCP
+        p.both("ball", 3, 1)
+        p.said(p.s, "done ball", turn + 1)
+        p.said(p.c, "done ball", turn + 1)
+        p.tell(p.c, "send", 1, 32, 99)
+        p.tell(p.s, "recv", 1, 32)
+        p.said(p.s, "done recv", turn + 1)
+        p.tell(p.c, "urgent")
+        p.tell(p.s, "mark")
+        p.said(p.s, "mark 1 urgent b'!'", turn + 1)
+    p.both("ball", 50, 100)
+    p.said(p.c, "done ball", 3)
+    p.stop()
+    print("urgent bytes: the mark is where they are")
+
+
 def cut(rig):
     """The link breaks and loses what it had in it: each stream is whole, or reset, and never wrong; it comes back."""
     whole = reset = 0
@@ -442,6 +468,7 @@ def test(rig):
         asleep(rig, h)
         sessions(rig, h)
         torn(rig, h)
+        urgent(rig, h)
         killed_program(rig, h)
         killed_broker(rig, h)
     cut(rig)
