@@ -42,11 +42,17 @@ static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	ntbs_mbox_poke(sk);
 }
 
-/* The flag first: a connection that leaves its object meanwhile takes it along, or the next object gets it from us. */
+/*
+ * The flag first: a connection that leaves its object meanwhile takes it along, or the next object gets it from us.  If the peer
+ * has died unnoticed, the kernel's call that follows is to find the reset.
+ */
 void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
-	for (; sk; sk = ntbs_sock_after(sk))
+	for (; sk; sk = ntbs_sock_after(sk)) {
+		if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP))
+			ntbs_stream_died_for_others(sk, fd);
 		leave_tx(sk, fd, why);
+	}
 }
 
 /* Position up to which we have taken what the peer sent. */
