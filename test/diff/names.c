@@ -253,7 +253,8 @@ void learn(const struct op *op, struct answer a[WORLDS])
 			learn_ports(&desc[i], a);
 			desc[i].connected = true;
 			if (d)
-				desc[i].rcvtimeo = d->rcvtimeo, desc[i].sndtimeo = d->sndtimeo, desc[i].user_timeout = d->user_timeout;
+				desc[i].rcvtimeo = d->rcvtimeo, desc[i].sndtimeo = d->sndtimeo, desc[i].user_timeout = d->user_timeout,
+				desc[i].low_mark = d->low_mark;
 			find_peer(i);
 		}
 		set_slot(op->proc, op->call == C_accept ? op->t : op->b, i);
@@ -288,6 +289,8 @@ void learn(const struct op *op, struct answer a[WORLDS])
 			*(options[op->a].opt == SO_SNDTIMEO ? &d->sndtimeo : &d->rcvtimeo) = true;
 		if (ok && d && user_timeout(op))
 			d->user_timeout = op->b > 0;
+		if (ok && d && options[op->a].level == SOL_SOCKET && options[op->a].opt == SO_RCVLOWAT)
+			d->low_mark |= op->b > 1;
 		if (ok && d && options[op->a].shape == LINGER)
 			d->linger0 = op->b == 0;
 		break;

@@ -169,6 +169,23 @@ static bool somebody_reads(const struct desc *d)
 	return false;
 }
 
+/* With whatever wakes it: a read of no bytes, one that sleeps below its mark and finds some (tcp_recvmsg_locked()). */
+static bool ends_when_woken(const struct op *op, const struct desc *d)
+{
+	return !op->b || d->low_mark;
+}
+
+static bool ends_if_woken(const struct desc *d)
+{
+	for (int i = 0; i < PROCS * THREADS; i++) {
+		const struct pending *e = &pending[i / THREADS][i % THREADS];
+
+		if (e->busy && calls[e->op.call].class == RECV && desc_of(e->op.proc, e->op.s) == d && ends_when_woken(&e->op, d))
+			return true;
+	}
+	return false;
+}
+
 void exec_step(const struct op *op, int step)
 {
 	struct pending *e = &pending[op->proc][op->thr];
@@ -225,6 +242,12 @@ static bool closes(const struct op *op, const struct op *waits)
 	return slot < 0 || slot == waits->s || slot == waits->t;
 }
 
+/* A set: any socket could be in it, or come into it while somebody waits. */
+static bool watches_a_set(const struct op *op)
+{
+	return calls[op->call].class == EPOLL || !desc_of(op->proc, op->s) || (op->call == C_poll2 && !desc_of(op->proc, op->t));
+}
+
 /* Two that wait for the same bytes, one to take them, one to be told of them: told of nothing if they are taken first. */
 static bool reads_and_watches(const struct op *op, const struct op *blocked)
 {
@@ -233,7 +256,7 @@ static bool reads_and_watches(const struct op *op, const struct op *blocked)
 
 	if (calls[reads->call].class != RECV || !waits_for_events(watches) || !watches->b)
 		return false;
-	return calls[watches->call].class == EPOLL || desc_of(watches->proc, watches->s) == d || desc_of(watches->proc, watches->t) == d;
+	return watches_a_set(watches) || desc_of(watches->proc, watches->s) == d || desc_of(watches->proc, watches->t) == d;
 }
 
 static bool waits_for_room(const struct op *op, int slot)
@@ -256,8 +279,10 @@ bool competes(const struct op *op)
 	if ((class == RECV || class == DRAIN) && d >= 0 && desc[d].shut_rd && undecided(&desc[d]))
 		return true;
 
-	/* a read of no bytes ends with whatever wakes it: also when what was sent before is acknowledged (tcp_recvmsg_locked()) */
-	if (class == RECV && !op->b && d >= 0 && undecided(peer_of(&desc[d])))
+	/* when what was sent before is acknowledged, or makes room, is of no concern to any other read */
+	if (class == RECV && d >= 0 && ends_when_woken(op, &desc[d]) && undecided(peer_of(&desc[d])))
+		return true;
+	if ((op->call == C_flood || (class == SEND && op->b > BIG)) && d >= 0 && ends_if_woken(&desc[d]))
 		return true;
 
 	/* is there room in a stream of which each world has taken what it could?  Sizes of buffers, and chance */
