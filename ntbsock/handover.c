@@ -309,8 +309,12 @@ void ntbs_handover_settle(struct ntbs_sock *sk)
 		ntbs_sock_set_stage(sk, NTBS_PLAIN, ntbs_read_once(sk->shm->conn.reason));
 	}
 	ntbs_unlock(&sk->shm->tx.lock);
-	if (ntbs_sock_flags(sk) & NTBS_SK_SETTLED)
+	if (ntbs_sock_flags(sk) & NTBS_SK_SETTLED) {
 		ntbs_epoll_sock_plain(sk);
+		/* to be watched is to be asked about room with each byte that comes, which is a SIGIO when there is (tcp_poll()) */
+		if (atomic_load(&sk->watched) && sk->file.fds > 0)
+			ntbs_service_unwatch(sk, sk->fd);
+	}
 	ntbs_unlock(&sk->shm->ctl);
 }
 

@@ -293,6 +293,18 @@ ssize_t ntbs_shadow_send(int fd, struct ntbs_iter *it, int flags)
 	return sum;
 }
 
+ssize_t ntbs_shadow_send_rest(int fd, struct ntbs_iter *it, int flags, const struct ntbs_sig_mark *mark)
+{
+	struct iovec iov[PIECES];
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = pieces(*it, iov, PIECES) };
+	ssize_t n;
+
+	n = ntbs_sleep(mark, SYS_sendmsg, fd, (long)&msg, flags | MSG_NOSIGNAL, 0, 0, 0);
+	if (n > 0)
+		skip_pieces(it, n);
+	return n;
+}
+
 ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags)
 {
 	struct iovec iov[PIECES];

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "iter.h"
+#include "sleep.h"
 
 struct ntbs_shadow_info {
 	uint8_t state;			/* TCP_ESTABLISHED ... */
@@ -51,6 +52,8 @@ void ntbs_shadow_push(int fd);
 
 /* Never blocks, no signal; count or -errno.  recv: at most @max bytes, up to an urgent one that is not the first. */
 ssize_t ntbs_shadow_send(int fd, struct ntbs_iter *it, int flags);
+/* The rest, and the kernel waits for room; as ntbs_sleep(). */
+ssize_t ntbs_shadow_send_rest(int fd, struct ntbs_iter *it, int flags, const struct ntbs_sig_mark *mark);
 ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags);
 
 /* MSG_PEEK from @skip bytes behind the first one on; -EAGAIN: nothing there. */

@@ -278,6 +278,11 @@ struct ntbs_wait;
 int ntbs_sock_wait(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w);
 bool ntbs_sock_await_credit(struct ntbs_sock *sk);
 /*
+ * It has become PLAIN under a send: the rest is the kernel's to send and to wait with, who raises no SIGIO for the room that
+ * a call of its own waits for (sk_stream_wait_memory()).  Bytes, or -errno.
+ */
+ssize_t ntbs_sock_send_rest(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, const struct ntbs_wait *w);
+/*
  * What wakes all who wait for bytes in the kernel though none has come: shutdown() (inet_shutdown()), a low-water mark that is
  * reached (tcp_set_rcvlowat()).  Who is awake takes what there is, be it below his mark.
  */

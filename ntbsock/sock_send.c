@@ -68,10 +68,30 @@ static bool error_waits(const struct ntbs_sock *sk, int fd)
 	return (ntbs_sock_stage(sk) != NTBS_LIVE || ntbs_sock_tx_state(sk) != NTBS_DIR_RING) && ntbs_shadow_broken(fd);
 }
 
+/* It has sent @sent bytes: those are told, and what has stopped it is the next call's if the kernel would keep it. */
+static ssize_t stopped(struct ntbs_sock *sk, ssize_t n, size_t sent, int flags)
+{
+	if (sent) {
+		if (of_the_connection(n))
+			atomic_store(&sk->shm->owed, -(int)n);
+		return sent;
+	}
+	if (n == -EPIPE && atomic_load(&sk->shm->owed))
+		return ntbs_sock_send_owed(sk, flags);
+	return send_error(n, flags);
+}
+
+static bool kernels_alone(struct ntbs_sock *sk)
+{
+	if (ntbs_sock_tx_state(sk) == NTBS_DIR_BACK && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK)
+		ntbs_handover_settle(sk);
+	return ntbs_sock_stage(sk) == NTBS_PLAIN;
+}
+
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	struct ntbs_wait w;
-	bool may_wait, soft = true;
+	bool may_wait, soft = true, waited = false;
 	struct ntbs_iter it;
 	size_t len;
 	ssize_t n;
@@ -98,6 +118,17 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_hold(sk, fd, may_wait);
 	for (;;) {
+		if (waited && kernels_alone(sk) && !ntbs_wait_ends(&w)) {
+			n = ntbs_sock_send_rest(sk, fd, &it, flags, &w);
+			if (!it.left)
+				return len;
+			if (n < 0)
+				return n == -EINTR && len == it.left ? n : stopped(sk, n, len - it.left, flags);
+			if (n > 0 && ntbs_sig_since(&w.mark, false))
+				return len - it.left;
+			ntbs_call_how_long(&w, sk, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left, 0);
+			continue;
+		}
 		ntbs_lock(&sk->shm->tx.lock);
 		if (__builtin_expect(!ntbs_call_current(sk, fd), 0)) {
 			ntbs_unlock(&sk->shm->tx.lock);
@@ -109,16 +140,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			ntbs_mbox_poke(sk);
 		if (!it.left)
 			return len;
-		if (n < 0 && n != -EAGAIN) {
-			if (len > it.left) {
-				if (of_the_connection(n))
-					atomic_store(&sk->shm->owed, -(int)n);
-				return len - it.left;
-			}
-			if (n == -EPIPE && atomic_load(&sk->shm->owed))
-				return ntbs_sock_send_owed(sk, flags);
-			return send_error(n, flags);
-		}
+		if (n < 0 && n != -EAGAIN)
+			return stopped(sk, n, len - it.left, flags);
 		if (!may_wait)
 			return len > it.left ? (ssize_t)(len - it.left) : -EAGAIN;
 		if (n > 0) {
@@ -134,6 +157,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		}
 		ntbs_call_how_long(&w, sk, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left, 0);
 		n = ntbs_sock_wait(sk, fd, false, &w);
+		waited = true;
 		if (ntbs_call_dissolved(sk, &w))
 			n = len > it.left ? -EPIPE : disconnected(fd, flags, &w);
 		if (n) {

@@ -7,6 +7,7 @@
  */
 #include "sock.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 
@@ -14,6 +15,7 @@
 #include "offer.h"
 #include "runtime.h"
 #include "service.h"
+#include "shadow.h"
 #include "spin.h"
 #include "wait.h"
 
@@ -110,7 +112,7 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wa
 	return ret;
 }
 
-/* The kernel cannot wait for more than is there: look every millisecond. */
+/* For what the kernel cannot wait, or is not to: look every millisecond. */
 static int wait_for_more(int fd, const struct ntbs_wait *w)
 {
 	uint64_t soon = ntbs_now_ns() + PEEK_AGAIN_NS;
@@ -166,7 +168,8 @@ static int wait_tcp(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wai
 		if (bytes_came(sk, w))
 			return 0;
 	}
-	if (w->peeks)
+	/* while it goes over to TCP for good nobody asks the kernel for room, but for ntbs_sock_send_rest() when it has gone */
+	if (w->peeks || (!rx && (ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP)))
 		return wait_for_more(fd, w);
 	return rx ? wait_shadow_stirred(sk, fd, w) : ntbs_wait_shadow(fd, POLLOUT, w);
 }
@@ -195,6 +198,20 @@ int ntbs_sock_wait(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait
 		ret = wait_tcp(sk, fd, rx, w);
 	ntbs_undo_pop(&undo);
 	return ret;
+}
+
+ssize_t ntbs_sock_send_rest(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, const struct ntbs_wait *w)
+{
+	struct ntbs_undo undo;
+	ssize_t n;
+
+	ntbs_section_enter();
+	ntbs_sock_get(sk);
+	ntbs_undo_push(&undo, put, sk);
+	ntbs_section_leave();
+	n = ntbs_shadow_send_rest(fd, it, flags & (MSG_MORE | MSG_DONTROUTE | MSG_CONFIRM), &w->mark);
+	ntbs_undo_pop(&undo);
+	return n == -EINTR ? ntbs_wait_handled(w) : n;
 }
 
 /* A short spin for an acknowledgement, before the sender lets more than the soft window into the ring. */
