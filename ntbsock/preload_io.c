@@ -233,10 +233,13 @@ NTBS_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 	return LIBC(sendmsg)(fd, msg, flags);
 }
 
+/* One that has connected meanwhile is not: whoever sees that next offers it, and the kernel's reader would sleep on TCP alone. */
 static bool plain(int fd)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 
+	if (sk && ntbs_sock_stage(sk) == NTBS_NEW && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
+		ntbs_offer_look_connected(sk, fd);
 	return !sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW;
 }
 
