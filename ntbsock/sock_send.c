@@ -122,10 +122,11 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 			n = ntbs_sock_send_rest(sk, fd, &it, flags, &w);
 			if (!it.left)
 				return len;
-			if (n < 0)
+			if (n < 0 && n != -EAGAIN)
 				return n == -EINTR && len == it.left ? n : stopped(sk, n, len - it.left, flags);
 			if (n > 0 && ntbs_sig_since(&w.mark, false))
 				return len - it.left;
+			waited = n != -EAGAIN;	/* O_NONBLOCK or a time limit, set since this call began: the kernel heeds it, this call does not */
 			ntbs_call_how_long(&w, sk, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left, 0);
 			continue;
 		}
