@@ -14,10 +14,9 @@
 
 #include "sys.h"
 
-#define LOG_LINES_PER_SECOND 8
-
 int ntbs_log_level = NTBS_LOG_WARN;
 const char *ntbs_log_name = "ntbsock";
+unsigned ntbs_log_most = 8;
 
 static int64_t window_s;
 static unsigned in_window, held_back;
@@ -34,7 +33,7 @@ static unsigned admit(void)
 	if (ts.tv_sec != seen &&
 	    __atomic_compare_exchange_n(&window_s, &seen, ts.tv_sec, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		__atomic_store_n(&in_window, 0, __ATOMIC_RELAXED);
-	if (__atomic_fetch_add(&in_window, 1, __ATOMIC_RELAXED) < LOG_LINES_PER_SECOND)
+	if (__atomic_fetch_add(&in_window, 1, __ATOMIC_RELAXED) < ntbs_log_most)
 		return 1;
 	__atomic_fetch_add(&held_back, 1, __ATOMIC_RELAXED);
 	return 0;

@@ -13,6 +13,7 @@ enum { NTBS_LOG_ERR = 3, NTBS_LOG_WARN = 4, NTBS_LOG_INFO = 6, NTBS_LOG_DEBUG = 
 
 extern int ntbs_log_level;		/* lines above it are not made */
 extern const char *ntbs_log_name;	/* in front of each line */
+extern unsigned ntbs_log_most;		/* lines a second: few in a program of somebody else's */
 
 /*
  * From now on only what is descriptor 2 now is written to: a program may close it and get a socket or a file of that

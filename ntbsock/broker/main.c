@@ -319,6 +319,7 @@ int main(int argc, char **argv)
 	int ret;
 
 	ntbs_log_name = "ntbsockd";
+	ntbs_log_most = 100;		/* its start alone has a dozen to say */
 	ntbs_options_parse(argc, argv);
 	ntbs_broker.started_ms = ntbs_loop_now_ms();
 	if (check_run_dir(ntbs_broker.run_dir))
