@@ -129,7 +129,8 @@ int ntbs_shadow_unread(int fd, int *bytes)
 	if (ret)
 		return ret;
 	asked = ntbs_sys5(SYS_getsockopt, fd, SOL_TCP, TCP_ZEROCOPY_RECEIVE, &zc, &len);
-	if (asked == -EINVAL)		/* more than a page: that it would map */
+	/* more than a page: that it would map; or an urgent byte is next, and it sees the FIN behind alone */
+	if (asked == -EINVAL || asked == -EIO)
 		zc.inq = inq_by_message(fd);
 	else if (asked || len != offsetof(struct tcp_zerocopy_receive, err))
 		return 0;

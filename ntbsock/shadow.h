@@ -37,7 +37,8 @@ int ntbs_shadow_count(int fd, bool connected, uint64_t *sent, uint64_t *received
 void ntbs_shadow_inq(int fd, int *bytes);
 /*
  * Bytes between what has been read and what has come.  SIOCINQ stops at an urgent mark, read or not; the hint that comes
- * with TCP_ZEROCOPY_RECEIVE does not, and is there while less than a page waits (the call has nothing to map, then).
+ * with TCP_ZEROCOPY_RECEIVE does not, and is there while less than a page waits (the call has nothing to map, then).  A FIN
+ * behind them counts as one.
  */
 int ntbs_shadow_unread(int fd, int *bytes);
 /* The next byte of TCP is an urgent one: no read goes past it that has got something. */
