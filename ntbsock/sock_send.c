@@ -118,7 +118,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_hold(sk, fd, may_wait);
 	for (;;) {
-		if (waited && kernels_alone(sk) && !ntbs_wait_ends(&w)) {
+		if (__builtin_expect(waited, 0) && kernels_alone(sk) && !ntbs_wait_ends(&w)) {
 			n = ntbs_sock_send_rest(sk, fd, &it, flags, &w);
 			if (!it.left)
 				return len;
