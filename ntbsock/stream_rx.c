@@ -510,7 +510,7 @@ bool ntbs_stream_error_next(struct ntbs_sock *sk, int fd)
 	if (ring && !atomic_load(&sk->shm->shadow_ev) && !ntbs_le32_read(&sk->q.in->rstate))
 		return false;		/* TCP is not asked then */
 	ntbs_shadow_inq(fd, &inq);
-	return !inq && (ntbs_shadow_poll(fd, 0) & POLLERR);
+	return !inq && ntbs_shadow_broken(fd);
 }
 
 ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd)
