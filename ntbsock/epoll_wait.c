@@ -146,12 +146,13 @@ static int take_from_kernel(struct ntbs_ep *ep, struct ntbs_ep_kept *out, int ma
 	return n;
 }
 
-static bool is_among(const struct ntbs_ep_kept *e, const struct ntbs_ep_kept *in, int n)
+/* Where in @in, or -1. */
+static int among(const struct ntbs_ep_kept *e, const struct ntbs_ep_kept *in, int n)
 {
 	for (int i = 0; i < n; i++)
 		if (in[i].cookie == e->cookie)
-			return true;
-	return false;
+			return i;
+	return -1;
 }
 
 /*
@@ -237,7 +238,7 @@ bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
 	k = take_from_kernel(ep, again, NTBS_EP_PENDING);
 	ntbs_lock(&ep->lock);
 	for (int i = 0; i < n; i++)
-		if (!is_among(&got[i], again, k))
+		if (among(&got[i], again, k) < 0)
 			ep->pending[ep->nr_pending++] = got[i];
 	ntbs_unlock(&ep->lock);
 	ntbs_unlock(&ep->asking);
@@ -263,9 +264,15 @@ static int take_pending(struct ntbs_ep *ep, struct epoll_event *out, int max)
 	for (int i = 0; i < n; i++)
 		out[i] = kept[i].ev;
 	k = n < max && !ep->nr_pending ? take_from_kernel(ep, more, max - n) : 0;
-	for (int i = 0, taken = n; i < k; i++)
-		if (!is_among(&more[i], kept, taken))
+	for (int i = 0, taken = n; i < k; i++) {
+		/* data that the program has chosen may be that of several members */
+		int at = is_cookie(more[i].cookie) ? among(&more[i], kept, taken) : -1;
+
+		if (at < 0)
 			out[n++] = more[i].ev;
+		else
+			out[at].events |= more[i].ev.events;	/* has come since it was asked: an edge is told once */
+	}
 	return n;
 }
 
