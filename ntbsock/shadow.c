@@ -139,6 +139,16 @@ int ntbs_shadow_unread(int fd, int *bytes)
 	return 0;
 }
 
+int ntbs_shadow_arrived(int fd)
+{
+	int n = 0;
+
+	ntbs_shadow_inq(fd, &n);
+	if (!n && ntbs_shadow_unread(fd, &n))
+		n = 0;
+	return n;
+}
+
 /*
  * All is over: was there a FIN among what came?  Its hint is what is unread with the FIN, SIOCINQ is without; with nothing
  * unread but a FIN it fails (tcp_zerocopy_receive(), tcp_inq_hint(), tcp_inq()).  -1: too much is unread for it to say.

@@ -41,6 +41,8 @@ void ntbs_shadow_inq(int fd, int *bytes);
  * behind them counts as one.
  */
 int ntbs_shadow_unread(int fd, int *bytes);
+/* Bytes that can be read now; an urgent one that is next does not hide those behind it. */
+int ntbs_shadow_arrived(int fd);
 /* The next byte of TCP is an urgent one: no read goes past it that has got something. */
 bool ntbs_shadow_at_mark(int fd);
 /*

@@ -33,22 +33,12 @@ void ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_
 		first_message = w->mark;
 }
 
-int ntbs_call_arrived(int fd)
-{
-	int n = 0;
-
-	ntbs_shadow_inq(fd, &n);
-	if (!n && ntbs_shadow_unread(fd, &n))
-		n = 0;
-	return n;
-}
-
 ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx)
 {
 	enum ntbs_stage stage = ntbs_sock_stage(sk);
 
 	if (stage == NTBS_PLAIN)
-		return __builtin_expect(atomic_load(&sk->shm->owed), 0) && !(rx && ntbs_call_arrived(fd)) ? -ntbs_sock_take_owed(sk) : -ENTBS_PASS;
+		return __builtin_expect(atomic_load(&sk->shm->owed), 0) && !(rx && ntbs_shadow_arrived(fd)) ? -ntbs_sock_take_owed(sk) : -ENTBS_PASS;
 	if (stage == NTBS_NEW) {
 		if (!(ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
 			return -ENTBS_PASS;

@@ -56,9 +56,6 @@ static inline bool ntbs_call_current(const struct ntbs_sock *sk, int fd)
 	return ntbs_fdtab_peek(fd) == &sk->file;
 }
 
-/* Bytes that are on TCP now; an urgent one that is next does not hide those behind it. */
-int ntbs_call_arrived(int fd);
-
 /* Before anything else: has the connection a part to play? */
 ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx);
 

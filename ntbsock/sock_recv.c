@@ -54,7 +54,7 @@ static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t su
 
 static bool urgent_is_next(const struct ntbs_sock *sk, int fd)
 {
-	return ntbs_sock_rx_state(sk) != NTBS_DIR_RING && ntbs_shadow_at_mark(fd) && ntbs_call_arrived(fd);
+	return ntbs_sock_rx_state(sk) != NTBS_DIR_RING && ntbs_shadow_at_mark(fd) && ntbs_shadow_arrived(fd);
 }
 
 /* splice() does not go on behind an urgent byte, nor wait there (tcp_splice_read()). */
@@ -220,7 +220,7 @@ static enum next look(struct recv_call *r)
 	bool acked = false;
 
 	if (__builtin_expect(state == NTBS_DIR_TCP, 0))
-		on_tcp = ntbs_call_arrived(r->fd);
+		on_tcp = ntbs_shadow_arrived(r->fd);
 	else if (__builtin_expect(state == NTBS_DIR_BACK, 0) && !r->sum && r->may_wait && !handled(r) && kernel_does(sk, &r->w, r->flags))
 		return done(r, -ENTBS_PASS);	/* also what waits for more than there is */
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)

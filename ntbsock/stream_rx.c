@@ -472,12 +472,13 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	}
 	if (flags & NTBS_MSG_IN_HAND) {
 		n = more_of_tcp(fd, it, kflags, limit);
-	} else if (!limit) {		/* nothing was there when the look for a switch began, or an urgent mark is next */
+	} else if (!limit) {		/* nothing was there when the look for a switch began */
 		n = ntbs_shadow_end(fd);
 		if (n > 0) {
+			limit = ntbs_shadow_arrived(fd);	/* before this look for a switch */
 			if (rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_msgq_readable(&sk->q))
 				return -EAGAIN;
-			n = ntbs_shadow_recv(fd, it, 1, kflags);	/* the byte that was there before this look */
+			n = ntbs_shadow_recv(fd, it, limit ? limit : 1, kflags);
 		} else if (!n && !(flags & MSG_PEEK)) {
 			n = ntbs_shadow_recv(fd, it, 1, 0);	/* passes an urgent byte before the end */
 		}
