@@ -36,9 +36,17 @@ void ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_
 ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx)
 {
 	enum ntbs_stage stage = ntbs_sock_stage(sk);
+	int err;
 
-	if (stage == NTBS_PLAIN)
-		return __builtin_expect(atomic_load(&sk->shm->owed), 0) && !(rx && ntbs_shadow_arrived(fd)) ? -ntbs_sock_take_owed(sk) : -ENTBS_PASS;
+	if (stage == NTBS_PLAIN) {
+		if (__builtin_expect(!atomic_load(&sk->shm->owed), 1))
+			return -ENTBS_PASS;
+		/* an urgent byte counts as one that has come, and is not read */
+		if (rx && ntbs_shadow_arrived(fd) && ntbs_shadow_end(fd) > 0)
+			return -ENTBS_PASS;
+		err = ntbs_sock_take_owed(sk);
+		return err ? -err : -ENTBS_PASS;
+	}
 	if (stage == NTBS_NEW) {
 		if (!(ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
 			return -ENTBS_PASS;
