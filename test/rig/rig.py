@@ -175,10 +175,7 @@ class Guest:
                            f"rig.me={self.name} rig.token={self.token} rig.modules={rig.image.modules}"))
         net = f"{rig.folder}/net"
         argv = [*rig.image.qemu(rig.preload), "-accel", "tcg,thread=multi", "-cpu", "max",
-                # Another CPU must be possible, or TCG does without the atomics and fences of the one (README.md)
-                "-smp", "1,maxcpus=2",
-                "-machine", "q35,memory-backend=mem",
-                "-object", f"memory-backend-memfd,id=mem,size={rig.memory}M,share=on", "-m", f"{rig.memory}M",
+                *rig.memory_options(),
                 "-nodefaults", *([] if rig.reboots else ["-no-reboot"]), "-display", "none", "-serial", "stdio",
                 "-kernel", rig.image.vmlinux, "-initrd", f"{rig.folder}/initramfs", "-append", append,
                 "-netdev", f"dgram,id=n0,local.type=unix,local.path={net}{self.name},"
@@ -246,15 +243,16 @@ class Rig:
     @iommu: guests have an IOMMU, which VFIO wants.  Of a model: @ioat: a copy engine in each guest, too; @remap:
     windows are memory, fast, but no fault can strike a store; @queued: QEMU gathers posted stores; @window: sizes of
     BAR2 and BAR4, as ntbrig takes them; @trace: all accesses into the file trace.  @reboots: a guest that resets itself
-    boots again, where QEMU otherwise ends.  @env: for the commands."""
+    boots again, where QEMU otherwise ends.  @numa: half of the memory, a second CPU and the model's functions are on
+    another node.  @env: for the commands."""
 
     def __init__(self, build, bridge, show=False, keep=False, iommu=True, memory=512, env=None, ioat=False, remap=False,
-                 queued=False, window="1m", trace=False, reboots=False, model_options=()):
+                 queued=False, window="1m", trace=False, reboots=False, numa=False, model_options=()):
         if bridge not in BRIDGES:
             raise Failed(f"no bridge {bridge}; there are {' '.join(BRIDGES)}")
         self.bridge, self.show, self.keep, self.iommu, self.memory = bridge, show, keep, iommu, memory
         self.ioat, self.remap, self.queued, self.window, self.trace = ioat, remap, queued, window, trace
-        self.reboots = reboots
+        self.reboots, self.numa = reboots, numa
         self.build, self.env, self.model_options = os.path.abspath(build), env or {}, model_options
         self.cwd = os.getcwd()
         self.model = bridge in MODELS
@@ -333,6 +331,19 @@ class Rig:
             raise Failed(f"ntbrig, {command}: {answer}")
         return answer[2:].strip()
 
+    def memory_options(self):
+        """QEMU options of CPUs and memory."""
+        def memory(ident, size):
+            return ["-object", f"memory-backend-memfd,id={ident},size={size}M,share=on"]
+
+        # Another CPU must be possible, or TCG does without the atomics and fences of the one (README.md)
+        if not self.numa:
+            return ["-smp", "1,maxcpus=2", "-machine", "q35,memory-backend=mem", *memory("mem", self.memory),
+                    "-m", f"{self.memory}M"]
+        return ["-smp", "2,sockets=2,cores=1", "-machine", "q35", "-m", f"{self.memory}M",
+                *(o for n in range(2) for o in (*memory(f"mem{n}", self.memory // 2),
+                                                "-numa", f"node,nodeid={n},cpus={n},memdev=mem{n}"))]
+
     def device(self, name):
         """QEMU options of the bridge's end in a guest."""
         if self.bridge == "none":
@@ -340,10 +351,10 @@ class Rig:
         if not self.model:
             return ["-chardev", f"socket,id=iv,path={self.folder}/iv",
                     "-device", f"ivshmem-doorbell,vectors={IVSHMEM_VECTORS},chardev=iv,addr=5"]
-        options = []
+        options = ["-device", "pxb-pcie,id=far,bus_nr=64,numa_node=1"] if self.numa else []
         for number, kind in enumerate(("ntb", "ioat")[:2 if self.ioat else 1], 1):
             # Behind a root port: directly on the root complex QEMU turns it into an integrated endpoint without a link.
-            options += ["-device", f"pcie-root-port,id=rp{number},slot={number},chassis={number}",
+            options += ["-device", f"pcie-root-port,id=rp{number},slot={number},chassis={number}{',bus=far' if self.numa else ''}",
                         "-device", json.dumps({"driver": "vfio-user-pci", "bus": f"rp{number}",
                                                "x-send-queued": self.queued and kind == "ntb",
                                                "x-no-posted-writes": not self.posted,

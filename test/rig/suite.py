@@ -134,6 +134,8 @@ for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire 
           if r.soak or family in ("icx", "amd")),
     ]
 RUNS += [
+    Run("icx-numa", "icx", "pingpong.sh", "the bridge on another NUMA node: broker and arena go there", window="8m", remap=True,
+        numa=True, env={"RIG_NODE": "1"}),
     Run("icx-mapped", "icx", "netdev.sh", "the same with windows that QEMU maps, as a test wants that polls memory",
         iommu=False, remap=True),
     Run("icx-dma", "icx", "dma.sh", "LONG messages by a copy engine that the broker drives, and one that halts", ioat=True,

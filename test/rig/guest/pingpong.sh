@@ -24,6 +24,17 @@ bind() {
 	mount -t securityfs none /sys/kernel/security && echo integrity >/sys/kernel/security/lockdown
 }
 
+# With RIG_NODE the function lies on that NUMA node: what ports says, where the broker may run, where its arena lies.
+# A page that nobody has touched yet lies nowhere.
+on_node() {
+	[ -n "${RIG_NODE:-}" ] || return 0
+	$ctl ports | grep -q ", node $RIG_NODE\$" && grep "runs on its NUMA node, $RIG_NODE\$" /run/tmp/broker.log &&
+		grep "^Cpus_allowed_list:[[:space:]]$RIG_NODE\$" "/proc/$broker/status" || return 1
+	grep 'ntbsock\\040arena' "/proc/$broker/numa_maps"
+	grep 'ntbsock\\040arena' "/proc/$broker/numa_maps" | grep -q " N$RIG_NODE=" &&
+		! grep 'ntbsock\\040arena' "/proc/$broker/numa_maps" | grep -q " N$((1 - RIG_NODE))="
+}
+
 as_host
 
 # Guests stand still for long on a busy host: silence= says how long is not for ever.  broker [OPTION of the port]
@@ -31,6 +42,7 @@ broker() {
 	"$RIG_BUILD/ntbsockd" --node $node --port "$port,silence=5000${1:+,$1}" --log-level info 2>>/run/tmp/broker.log &
 	broker=$!
 	wait_for 20 $ctl status >/dev/null || return 1
+	on_node || return 1
 	[ -z "${RIG_LOCKDOWN:-}" ] || grep "get VFIO's file" /run/tmp/broker.log
 }
 
