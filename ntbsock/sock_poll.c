@@ -106,6 +106,7 @@ static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 	if (state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q)) {
 		ntbs_lock(&sk->shm->rx.lock);
 		ntbs_stream_rx_look(sk, fd);
+		ask |= sk->shm->rx.state != state;	/* who did not want TCP asked took it to be on the ring */
 		state = sk->shm->rx.state;
 		ntbs_unlock(&sk->shm->rx.lock);
 	}

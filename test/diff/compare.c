@@ -169,8 +169,8 @@ static enum verdict recv_uneven(const struct op *op, struct answer a[WORLDS], co
 {
 	if (peer && peer->oob && a[TCP].ret <= 0 && a[TCP].ret == a[NTBS].ret && a[TCP].err == a[NTBS].err)
 		return V_SAME;		/* an urgent byte is next, or counts for nothing */
-	if (op->call == C_recvmmsg && a[TCP].ret < 0 && a[NTBS].ret < 0 && a[TCP].err == a[NTBS].err && a[TCP].err != EAGAIN)
-		return V_SAME;		/* it shows an error before the bytes that came before it */
+	if (a[TCP].ret < 0 && a[NTBS].ret < 0 && a[TCP].err == a[NTBS].err && a[TCP].err != EAGAIN)
+		return V_SAME;		/* recvmmsg() shows it before the bytes that came before it; and who has ended the connection gets none */
 	for (int w = 0; w < WORLDS; w++) {
 		bool dry = peer && peer->w[w].tx == d->w[w].rx;	/* a's own bytes are in rx already */
 

@@ -43,6 +43,14 @@ static struct pending *sender(const struct desc *d)
 	return NULL;
 }
 
+/* To a reader of the rest: also behind an urgent byte, where nobody counts what is unread. */
+static bool sends_on(const struct desc *d, int w)
+{
+	struct pending *e = sender(d);
+
+	return e && !e->done[w];
+}
+
 bool unread(const struct desc *d, int w)
 {
 	const struct desc *p = peer_of(d);
@@ -93,7 +101,7 @@ void drain_on(const struct op *op, int step, struct desc *d, struct answer a[WOR
 	double end = now() + late_s;
 
 	for (int w = 0; w < WORLDS; w++)
-		while (unread(d, w) && a[w].ret < 0 && a[w].err == EAGAIN && now() < end) {
+		while ((unread(d, w) || sends_on(d, w)) && a[w].ret < 0 && a[w].err == EAGAIN && now() < end) {
 			struct answer m;
 
 			if (!ask_one(w, op, step, &m))
