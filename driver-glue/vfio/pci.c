@@ -160,7 +160,7 @@ static void check_group(const struct ntbs_pci_where *w, struct ntbs_pci_fn *fn)
 
 static void check_driver(const struct ntbs_pci_where *w, struct ntbs_pci_fn *fn)
 {
-	char path[256];
+	char path[256], iommu[128];
 
 	if (!strcmp(fn->driver, "vfio-pci")) {
 		ntbs_pci_vfio_path(w, fn->address, fn->iommu_group, fn->vfio, sizeof(fn->vfio));
@@ -168,6 +168,9 @@ static void check_driver(const struct ntbs_pci_where *w, struct ntbs_pci_fn *fn)
 			lacks(fn, "bound to vfio-pci, but there is no /dev/vfio/%d: is devtmpfs mounted here?", fn->iommu_group);
 		else if (access(fn->vfio, R_OK | W_OK))
 			lacks(fn, "no permission to open %s: run as root, or give it to the broker's user", fn->vfio);
+		snprintf(iommu, sizeof(iommu), "%.100s/iommu", w->dev);
+		if (strstr(fn->vfio, "/vfio/devices/") && access(iommu, R_OK | W_OK))
+			lacks(fn, "no permission to open %s: run as root, or give it to the broker's user", iommu);
 		return;
 	}
 	snprintf(path, sizeof(path), "%s/bus/pci/drivers/vfio-pci", w->sysfs);

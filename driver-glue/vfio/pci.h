@@ -93,11 +93,15 @@ int ntbs_pci_get(const char *path, char *text, size_t text_bytes);
 /* Write @text by one write().  Return: 0, -errno. */
 int ntbs_pci_put(const char *path, const char *text);
 
-/* What VFIO offers of it: "/dev/vfio/devices/vfioN" or "/dev/vfio/GROUP", or "". */
+/* What VFIO offers of it: "/dev/vfio/devices/vfioN", where /dev/iommu is too, or "/dev/vfio/GROUP", or "". */
 void ntbs_pci_vfio_path(const struct ntbs_pci_where *w, const char *address, int iommu_group, char *path,
 			size_t path_bytes);
 
 /* A process that has that file open, and its name.  Return: process id; 0: none that we may look at. */
 int ntbs_pci_user_of(const struct ntbs_pci_where *w, const char *path, char *name, size_t name_bytes);
+
+/* The same of the function: by the file that VFIO offers, or by its group's, which others may take where both are. */
+int ntbs_pci_vfio_user(const struct ntbs_pci_where *w, const char *address, int iommu_group, char *name,
+		       size_t name_bytes);
 
 #endif

@@ -278,8 +278,7 @@ int ntbs_pci_unbind(const struct ntbs_pci_where *where, const char *address, boo
 			   address);
 	if (!ntbs_pci_path(m.w, address, "iommu_group", path, sizeof(path)) && !ntbs_pci_link(path, name, sizeof(name)))
 		sscanf(name, "%d", &group);
-	ntbs_pci_vfio_path(m.w, address, group, path, sizeof(path));
-	pid = path[0] && !force ? ntbs_pci_user_of(m.w, path, name, sizeof(name)) : 0;
+	pid = force ? 0 : ntbs_pci_vfio_user(m.w, address, group, name, sizeof(name));
 	if (pid)
 		return say(&m, EBUSY, "%s is in use by process %d (%s): end that first (--force waits for it in the kernel)", address,
 			   pid, name);

@@ -98,12 +98,13 @@ int ntbs_pci_put(const char *path, const char *text)
 void ntbs_pci_vfio_path(const struct ntbs_pci_where *w, const char *address, int iommu_group, char *path,
 			size_t path_bytes)
 {
-	char dir[256];
+	char dir[256], iommu[128];
 	struct dirent *e;
 	DIR *d;
 
 	path[0] = '\0';
-	if (!ntbs_pci_path(w, address, "vfio-dev", dir, sizeof(dir)) && (d = opendir(dir))) {
+	snprintf(iommu, sizeof(iommu), "%.100s/iommu", w->dev);
+	if (!access(iommu, F_OK) && !ntbs_pci_path(w, address, "vfio-dev", dir, sizeof(dir)) && (d = opendir(dir))) {
 		while ((e = readdir(d))) {
 			if (!strncmp(e->d_name, "vfio", 4) && strlen(e->d_name) < 16)
 				snprintf(path, path_bytes, "%s/vfio/devices/%.15s", w->dev, e->d_name);
@@ -163,4 +164,20 @@ int ntbs_pci_user_of(const struct ntbs_pci_where *w, const char *path, char *nam
 	}
 	closedir(d);
 	return pid;
+}
+
+int ntbs_pci_vfio_user(const struct ntbs_pci_where *w, const char *address, int iommu_group, char *name,
+		       size_t name_bytes)
+{
+	char path[300];
+	int pid = 0;
+
+	name[0] = '\0';
+	ntbs_pci_vfio_path(w, address, iommu_group, path, sizeof(path));
+	if (path[0])
+		pid = ntbs_pci_user_of(w, path, name, name_bytes);
+	if (pid || iommu_group < 0)
+		return pid;
+	snprintf(path, sizeof(path), "%.100s/vfio/%d", w->dev, iommu_group);
+	return ntbs_pci_user_of(w, path, name, name_bytes);
 }

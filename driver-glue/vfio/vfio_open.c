@@ -2,7 +2,8 @@
 /*
  * vfio_open.c - from an address to the descriptors of VFIO, by the function's own file or by its group's
  *
- * The way by iommufd is built from the kernel's ABI (vfio_uapi.h).
+ * The group's file is opened by one process at a time.  The function's own is opened by anybody, and the kernel refuses
+ * whoever comes second to bind it to an iommufd.
  */
 #include "vfio.h"
 
@@ -37,6 +38,13 @@ static int open_file(struct ntbs_vfio *v, const char *path, const char *what)
 	if (err == ENOENT)
 		return ntbs_vfio_fail(v, ENODEV, "%s is not there: %s", path, what);
 	return ntbs_vfio_fail(v, err, "%s: %s", path, strerror(err));
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
 }
 
 /* ------------------------------------------------------------------- the group's file */
@@ -77,7 +85,32 @@ static int by_group(struct ntbs_vfio *v, const char *path)
 
 /* ------------------------------------------------------------------ the function's own */
 
-static int by_cdev(struct ntbs_vfio *v, const char *path)
+/* Why the kernel (Linux 6.12) does not bind it.  With our file closed, who has it open is another process. */
+static int not_bound(struct ntbs_vfio *v, const char *path, int group, int err)
+{
+	char name[32];
+	int pid;
+
+	close_fd(&v->device);
+	if (err == EINVAL || err == EBUSY) {
+		pid = ntbs_pci_vfio_user(v->where, v->address, group, name, sizeof(name));
+		if (pid)
+			return ntbs_vfio_fail(v, EBUSY, "%s is in use by process %d (%s)", path, pid, name);
+	}
+	switch (err) {
+	case EINVAL:
+		return ntbs_vfio_fail(v, EBUSY, "%s is in use by another process, or this IOMMU keeps no caches coherent", path);
+	case EBUSY:
+		return ntbs_vfio_fail(v, EBUSY, "IOMMU group %d of %s is in use: by another process, or by a driver of another "
+				      "function", group, v->address);
+	case EPERM:
+		return ntbs_vfio_fail(v, EPERM, "this IOMMU does not remap interrupts, which VFIO wants (intremap; or, where the "
+				      "function is trusted, allow_unsafe_interrupts=1 of iommufd)");
+	}
+	return ntbs_vfio_fail(v, err, "%s: VFIO_DEVICE_BIND_IOMMUFD: %s", path, strerror(err));
+}
+
+static int by_cdev(struct ntbs_vfio *v, const char *path, int group)
 {
 	struct ntbs_vfio_bind bind = { .argsz = sizeof(bind) };
 	struct ntbs_ioas_alloc alloc = { .size = sizeof(alloc) };
@@ -94,7 +127,7 @@ static int by_cdev(struct ntbs_vfio *v, const char *path)
 		return v->container;
 	bind.iommufd = v->container;
 	if (ioctl(v->device, NTBS_VFIO_BIND_IOMMUFD, &bind))
-		return ntbs_vfio_fail(v, errno, "%s: VFIO_DEVICE_BIND_IOMMUFD: %s", path, strerror(errno));
+		return not_bound(v, path, group, errno);
 	if (ioctl(v->container, NTBS_IOAS_ALLOC, &alloc))
 		return ntbs_vfio_fail(v, errno, "/dev/iommu: IOMMU_IOAS_ALLOC: %s", strerror(errno));
 	v->ioas = attach.pt_id = alloc.out_ioas_id;
@@ -105,7 +138,7 @@ static int by_cdev(struct ntbs_vfio *v, const char *path)
 
 int ntbs_vfio_acquire(struct ntbs_vfio *v)
 {
-	char path[300], file[128], text[64], driver[32] = "";
+	char path[300], text[64], driver[32] = "";
 	int group = -1, ret;
 
 	v->device = v->group = v->container = -1;
@@ -128,23 +161,13 @@ int ntbs_vfio_acquire(struct ntbs_vfio *v)
 	ntbs_pci_vfio_path(v->where, v->address, group, path, sizeof(path));
 	if (!path[0])
 		return ntbs_vfio_fail(v, ENODEV, "/dev/vfio/%d is not there: is devtmpfs mounted here?", group);
-	snprintf(file, sizeof(file), "%.100s/iommu", v->where->dev);
-	if (strstr(path, "/vfio/devices/") && !access(file, F_OK)) {
-		ret = by_cdev(v, path);
-	} else {
-		snprintf(path, sizeof(path), "%.100s/vfio/%d", v->where->dev, group);
+	if (strstr(path, "/vfio/devices/"))
+		ret = by_cdev(v, path, group);
+	else
 		ret = by_group(v, path);
-	}
 	if (ret)
 		ntbs_vfio_release(v);
 	return ret;
-}
-
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
 }
 
 void ntbs_vfio_release(struct ntbs_vfio *v)

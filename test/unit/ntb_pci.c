@@ -269,6 +269,11 @@ static void listing(void)
 	text_file(path("dev/vfio/devices/vfio3"), "");
 	t_must(!ntbs_pci_list(&where, &list), "list");
 	fn = find("0000:1b:00.0");
+	t_ok(fn && fn->usable && ends(fn->vfio, "/dev/vfio/15"), "without iommufd by %s", fn ? fn->vfio : "");
+	ntbs_pci_free(&list);
+	text_file(path("dev/iommu"), "");
+	t_must(!ntbs_pci_list(&where, &list), "list");
+	fn = find("0000:1b:00.0");
 	t_ok(fn && fn->usable && ends(fn->vfio, "/dev/vfio/devices/vfio3"), "by %s", fn ? fn->vfio : "");
 	ntbs_pci_free(&list);
 }
@@ -363,6 +368,14 @@ static void moving(void)
 	t_ok(strstr(why, "process") && atoi(strstr(why, "process") + 8) == pid, "says by whom: %s", why);
 	t_ok(driven_by(a, "vfio-pci"), "left alone");
 	close(fd);
+	dir(path(DEV "%s/vfio-dev/vfio5", a));
+	text_file(path("dev/vfio/devices/vfio5"), "");
+	for (int i = 0; i < 2; i++) {	/* by a file of its own; by its group's where there are both */
+		fd = open(path(i ? "dev/vfio/12" : "dev/vfio/devices/vfio5"), O_RDWR);
+		t_eq(ntbs_pci_unbind(&where, a, false, why), -EBUSY, "in use, %d", i);
+		t_ok(strstr(why, "process") && atoi(strstr(why, "process") + 8) == pid, "says by whom: %s", why);
+		close(fd);
+	}
 	t_eq(ntbs_pci_unbind(&where, a, false, why), 0, "free: %s", why);
 
 	/* Notes are believed only from a directory that nobody else can write to. */

@@ -6,14 +6,16 @@
  * links: driver-glue/vfio/vfio.c driver-glue/vfio/vfio_open.c driver-glue/vfio/vfio_map.c driver-glue/vfio/vfio_dma.c driver-glue/vfio/pci_sysfs.c
  *
  * The kernel's side is here: files below TMPDIR, and an ioctl() that answers for them as linux/vfio.h and iommufd.h
- * say (Linux 6.1; 6.6 for what is newer).  The way by iommufd has been run against nothing else: this checks which
- * calls are made, in which order, with which sizes, numbers and flags, not that a kernel likes them.  The device's file is a real
- * one, so registers and windows are memory that the test can look at.
+ * say (Linux 6.1; 6.6 for what is newer).  This checks which calls are made, in which order, with which sizes, numbers
+ * and flags; that a kernel likes them is what the rig shows.  The device's file is a real one, so registers and windows
+ * are memory that the test can look at.
  */
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include "vfio/vfio.h"
 #include "vfio/vfio_uapi.h"
 #include "t.h"
@@ -28,7 +30,7 @@ static struct ntbs_vfio v;
 
 /* What the fake kernel is told to refuse, and what it was asked. */
 static struct kernel {
-	int few_irqs;
+	int few_irqs, bind_err;
 	bool not_viable, no_remapping, no_type1, no_room, no_mmap, attached, bound;
 	int container_of_group, iommufd;
 	char calls[1024];
@@ -148,6 +150,8 @@ static int on_device(unsigned long req, void *arg)
 	case NTBS_VFIO_BIND_IOMMUFD:
 		note("bind");
 		t_ok(bind->argsz == 16 && !bind->flags && is_file(bind->iommufd, path("dev/iommu")), "bind to the iommufd");
+		if (k.bind_err)
+			return no(k.bind_err);
 		k.bound = true;
 		return 0;
 	case NTBS_VFIO_ATTACH_PT:
@@ -464,6 +468,37 @@ static void refuse(int err, const char *why)
 	t_eq(descriptors(), before, "nothing left open");
 }
 
+/* What Linux 6.12 says where somebody else has it, by its own file or by its group's, and where interrupts are not safe. */
+static void bind_refusals(void)
+{
+	static const char *const files[] = { "dev/vfio/devices/vfio0", "dev/vfio/12" };
+	char why[64];
+	int fds[2];
+	pid_t pid;
+
+	memset(&k, 0, sizeof(k));
+	for (int i = 0; i < 2; i++) {
+		k.bind_err = i ? EBUSY : EINVAL;
+		refuse(EBUSY, i ? "IOMMU group 12 of " ADDRESS " is in use" : "in use by another process, or this IOMMU");
+		t_must(!pipe2(fds, O_CLOEXEC), "a pipe");
+		pid = fork();
+		if (!pid) {
+			t_must(open(path("%s", files[i]), O_RDWR) >= 0 && write(fds[1], "", 1) == 1, "another process");
+			pause();
+		}
+		t_must(read(fds[0], why, 1) == 1, "the other process has it");
+		snprintf(why, sizeof(why), "in use by process %d (", (int)pid);
+		refuse(EBUSY, why);
+		t_must(!kill(pid, SIGKILL) && waitpid(pid, NULL, 0) == pid, "its end");
+		close(fds[0]);
+		close(fds[1]);
+	}
+	k.bind_err = EPERM;
+	refuse(EPERM, "of iommufd");
+	k.bind_err = ENOMEM;
+	refuse(ENOMEM, "VFIO_DEVICE_BIND_IOMMUFD: ");
+}
+
 static void refusals(void)
 {
 	memset(&k, 0, sizeof(k));
@@ -523,6 +558,7 @@ int main(void)
 	one_way("dev/device", false, "status container iommu device info ", 0x140000000);	/* no iommufd here */
 	file(path("dev/iommu"), "", 0);
 	one_way("dev/vfio/devices/vfio0", true, "bind alloc attach info ", 0x200000000);
+	bind_refusals();
 	unlink(path("dev/iommu"));
 	refusals();
 	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", root);
