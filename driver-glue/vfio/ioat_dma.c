@@ -80,7 +80,8 @@ static int attach(struct ntbs_dma *dma, void *arena, uint64_t arena_bytes, void 
 		e->mapped = 2;
 		ret = ntbs_vfio_dma_map(&e->v, window, window_bytes, e->window_at);
 		if (ret && e->v.by_cdev)
-			snprintf(e->v.why, sizeof(e->v.why), "this kernel's iommufd maps no window of one function for another");
+			snprintf(e->v.why, sizeof(e->v.why),
+				 "iommufd maps no window of one function for another, and this kernel has no VFIO groups");
 	}
 	if (ret) {
 		fail(e, ret, "%.230s", e->v.why);
@@ -168,7 +169,7 @@ int ntbs_ioat_dma_open(struct ntbs_dma **dma, const char *address, const struct 
 	if (!e)
 		return -ENOMEM;
 	e->dma.ops = &ops;
-	ret = ntbs_vfio_open(&e->v, address, where);
+	ret = ntbs_vfio_open_group(&e->v, address, where);
 	if (ret) {
 		snprintf(why, why_bytes, "%s", e->v.why);
 		goto err_free;

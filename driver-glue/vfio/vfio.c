@@ -197,14 +197,14 @@ static void set_command(struct ntbs_vfio *v, bool on)
 	ntbs_cfg_write(&v->regs, PCI_COMMAND, 2, command);
 }
 
-int ntbs_vfio_open(struct ntbs_vfio *v, const char *address, const struct ntbs_pci_where *where)
+static int open_function(struct ntbs_vfio *v, const char *address, const struct ntbs_pci_where *where, bool want_group)
 {
 	int ret;
 
 	*v = (struct ntbs_vfio){ .regs.ops = &ops, .device = -1, .group = -1, .container = -1, .error_fd = -1,
 				 .request_fd = -1, .where = where ? where : &ntbs_pci_system };
 	snprintf(v->address, sizeof(v->address), "%s", address);
-	ret = ntbs_vfio_acquire(v);
+	ret = ntbs_vfio_acquire(v, want_group);
 	if (ret)
 		return ret;
 	ret = read_info(v);
@@ -225,6 +225,16 @@ int ntbs_vfio_open(struct ntbs_vfio *v, const char *address, const struct ntbs_p
 err_close:
 	ntbs_vfio_close(v);
 	return ret;
+}
+
+int ntbs_vfio_open(struct ntbs_vfio *v, const char *address, const struct ntbs_pci_where *where)
+{
+	return open_function(v, address, where, false);
+}
+
+int ntbs_vfio_open_group(struct ntbs_vfio *v, const char *address, const struct ntbs_pci_where *where)
+{
+	return open_function(v, address, where, true);
 }
 
 /* ---------------------------------------------------------------------- interrupts */

@@ -4,7 +4,7 @@
  *
  * Two ways lead there, with the same result.  The group's file (/dev/vfio/N, a container with TYPE1v2 mappings) is on
  * every kernel.  From Linux 6.6 on, where it is configured, a function has a file of its own (/dev/vfio/devices/vfioN)
- * and mappings are iommufd's; that one is taken where it is.
+ * and mappings are iommufd's; that one is taken where it is, but by a copy engine (ioat_dma.h).
  *
  * Trust.  The device's file gives whoever holds it all of the function: every register and window, its configuration, its
  * interrupts, its reset.  sysfs has a file for each BAR, which gives that BAR and nothing else; so BARs are mapped from
@@ -86,6 +86,9 @@ struct ntbs_vfio {
  */
 int ntbs_vfio_open(struct ntbs_vfio *v, const char *address, const struct ntbs_pci_where *where);
 
+/* The same, but by the group's file wherever there is one: type 1 maps windows of another function, too. */
+int ntbs_vfio_open_group(struct ntbs_vfio *v, const char *address, const struct ntbs_pci_where *where);
+
 /* Bus mastering off, mappings undone, descriptors closed; VFIO then resets the function. */
 void ntbs_vfio_close(struct ntbs_vfio *v);
 
@@ -123,7 +126,7 @@ int ntbs_vfio_reset(struct ntbs_vfio *v);
 
 int ntbs_vfio_fail(struct ntbs_vfio *v, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Descriptors of the device and what maps memory for it. */
-int ntbs_vfio_acquire(struct ntbs_vfio *v);
+int ntbs_vfio_acquire(struct ntbs_vfio *v, bool want_group);
 void ntbs_vfio_release(struct ntbs_vfio *v);
 /* BAR 0, for registers: uncached, of VFIO.  0 also if it cannot be mapped: then it is read and written by calls. */
 int ntbs_vfio_map_registers(struct ntbs_vfio *v);

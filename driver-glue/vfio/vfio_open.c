@@ -136,7 +136,17 @@ static int by_cdev(struct ntbs_vfio *v, const char *path, int group)
 	return 0;
 }
 
-int ntbs_vfio_acquire(struct ntbs_vfio *v)
+/* Both files that the way by the group wants. */
+static bool has_group(const struct ntbs_vfio *v, int group, char *path, size_t path_bytes)
+{
+	snprintf(path, path_bytes, "%.100s/vfio/vfio", v->where->dev);
+	if (access(path, F_OK))
+		return false;
+	snprintf(path, path_bytes, "%.100s/vfio/%d", v->where->dev, group);
+	return !access(path, F_OK);
+}
+
+int ntbs_vfio_acquire(struct ntbs_vfio *v, bool want_group)
 {
 	char path[300], text[64], driver[32] = "";
 	int group = -1, ret;
@@ -158,7 +168,8 @@ int ntbs_vfio_acquire(struct ntbs_vfio *v)
 		group = atoi(text);
 	if (group < 0)
 		return ntbs_vfio_fail(v, ENODEV, "%s has no IOMMU group: is the IOMMU on?", v->address);
-	ntbs_pci_vfio_path(v->where, v->address, group, path, sizeof(path));
+	if (!want_group || !has_group(v, group, path, sizeof(path)))
+		ntbs_pci_vfio_path(v->where, v->address, group, path, sizeof(path));
 	if (!path[0])
 		return ntbs_vfio_fail(v, ENODEV, "/dev/vfio/%d is not there: is devtmpfs mounted here?", group);
 	if (strstr(path, "/vfio/devices/"))

@@ -468,6 +468,26 @@ static void refuse(int err, const char *why)
 	t_eq(descriptors(), before, "nothing left open");
 }
 
+/* Who asks for the group's file gets it where there are both ways, and the other one where its files are not there. */
+static void by_wish(void)
+{
+	static const char *const files[] = { "dev/vfio/12", "dev/vfio/vfio" };
+
+	memset(&k, 0, sizeof(k));
+	config(path("dev/device"));
+	t_must(!ntbs_vfio_open_group(&v, ADDRESS, &where), "open: %s", v.why);
+	t_ok(!v.by_cdev && !strcmp(k.calls, "status container iommu device info "), "calls: %s", k.calls);
+	ntbs_vfio_close(&v);
+	for (int i = 0; i < 2; i++) {
+		memset(&k, 0, sizeof(k));
+		rename(path("%s", files[i]), path("dev/vfio/gone"));
+		t_must(!ntbs_vfio_open_group(&v, ADDRESS, &where), "open without %s: %s", files[i], v.why);
+		t_ok(v.by_cdev, "the other way");
+		ntbs_vfio_close(&v);
+		rename(path("dev/vfio/gone"), path("%s", files[i]));
+	}
+}
+
 /* What Linux 6.12 says where somebody else has it, by its own file or by its group's, and where interrupts are not safe. */
 static void bind_refusals(void)
 {
@@ -558,6 +578,7 @@ int main(void)
 	one_way("dev/device", false, "status container iommu device info ", 0x140000000);	/* no iommufd here */
 	file(path("dev/iommu"), "", 0);
 	one_way("dev/vfio/devices/vfio0", true, "bind alloc attach info ", 0x200000000);
+	by_wish();
 	bind_refusals();
 	unlink(path("dev/iommu"));
 	refusals();
