@@ -31,7 +31,7 @@ runtimes="openjdk-17-jdk-headless:javac nodejs:node cargo:cargo rustc:rustc
 
 # What make rig wants beside build: tools that fetch and build what the guests need, and what the guests find on the
 # host's file system.  The rest it unpacks from packages that it does not install.
-rig='gcc-12:gcc-12 binutils:objcopy tar:tar xz-utils:xz libelf1:file=/usr/lib/x86_64-linux-gnu/libelf.so.1
+rig='gcc-12:gcc-12 binutils:objcopy tar:tar xz-utils:xz zstd:zstd libelf1:file=/usr/lib/x86_64-linux-gnu/libelf.so.1
 	debian-archive-keyring:file=/usr/share/keyrings/debian-archive-keyring.gpg
 	kmod:depmod openssh-server:sshd openssh-client:ssh
 	redis-server:redis-server redis-tools:redis-benchmark curl:curl nginx-light:nginx iperf3:iperf3'

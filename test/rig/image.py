@@ -10,6 +10,8 @@ Parts:
     qemu-vu    the QEMU of trixie-backports: the first that speaks vfio-user, which the software NTB is reached by
     ntb        Linux' NTB drivers and clients, which Debian does not build, from Debian's own kernel source; the
                kernel's ntb_test.sh
+    iommufd    the newest kernel that Debian builds for Debian 12 (6.12), with iommufd and VFIO's file for each device:
+               Debian switches both off, so they are built from that kernel's own source, and Linux' NTB drivers as well
 Without PART all of them.
 
 Everything comes out of Debian packages, which apt verifies as always; the mirror is the one in this machine's apt
@@ -32,17 +34,28 @@ import time
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 RELEASE, NEWER = "bookworm", "trixie"
-PARTS = ("kernel", "qemu", "qemu-vu", "ntb")
+PARTS = ("kernel", "qemu", "qemu-vu", "ntb", "iommufd")
 NEEDS = {"ntb": ("kernel",)}     # its modules are added to the kernel's
 FETCH = ("apt-get", "dpkg-deb")
 TOOLS = {"kernel": (*FETCH, "depmod"), "qemu": FETCH, "qemu-vu": FETCH,
          "ntb": (*FETCH, "depmod", "tar", "xz", "make", "gcc-12", "objcopy")}
+TOOLS["iommufd"] = (*TOOLS["ntb"], "zstd")
 
 # Modules the guests use; what these depend on comes along.
 MODULES = """virtio_pci virtio_net 9p 9pnet_virtio overlay
     vfio vfio_iommu_type1 vfio-pci ioatdma configfs uio_pci_generic tcp_diag""".split()
 NTB_CONFIG = [f"CONFIG_{name}=m" for name in (
     "NTB", "NTB_INTEL", "NTB_AMD", "NTB_TOOL", "NTB_PINGPONG", "NTB_PERF", "NTB_TRANSPORT", "NTB_NETDEV")]
+
+# What of them the kernel with iommufd gets, and what is built for it beside those.
+NEW_KERNEL = "linux-image-6.12-amd64"
+NEW_MODULES = "virtio_pci virtio_net 9p 9pnet_virtio overlay tcp_diag".split()
+NEW_BUILT = "iommufd vfio vfio_iommu_type1 vfio_pci_core vfio_pci ntb ntb_hw_intel ntb_hw_amd".split()
+# For make, and for the compiler: the headers have the values of Debian's configuration.  IOMMUFD_DRIVER stays off, as
+# it is in the IOMMU's driver, which is in vmlinux; so no page is tracked that was written to.
+NEW_CONFIG = ["CONFIG_IOMMUFD=m", "CONFIG_VFIO_DEVICE_CDEV=y", "CONFIG_VFIO_MDEV=n",
+              "CONFIG_NTB=m", "CONFIG_NTB_INTEL=m", "CONFIG_NTB_AMD=m"]
+NEW_DEFINES = "-DCONFIG_IOMMUFD_MODULE=1 -DCONFIG_VFIO_DEVICE_CDEV=1 -DCONFIG_INTERVAL_TREE_SPAN_ITER=1"
 
 
 class Failed(Exception):
@@ -85,12 +98,13 @@ class Apt:
             "Acquire::Retries": "3", "Debug::NoLocking": "true"}.items() for o in ("-o", f"{name}={value}")]
         run("apt-get", *self.options, "update", "-q", "--error-on=any")
 
-    def depends(self, package):
-        """The versioned package behind one that only names it: linux-image-amd64 -> linux-image-6.1.0-...-amd64."""
+    def depends(self, package, begins=""):
+        """The versioned package behind one that only names it: linux-image-amd64 -> linux-image-6.1.0-...-amd64.
+        Of several the first one whose name begins so."""
         out = run("apt-cache", *self.options, "depends", package)
-        found = re.search(r"Depends: (\S+)", out)
+        found = re.search(rf"Depends: ({begins}\S+)", out)
         if not found:
-            raise Failed(f"{package} depends on nothing here:\n{out}")
+            raise Failed(f"{package} depends on no {begins or 'package'} here:\n{out}")
         return found.group(1)
 
     def unpack(self, packages, into, alone=False):
@@ -152,18 +166,35 @@ def extract_vmlinux(bzimage, vmlinux):
     sectors = image[0x1f1] or 4
     offset, length = struct.unpack_from("<II", image, 0x248)
     start = (sectors + 1) * 512 + offset
-    try:
-        elf = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(image[start:start + length])
-    except lzma.LZMAError as e:
-        raise Failed(f"{bzimage}: its payload is not xz ({e})") from None
-    if elf[:4] != b"\x7fELF":
-        raise Failed(f"{bzimage}: its payload is no ELF file")
-    with open(vmlinux, "wb") as f:
-        f.write(elf)
+    payload = image[start:start + length]
+    if payload.startswith(b"\x28\xb5\x2f\xfd"):
+        # Behind it are four bytes of the kernel's, its size, which zstd would take for damage.
+        with open(f"{vmlinux}.zst", "wb") as f:
+            f.write(payload[:-4])
+        run("zstd", "-dq", "--rm", f"{vmlinux}.zst", "-o", vmlinux)
+    else:
+        try:
+            elf = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(payload)
+        except lzma.LZMAError as e:
+            raise Failed(f"{bzimage}: its payload is neither zstd nor xz ({e})") from None
+        with open(vmlinux, "wb") as f:
+            f.write(elf)
+    with open(vmlinux, "rb") as f:
+        if f.read(4) != b"\x7fELF":
+            raise Failed(f"{bzimage}: its payload is no ELF file")
 
 
 def module_name(path):
-    return os.path.basename(path)[:-len(".ko")].replace("-", "_")
+    return os.path.basename(path).split(".ko")[0].replace("-", "_")
+
+
+def copy_module(path, folder):
+    """As insmod of busybox wants it, which knows no compression.  The copy's path."""
+    copy = f"{folder}/{os.path.basename(path).removesuffix('.xz')}"
+    os.makedirs(folder, exist_ok=True)
+    with (lzma.open if path.endswith(".xz") else open)(path, "rb") as packed, open(copy, "wb") as f:
+        shutil.copyfileobj(packed, f)
+    return copy
 
 
 def module_depends(path):
@@ -172,32 +203,40 @@ def module_depends(path):
     return [d.replace("-", "_") for d in found.group(1).decode().split(",") if d] if found else []
 
 
+def take_kernel(folder, package, wanted, built=()):
+    """Of an unpacked kernel: vmlinux, its release, the modules that are @wanted and what they depend on, beside those
+    that were @built in place of its own."""
+    tree = f"{folder}/tree"
+    release, = os.listdir(f"{tree}/lib/modules")
+    extract_vmlinux(f"{tree}/boot/vmlinuz-{release}", f"{folder}/vmlinux")
+    with open(f"{folder}/release", "w") as f:
+        f.write(release + "\n")
+    source, target = f"{tree}/lib/modules/{release}", f"{folder}/lib/modules/{release}"
+    known = {module_name(p): p for p in glob.glob(f"{source}/kernel/**/*.ko*", recursive=True)}
+    known.update({module_name(p): p for p in built})
+    with open(f"{source}/modules.builtin") as f:
+        inside = {module_name(line.strip()) for line in f}
+    todo = [m.replace("-", "_") for m in wanted] + [module_name(p) for p in built]
+    missing = [m for m in todo if m not in known and m not in inside]
+    if missing:
+        raise Failed(f"{package} has no module {' '.join(missing)}")
+    done = set()
+    while todo:
+        name = todo.pop()
+        if name in known and name not in done:
+            done.add(name)
+            todo += module_depends(copy_module(known[name], target))
+    for name in ("modules.builtin", "modules.order"):
+        shutil.copyfile(f"{source}/{name}", f"{target}/{name}")
+    run("depmod", "-b", folder, release)
+
+
 def build_kernel(folder, packages, _):
     apt = packages.release()
     package = apt.depends("linux-image-amd64")
     apt.unpack([package, "busybox-static"], f"{folder}/tree", alone=True)
-    release, = os.listdir(f"{folder}/tree/lib/modules")
-    extract_vmlinux(f"{folder}/tree/boot/vmlinuz-{release}", f"{folder}/vmlinux")
+    take_kernel(folder, package, MODULES)
     shutil.move(f"{folder}/tree/bin/busybox", f"{folder}/busybox")
-    with open(f"{folder}/release", "w") as f:
-        f.write(release + "\n")
-    source = f"{folder}/tree/lib/modules/{release}"
-    known = {module_name(p): p for p in glob.glob(f"{source}/kernel/**/*.ko", recursive=True)}
-    target = f"{folder}/lib/modules/{release}"
-    todo = [m.replace("-", "_") for m in MODULES]
-    missing = [m for m in todo if m not in known]
-    if missing:
-        raise Failed(f"{package} has no module {' '.join(missing)}")
-    while todo:
-        path = known[todo.pop()]
-        copy = f"{target}/{os.path.basename(path)}"
-        if not os.path.exists(copy):
-            os.makedirs(target, exist_ok=True)
-            shutil.copyfile(path, copy)
-            todo += [d for d in module_depends(path) if d in known]
-    for name in ("modules.builtin", "modules.order"):
-        shutil.copyfile(f"{source}/{name}", f"{target}/{name}")
-    run("depmod", "-b", folder, release)
     shutil.rmtree(f"{folder}/tree")
 
 
@@ -209,55 +248,103 @@ def build_qemu_vu(folder, packages, _):
     packages.newer().unpack(["qemu-system-x86"], folder)
 
 
-def build_ntb(folder, packages, done):
-    with open(f"{done}/kernel/release") as f:
-        release = f.read().strip()
-    apt = packages.release()
+def kernel_source(apt, release, tree, wanted):
+    """Headers of a kernel, and these files of its source: (directory to make modules in, directory of the source)."""
     headers = f"linux-headers-{release}"
     common = headers.replace("-amd64", "-common")
     # Not their dependencies: compilers are asked of the machine, and their libraries would be a second system.
     version = release.split("-")[0].rsplit(".", 1)[0]
-    apt.unpack([headers, common, f"linux-kbuild-{version}", f"linux-source-{version}"], f"{folder}/tree", alone=True)
-    tree = os.path.abspath(f"{folder}/tree")
-    wanted = [f"linux-source-{version}/{p}" for p in (
-        "drivers/ntb", "drivers/net/ntb_netdev.c", "tools/testing/selftests/ntb")]
-    say("looking for the NTB drivers in the kernel source")
+    apt.unpack([headers, common, apt.depends(headers, "linux-kbuild-"), f"linux-source-{version}"], tree, alone=True)
+    source = f"{tree}/linux-source-{version}"
+    say(f"looking for {' '.join(wanted)} in the kernel source")
     archive = f"{tree}/usr/src/linux-source-{version}.tar.xz"
     unxz = subprocess.Popen(("xz", "-dc", "-T0", archive), stdout=subprocess.PIPE)
-    tar = subprocess.run(("tar", "x", "-C", tree, *wanted), stdin=unxz.stdout, check=False)
+    tar = subprocess.run(("tar", "x", "-C", tree, *(f"linux-source-{version}/{p}" for p in wanted)), stdin=unxz.stdout,
+                         check=False)
     unxz.stdout.close()
     if unxz.wait() != 0 or tar.returncode != 0:
         raise Failed(f"{' '.join(wanted)} could not be unpacked from {archive}")
     os.unlink(archive)
-    source, kbuild = f"{tree}/linux-source-{version}", f"{tree}/build"
-    os.makedirs(kbuild)
-    shutil.move(f"{source}/drivers/ntb", f"{kbuild}/ntb")
-    shutil.move(f"{source}/drivers/net/ntb_netdev.c", f"{kbuild}/ntb_netdev.c")
-    shutil.move(f"{source}/tools/testing/selftests/ntb/ntb_test.sh", f"{folder}/ntb_test.sh")
-    with open(f"{kbuild}/Kbuild", "w") as f:
-        f.write("obj-m += ntb/\nobj-m += ntb_netdev.o\n")
     # The one absolute path in the headers
     makefile = f"{tree}/usr/src/{headers}/Makefile"
     with open(makefile) as f:
         text = f.read()
     with open(makefile, "w") as f:
         f.write(text.replace("/usr/src/", f"{tree}/usr/src/"))
-    say("building the NTB modules")
+    return f"{tree}/usr/src/{headers}", source
+
+
+def make_modules(headers, kbuild, config, into):
+    """Modules of the directory @kbuild, stripped, in the directory @into: their paths there."""
+    say("building the modules")
     ours = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "CFLAGS", "B", "SAN")    # of the make that called us
-    run("make", "-C", f"{tree}/usr/src/{headers}", f"M={kbuild}", f"-j{os.cpu_count()}", *NTB_CONFIG, "modules",
+    # Without CONFIG_DEBUG_INFO_BTF_MODULES, for which newer kernels want another tool.
+    run("make", "-C", headers, f"M={kbuild}", f"-j{os.cpu_count()}", *config, "CONFIG_DEBUG_INFO_BTF_MODULES=", "modules",
         env={k: v for k, v in os.environ.items() if k not in ours})
+    os.makedirs(into, exist_ok=True)
+    paths = []
+    for path in glob.glob(f"{kbuild}/**/*.ko", recursive=True):
+        paths.append(f"{into}/{os.path.basename(path)}")
+        run("objcopy", "--strip-debug", path, paths[-1])
+    return paths
+
+
+def build_ntb(folder, packages, done):
+    with open(f"{done}/kernel/release") as f:
+        release = f.read().strip()
+    tree = os.path.abspath(f"{folder}/tree")
+    headers, source = kernel_source(packages.release(), release, tree, (
+        "drivers/ntb", "drivers/net/ntb_netdev.c", "tools/testing/selftests/ntb"))
+    kbuild = f"{tree}/build"
+    os.makedirs(kbuild)
+    shutil.move(f"{source}/drivers/ntb", f"{kbuild}/ntb")
+    shutil.move(f"{source}/drivers/net/ntb_netdev.c", f"{kbuild}/ntb_netdev.c")
+    shutil.move(f"{source}/tools/testing/selftests/ntb/ntb_test.sh", f"{folder}/ntb_test.sh")
+    with open(f"{kbuild}/Kbuild", "w") as f:
+        f.write("obj-m += ntb/\nobj-m += ntb_netdev.o\n")
     target = f"{folder}/lib/modules/{release}"
     shutil.copytree(f"{done}/kernel/lib/modules/{release}", target)
-    built = glob.glob(f"{kbuild}/**/*.ko", recursive=True)
+    built = make_modules(headers, kbuild, NTB_CONFIG, target)
     if len(built) != len(NTB_CONFIG):
         raise Failed(f"{len(built)} modules instead of {len(NTB_CONFIG)}: {' '.join(built)}")
-    for path in built:
-        run("objcopy", "--strip-debug", path, f"{target}/{os.path.basename(path)}")
     run("depmod", "-b", folder, release)
     shutil.rmtree(tree)
 
 
-BUILD = {"kernel": build_kernel, "qemu": build_qemu, "qemu-vu": build_qemu_vu, "ntb": build_ntb}
+def add_span_iterator(source):
+    """Walks over the gaps of an interval tree, for iommufd alone: Debian's vmlinux has the tree without that."""
+    with open(f"{source}/lib/interval_tree.c") as f:
+        text = f.read()
+    found = re.search(r"^#ifdef CONFIG_INTERVAL_TREE_SPAN_ITER\n.*?^#endif\n", text, re.M | re.S)
+    if not found:
+        raise Failed("lib/interval_tree.c has no span iterator")
+    iommufd = f"{source}/drivers/iommu/iommufd"
+    with open(f"{iommufd}/span_iter.c", "w") as f:
+        f.writelines(re.findall(r"^#include .*\n", text, re.M))
+        f.write(found.group(0))
+    with open(f"{iommufd}/Makefile", "a") as f:
+        f.write("iommufd-y += span_iter.o\n")
+
+
+def build_iommufd(folder, packages, _):
+    apt = packages.release()
+    package = apt.depends(NEW_KERNEL)
+    tree = os.path.abspath(f"{folder}/tree")
+    apt.unpack([package], tree, alone=True)
+    headers, source = kernel_source(apt, package.removeprefix("linux-image-"), tree, (
+        "drivers/iommu", "drivers/vfio", "drivers/ntb", "lib/interval_tree.c"))
+    add_span_iterator(source)
+    with open(f"{source}/drivers/Kbuild", "w") as f:
+        f.write(f"subdir-ccflags-y := {NEW_DEFINES}\nobj-m += iommu/iommufd/ vfio/ ntb/\n")
+    built = make_modules(headers, f"{source}/drivers", NEW_CONFIG, f"{tree}/built")
+    if sorted(map(module_name, built)) != sorted(NEW_BUILT):
+        raise Failed(f"other modules than {' '.join(NEW_BUILT)}: {' '.join(built)}")
+    take_kernel(folder, package, NEW_MODULES, built)
+    shutil.rmtree(tree)
+
+
+BUILD = {"kernel": build_kernel, "qemu": build_qemu, "qemu-vu": build_qemu_vu, "ntb": build_ntb,
+         "iommufd": build_iommufd}
 
 
 def recipe():

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """rig.py - two emulated hosts joined by a bridge, each running one command
 
-    rig.py [--build build] [--bridge NAME] [--timeout S] [--keep] COMMAND-A [COMMAND-B]
+    rig.py [--build build] [--bridge NAME] [--kernel NAME] [--timeout S] [--keep] COMMAND-A [COMMAND-B]
 
 Boots guests a and b under QEMU, without KVM, and runs a shell command in each (one command: in both), in the directory
 it is called in: a guest's root is this machine's, read-only, with an overlay in memory (guest/init).  Between the
@@ -12,6 +12,8 @@ guests are a network (10.77.0.1 and .2, names a and b) and the bridge:
     gen3 icx spr amd
                a software model of an NTB port in each (ntbrig): Intel Skylake, Ice Lake, Sapphire Rapids; AMD
     none       no bridge
+
+Their kernel is Debian 12's, or with --kernel iommufd a newer one, in which VFIO has a file for each device (image.py).
 
 A command finds RIG_ME (a or b), RIG_PEER, RIG_BRIDGE, RIG_BUILD, RIG_LIFE (1: the guest's first) and the directory
 /out, which guests and host share; guest/lib.sh has what guest scripts need beside that.  Consoles go to standard
@@ -43,7 +45,8 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 MODELS = ("gen3", "icx", "spr", "amd")
 BRIDGES = ("ivshmem", *MODELS, "none")
 GUESTS = ("a", "b")
-# Loaded by init, before it can see any file of the host; the rest comes from there.
+KERNELS = ("kernel", "iommufd")     # parts of image.py
+# Loaded by init, before it can see any file of the host; the rest comes from there.  A kernel may have them built in.
 FIRST_MODULES = ("virtio_pci", "virtio_net", "9pnet_virtio", "9p", "overlay")
 IVSHMEM_BYTES, IVSHMEM_VECTORS = 64 << 20, 4
 SO_SNDBUFFORCE, POSTED_BYTES = 32, 256 << 20
@@ -59,9 +62,15 @@ def need(path, how):
     return path
 
 
-def parts(bridge):
-    """What image.py must have made for a bridge."""
-    return ("kernel", "qemu-vu", "ntb") if bridge in MODELS else ("kernel", "qemu")
+def modules_part(model, kernel):
+    """The part of image.py with the modules: Linux' NTB drivers are one of their own for Debian 12's kernel."""
+    return "ntb" if model and kernel == "kernel" else kernel
+
+
+def parts(bridge, kernel="kernel"):
+    """What image.py must have made for a bridge; busybox is in the part "kernel"."""
+    model = bridge in MODELS
+    return ("kernel", "qemu-vu" if model else "qemu", modules_part(model, kernel))
 
 
 def die_with_parent():
@@ -104,15 +113,14 @@ def cpio(entries):
 class Image:
     """What image.py has made, and what of it a QEMU is started with."""
 
-    def __init__(self, build, model):
+    def __init__(self, build, model, kernel):
         self.folder = os.path.abspath(f"{build}/rig")
         self.qemu_root = f"{self.folder}/{'qemu-vu' if model else 'qemu'}"
         need(f"{self.qemu_root}/.done", "make rig fetches it (test/rig/image.py)")
-        self.vmlinux = need(f"{self.folder}/kernel/vmlinux", "make rig fetches it (test/rig/image.py)")
-        with open(f"{self.folder}/kernel/release") as f:
+        self.vmlinux = need(f"{self.folder}/{kernel}/vmlinux", "make rig fetches it (test/rig/image.py)")
+        with open(f"{self.folder}/{kernel}/release") as f:
             self.release = f.read().strip()
-        tree = "ntb" if model else "kernel"
-        self.modules = need(f"{self.folder}/{tree}/lib/modules/{self.release}",
+        self.modules = need(f"{self.folder}/{modules_part(model, kernel)}/lib/modules/{self.release}",
                             "make rig builds it (test/rig/image.py)")
         khz = subprocess.run(need(f"{self.folder}/tsckhz", "make rig-programs"), check=True, stdout=subprocess.PIPE)
         self.tsc_khz = int(khz.stdout)
@@ -133,8 +141,12 @@ class Image:
     def initramfs(self):
         with open(f"{self.modules}/modules.dep") as f:
             needs = {line.split(":")[0]: line.split(":")[1].split() for line in f}
+        with open(f"{self.modules}/modules.builtin") as f:
+            inside = {image.module_name(line.strip()) for line in f}
         order = []
         for name in FIRST_MODULES:
+            if name in inside:
+                continue
             for module in [*reversed(needs[name + ".ko"]), name + ".ko"]:
                 if module not in order:
                     order.append(module)
@@ -244,10 +256,11 @@ class Rig:
     windows are memory, fast, but no fault can strike a store; @queued: QEMU gathers posted stores; @window: sizes of
     BAR2 and BAR4, as ntbrig takes them; @trace: all accesses into the file trace.  @reboots: a guest that resets itself
     boots again, where QEMU otherwise ends.  @numa: half of the memory, a second CPU and the model's functions are on
-    another node.  @env: for the commands."""
+    another node.  @kernel: which one, of KERNELS.  @env: for the commands."""
 
     def __init__(self, build, bridge, show=False, keep=False, iommu=True, memory=512, env=None, ioat=False, remap=False,
-                 queued=False, window="1m", trace=False, reboots=False, numa=False, model_options=()):
+                 queued=False, window="1m", trace=False, reboots=False, numa=False, kernel="kernel",
+                 model_options=()):
         if bridge not in BRIDGES:
             raise Failed(f"no bridge {bridge}; there are {' '.join(BRIDGES)}")
         self.bridge, self.show, self.keep, self.iommu, self.memory = bridge, show, keep, iommu, memory
@@ -256,7 +269,7 @@ class Rig:
         self.build, self.env, self.model_options = os.path.abspath(build), env or {}, model_options
         self.cwd = os.getcwd()
         self.model = bridge in MODELS
-        self.image = Image(self.build, self.model)
+        self.image = Image(self.build, self.model, kernel)
         # Without a buffer for what is posted QEMU waits for the end of each store, which takes 20 times as long
         self.posted = may_buffer()
         self.preload = [need(f"{self.build}/rig/{name}", "make rig-programs")
@@ -400,6 +413,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build", help="build directory (build)")
     parser.add_argument("--bridge", default="ivshmem", choices=BRIDGES)
+    parser.add_argument("--kernel", default="kernel", choices=KERNELS, help="of the guests (kernel: Debian 12's)")
     parser.add_argument("--no-iommu", action="store_true", help="guests without an IOMMU: no VFIO, but faster drivers")
     parser.add_argument("--ioat", action="store_true", help="of a model: a copy engine in each guest, too")
     parser.add_argument("--remap", action="store_true", help="of a model: windows are memory, seen by no fault")
@@ -412,9 +426,10 @@ def main():
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
-        image.make(f"{args.build}/rig", parts(args.bridge))
+        image.make(f"{args.build}/rig", parts(args.bridge, args.kernel))
         with Rig(args.build, args.bridge, show=True, keep=args.keep or args.trace, iommu=not args.no_iommu,
-                 memory=args.memory, ioat=args.ioat, remap=args.remap, trace=args.trace) as rig:
+                 memory=args.memory, ioat=args.ioat, remap=args.remap, trace=args.trace,
+                 kernel=args.kernel) as rig:
             result = rig.run(args.command_a, args.command_b or args.command_a, args.timeout)
     except (Failed, image.Failed) as e:
         print(f"rig: {e}", file=sys.stderr)

@@ -8,6 +8,7 @@ A run is a pair of guests on one bridge, in which both run one script of test/ri
 alone, without guests.  The script says how many checks
 it makes ("PLAN n") and what became of each ("TEST ok ms name", "TEST failed ms name"); a check that is announced and
 not reported has failed, and so has a guest that does not end, ends otherwise, or has a clock that runs fast.
+Runs with "iommufd" in their names are on a newer kernel, and fail if VFIO has not gone by it.
 The console of a guest in which something failed is shown.  Without RUN all that are part of make rig; names with shell
 patterns will do.  Closes with the line "N passed, N failed"; exit status 1 if one failed or nothing ran."""
 
@@ -41,6 +42,11 @@ class Run:
         self.name, self.bridge, self.script, self.what = name, bridge, script, what
         self.limit, self.strike, self.soak = limit, strike, soak
         self.options = {"model_options": ("--strict",), **options}
+        self.kernel = options.get("kernel")
+
+    def parts(self):
+        """What image.py must have made."""
+        return riglib.parts(self.bridge, self.kernel or "kernel") if self.bridge else ()
 
 
 def lose_b(rig, command, limit):
@@ -112,6 +118,8 @@ RUNS = [
     Run("ivshmem-pingpong", "ivshmem", "pingpong.sh", "brokers drive the bridge, and pingpong goes through the window"),
     Run("ivshmem-locked", "ivshmem", "pingpong.sh", "the same where the kernel is locked down, and sysfs maps nothing",
         env={"RIG_LOCKDOWN": "1"}),
+    Run("ivshmem-iommufd", "ivshmem", "pingpong.sh", "the same, where VFIO goes by iommufd",
+        kernel="iommufd", env={"RIG_VFIO": "iommufd", "RIG_LOCKDOWN": "1"}),
     Run("ivshmem-programs", "ivshmem", "programs.py", "redis, iperf3, nginx and curl between the guests over ivshmem"),
     Run("ivshmem-selftest", "ivshmem", "selftest.sh", "ntbsock-ctl ports, bind, selftest, unbind over ivshmem"),
     *events_runs("ivshmem", "ivshmem", ["kill", "reboot", "broker"], ["mute"]),
@@ -136,6 +144,12 @@ for family, cpu in (("gen3", "Skylake"), ("icx", "Ice Lake"), ("spr", "Sapphire 
 RUNS += [
     Run("icx-numa", "icx", "pingpong.sh", "the bridge on another NUMA node: broker and arena go there", window="8m", remap=True,
         numa=True, env={"RIG_NODE": "1"}),
+    Run("icx-iommufd", "icx", "selftest.sh", "ntbsock-ctl selftest through VFIO's file for the device, and iommufd",
+        kernel="iommufd", env={"RIG_VFIO": "iommufd"}),
+    Run("icx-iommufd-pingpong", "icx", "pingpong.sh", "brokers drive the Ice Lake model through iommufd",
+        kernel="iommufd", window="8m", remap=True, env={"RIG_VFIO": "iommufd"}),
+    Run("icx-iommufd-dma", "icx", "dma.sh", "a port by iommufd, and a copy engine by its group, which alone maps a window",
+        kernel="iommufd", ioat=True, window="8m", remap=True, strike=engine, env={"RIG_VFIO": "iommufd"}),
     Run("icx-mapped", "icx", "netdev.sh", "the same with windows that QEMU maps, as a test wants that polls memory",
         iommu=False, remap=True),
     Run("icx-dma", "icx", "dma.sh", "LONG messages by a copy engine that the broker drives, and one that halts", ioat=True,
@@ -258,6 +272,11 @@ def perform(run, args):
 
 
 def perform_pair(run, args):
+    try:
+        image.make(f"{args.build}/rig", run.parts())    # another kernel is made when its turn has come
+    except image.Failed as e:
+        print(f"  FAILED {run.name}: {e}", flush=True)
+        return 0, 1
     with riglib.Rig(args.build, run.bridge, keep=args.keep, **run.options) as rig:
         clocks = {}
         command = f"{'python3' if run.script.endswith('.py') else 'sh'} {HERE}/guest/{run.script}"
@@ -309,8 +328,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     start, passed, failed = time.monotonic(), 0, 0
     try:
-        parts = {p for r in chosen if r.bridge for p in riglib.parts(r.bridge)}
-        image.make(f"{args.build}/rig", parts)
+        image.make(f"{args.build}/rig", {p for r in chosen if not r.kernel for p in r.parts()})
         print(f"rig: set up in {time.monotonic() - start:.0f} s", flush=True)
         for run in chosen:
             ok, bad = perform(run, args)

@@ -21,9 +21,10 @@ selftest() {
 	status=$?
 	cat /run/tmp/report.json
 	[ "$status" = 0 ] && python3 - <<-'END'
-		import json
+		import json, os
 		r = json.load(open("/run/tmp/report.json"))
 		assert r["passed"] and r["wrong_bytes"] == 0, r["why"]
+		assert r["vfio"] == os.environ.get("RIG_VFIO", "group"), r["vfio"]
 		sizes = [c["bytes"] for c in r["copies"]]
 		assert sizes == [1024 << i for i in range(12)], sizes
 		assert all(c["cpu_ns"] > 0 and c["engine_ns"] > 0 for c in r["copies"]) and r["engine_from_bytes"] in [0, *sizes]
@@ -37,7 +38,7 @@ as_host
 broker() {
 	"$RIG_BUILD/ntbsockd" --node $node --port "$port,silence=5000" --dma "$engine,min=16K" --log-level info 2>>/run/tmp/broker.log &
 	broker=$!
-	wait_for 20 $ctl status >/dev/null
+	wait_for 20 $ctl status >/dev/null && its_way $broker
 }
 
 comes_up() {

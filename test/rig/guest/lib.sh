@@ -106,6 +106,16 @@ bind_linux() {
 	[ "$driver" != ntb_hw_amd ] || sleep 3
 }
 
+# its_way PID: a broker has its port by what RIG_VFIO says, iommufd or (without it) the group; what it has open tells.
+# A copy engine goes by its group even then.
+its_way() {
+	ls -l "/proc/$1/fd" >/run/tmp/fds || return 1
+	case ${RIG_VFIO:-group} in
+	iommufd) grep '/dev/vfio/devices/' /run/tmp/fds && grep '/dev/iommu$' /run/tmp/fds ;;
+	*) grep -E '/dev/vfio/[0-9]+$' /run/tmp/fds && ! grep /dev/iommu /run/tmp/fds ;;
+	esac
+}
+
 # as_host: $node is this guest's for a broker, and the other guest is known to it
 as_host() {
 	case $RIG_ME in a) node=1 other=2 ;; *) node=2 other=1 ;; esac

@@ -43,7 +43,8 @@ broker() {
 	broker=$!
 	wait_for 20 $ctl status >/dev/null || return 1
 	on_node || return 1
-	[ -z "${RIG_LOCKDOWN:-}" ] || grep "get VFIO's file" /run/tmp/broker.log
+	[ -z "${RIG_LOCKDOWN:-}" ] || grep "get VFIO's file" /run/tmp/broker.log || return 1
+	its_way $broker
 }
 
 comes_up() {
