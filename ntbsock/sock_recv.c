@@ -201,8 +201,11 @@ static enum next before_look(struct recv_call *r)
 		return done(r, r->sum);
 	if (__builtin_expect(r->flags & NTBS_MSG_LATER, 0) && !r->sum && error_stays(sk, r->fd))
 		return done(r, -EAGAIN);
-	if (__builtin_expect(r->flags & NTBS_MSG_SPLICE, 0) && splice_ends(sk, r->fd))
+	if (__builtin_expect(r->flags & NTBS_MSG_SPLICE, 0) && splice_ends(sk, r->fd)) {
+		if (ntbs_shadow_broken(r->fd))
+			return done(r, -ENTBS_PASS);	/* nothing more comes, and the kernel has the error */
 		return done(r, r->may_wait || (ntbs_shadow_poll(r->fd, POLLRDHUP) & POLLRDHUP) ? 0 : -EAGAIN);
+	}
 	if (__builtin_expect(r->low && !r->woken, 0)) {
 		r->w.seen = seen_so_far(sk);
 		if (!(ntbs_sock_ready(sk, r->fd, 0, true) & (r->w.urgent || r->on_ring ? ENDS_LOW | POLLPRI : ENDS_LOW)))
