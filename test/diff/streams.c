@@ -58,7 +58,7 @@ bool unread(const struct desc *d, int w)
 
 	if (!p || p->oob)
 		return false;
-	if (e && !e->done[w])
+	if (sends_on(d, w))
 		return true;
 	return p->w[w].tx + (e ? e->a[w].bytes : 0) > d->w[w].rx;
 }

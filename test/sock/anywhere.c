@@ -113,19 +113,6 @@ static void tracee(void)
 
 static pid_t child;
 
-static bool asleep(void)
-{
-	char path[32], line[256] = "", *state;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)child);
-	f = fopen(path, "r");
-	t_must(f && fgets(line, sizeof(line), f), "stat");
-	fclose(f);
-	state = strrchr(line, ')');
-	return state && state[2] == 'S';
-}
-
 /* Waits until it stops at its mark; false: it has had its signal and sleeps. */
 static bool at_the_mark(void)
 {
@@ -142,7 +129,7 @@ static bool at_the_mark(void)
 			ptrace(PTRACE_CONT, child, NULL, WSTOPSIG(status));
 			continue;
 		}
-		if (shared->hits && asleep())
+		if (shared->hits && s_asleep(child))
 			return false;
 		t_must(t_now() < end, "it neither stops nor sleeps");
 		usleep(20);

@@ -91,6 +91,20 @@ T_UNUSED static void s_pair(int family, int sv[2])
 	close(lfd);
 }
 
+/* Does that process sleep in a system call? */
+T_UNUSED static bool s_asleep(pid_t pid)
+{
+	char path[32], line[256] = "", *state;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "r");
+	t_must(f && fgets(line, sizeof(line), f), "stat");
+	fclose(f);
+	state = strrchr(line, ')');
+	return state && state[2] == 'S';
+}
+
 T_UNUSED static void s_nonblock(int fd, bool on)
 {
 	int fl = fcntl(fd, F_GETFL);

@@ -15,6 +15,7 @@
 
 #define MESSAGE 60
 #define STOPS_MAX 40		/* of one read: two at each system call */
+#define OWN_STOPS 5		/* more than a read of the kernel's has */
 #define CONNECTIONS (4 * STOPS_MAX)
 #define MESSAGES 4		/* on each */
 
@@ -41,19 +42,6 @@ static void tracee(int lfd)
 	}
 }
 
-static bool asleep(pid_t pid)
-{
-	char path[32], line[256] = "", *state;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	f = fopen(path, "r");
-	t_must(f && fgets(line, sizeof(line), f), "stat");
-	fclose(f);
-	state = strrchr(line, ')');
-	return state && state[2] == 'S';
-}
-
 /* Until it stops, with @sig; false: it sleeps. */
 static bool stopped(pid_t pid, int sig)
 {
@@ -68,7 +56,7 @@ static bool stopped(pid_t pid, int sig)
 			if (WSTOPSIG(status) == sig)
 				return true;
 			ptrace(PTRACE_CONT, pid, NULL, WSTOPSIG(status) & 0x80 ? 0 : WSTOPSIG(status));
-		} else if (sig != SIGTRAP && asleep(pid)) {
+		} else if (sig != SIGTRAP && s_asleep(pid)) {
 			return false;
 		}
 		t_must(t_now() < end, "it neither stops nor sleeps");
@@ -142,7 +130,7 @@ int main(void)
 		t_must(!ptrace(PTRACE_CONT, pid, NULL, 0), "on");
 	}
 	printf("at up to %d stops of a read\n", most);
-	t_ok(most > 0, "it was not stopped");
+	t_ok(most > (getenv("T_NTBSOCK") ? OWN_STOPS : 0), "it was stopped %d times at most: are these the library's reads?", most);
 	ptrace(PTRACE_DETACH, pid, NULL, 0);
 	t_reap(pid);
 	return t_done();
