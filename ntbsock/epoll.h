@@ -38,6 +38,7 @@ struct ntbs_epm {
 	_Atomic uint64_t data;		/* epoll_data_t */
 	_Atomic uint32_t hot;
 	_Atomic uint32_t disabled;	/* ONESHOT: reported */
+	_Atomic uint32_t held;		/* the kernel does not tell of room: ntbs_offer_held() */
 	_Atomic uint32_t watched_live;	/* the kernel's registration is the shadow's */
 	_Atomic uint32_t watched_out;	/* LIVE, our direction is back: the kernel watches for room, too */
 	_Atomic uint32_t wake_seen;	/* cold: in->wake when it was armed */
@@ -115,6 +116,8 @@ void ntbs_epoll_sock_offer(struct ntbs_sock *sk);
 void ntbs_epoll_sock_live(struct ntbs_sock *sk);
 /* It is the kernel's again: would that tell of edges that have been told? */
 bool ntbs_epoll_sock_repeats(struct ntbs_sock *sk);
+/* It has been held back: room is told of again. */
+void ntbs_epoll_sock_let_go(struct ntbs_sock *sk);
 /* It has been LIVE and is the kernel's again. */
 void ntbs_epoll_sock_plain(struct ntbs_sock *sk);
 /* The kernel has woken whoever waits on it, whatever for: an edge. */

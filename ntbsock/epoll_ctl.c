@@ -17,6 +17,7 @@
 #include <sys/random.h>
 
 #include "fdtab.h"
+#include "offer.h"
 #include "runtime.h"
 #include "sys.h"
 #include "wait.h"
@@ -73,6 +74,8 @@ uint32_t ntbs_epm_kernel_events(const struct ntbs_epm *m)
 
 	if (!m->sk && (m->events & EPOLLONESHOT))	/* told once: by us, who know if it is to be told at all */
 		return (m->events & ~EPOLLONESHOT) | EPOLLET;
+	if (m->sk && ntbs_offer_held(m->sk))
+		return m->events & ~NTBS_EP_OUT_NEWS;
 	if (!m->sk || ntbs_sock_stage(m->sk) != NTBS_LIVE)
 		return m->events;
 	ev = SHADOW_EVENTS;
@@ -176,6 +179,7 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 		ntbs_unlock(&ntbs_epoll_pool_lock);
 		return -ENTBS_STALE;
 	}
+	atomic_store(&m->held, sk && ntbs_offer_held(sk));
 	ret = kernel_ctl(ep, EPOLL_CTL_ADD, fd, ntbs_epm_kernel_events(m), cookie(m->index, m->gen));
 	if (!ret) {
 		ntbs_lock(&ep->lock);
@@ -253,6 +257,7 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		ntbs_epm_untold(m);
 		ntbs_epoll_forget(ep, m);
 		m->events = ev->events;
+		atomic_store(&m->held, m->sk && ntbs_offer_held(m->sk));
 		ret = kernel_knows(m, before) ? 0 : kernel_ctl(ep, op, fd, ntbs_epm_kernel_events(m), cookie(m->index, m->gen));
 		if (ret) {
 			m->events = before;
@@ -283,6 +288,8 @@ void ntbs_epoll_sock_offer(struct ntbs_sock *sk)
 	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock) {
 		atomic_fetch_add(&m->ep->nr_ours, 1);
 		ntbs_epoll_need_mbox(m->ep);
+		if (ntbs_offer_held(sk) && !atomic_exchange(&m->held, 1))
+			register_events(m, ntbs_epm_kernel_events(m));
 		ntbs_epm_warm(m->ep, m);
 		wake_sleepers(m->ep);
 	}
@@ -295,6 +302,7 @@ void ntbs_epoll_sock_live(struct ntbs_sock *sk)
 	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock) {
 		atomic_fetch_add(&m->ep->nr_ours, 1);
 		ntbs_epoll_need_mbox(m->ep);
+		atomic_store(&m->held, 0);
 		if (!atomic_exchange(&m->watched_live, 1))
 			ntbs_epm_watch_shadow(m);
 		ntbs_epm_warm(m->ep, m);
@@ -316,12 +324,29 @@ bool ntbs_epoll_sock_repeats(struct ntbs_sock *sk)
 	return repeats;
 }
 
+/* A ONESHOT that has been reported stays silent. */
+static uint32_t unless_told(const struct ntbs_epm *m, uint32_t events)
+{
+	return atomic_load(&m->disabled) ? events & (EPOLLET | EPOLLONESHOT) : events;
+}
+
 void ntbs_epoll_sock_plain(struct ntbs_sock *sk)
 {
 	ntbs_lock(&ntbs_epoll_pool_lock);
 	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock)
-		if (atomic_exchange(&m->watched_live, 0))	/* a ONESHOT that has been reported stays silent */
-			register_events(m, atomic_load(&m->disabled) ? m->events & (EPOLLET | EPOLLONESHOT) : m->events);
+		if (atomic_exchange(&m->watched_live, 0))
+			register_events(m, unless_told(m, m->events));
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+}
+
+void ntbs_epoll_sock_let_go(struct ntbs_sock *sk)
+{
+	if (!sk->members)
+		return;
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock)
+		if (atomic_exchange(&m->held, 0))
+			register_events(m, unless_told(m, ntbs_epm_kernel_events(m)));
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }
 

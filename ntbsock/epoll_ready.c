@@ -376,6 +376,9 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint6
 		if (!told && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE) {
 			arm(m);		/* rung for something else (credit): armed again, and looked at again */
 			told = report(ep, m, &out[n], turn);
+		} else if (!told && m->sk && ntbs_sock_stage(m->sk) == NTBS_OFFER) {
+			ntbs_offer_sleepy(m->sk);
+			told = report(ep, m, &out[n], turn);
 		}
 		if (told)
 			ntbs_epm_warm(ep, m);

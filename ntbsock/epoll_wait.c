@@ -80,7 +80,7 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 	}
 	if ((m->events & EPOLLONESHOT) && atomic_load(&m->disabled))
 		return false;			/* registered for nothing: the kernel adds EPOLLERR and EPOLLHUP to that */
-	ev->events &= ntbs_epm_wanted(m);
+	ev->events &= ntbs_epm_wanted(m) & ~(ntbs_offer_held(m->sk) ? (uint32_t)NTBS_EP_OUT_NEWS : 0);
 	ev->data.u64 = m->data;
 	if (ntbs_sock_stage(m->sk) != NTBS_NEW && ev->events) {
 		/* told by the kernel: not news any more once we are the ones who tell */

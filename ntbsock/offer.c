@@ -112,6 +112,7 @@ void ntbs_offer_live(struct ntbs_sock *sk)
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)
 		ntbs_stream_state_final(sk);
 	ntbs_epoll_sock_live(sk);
+	ntbs_offer_let_go(sk);
 }
 
 /*
@@ -161,6 +162,8 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait)
 	struct ntbs_wait w = { .restarts = false };
 	uint64_t blocks;
 
+	if (may_wait && ntbs_offer_held(sk))
+		ntbs_offer_await(sk, fd);
 	ntbs_lock(&sk->shm->tx.lock);
 	blocks = sk->shm->conn.tx.tcp_bytes / HOLD_BYTES;
 	due = blocks && blocks >= sk->shm->held && blocks < HOLD_BLOCKS;
@@ -213,8 +216,11 @@ void ntbs_offer_sleepy(struct ntbs_sock *sk)
 {
 	struct ntbs_offer_shm *o;
 
-	if (ntbs_read_once(sk->shm->conn.accepted))	/* its entry is the connector's, and may just be found by another thread */
+	if (ntbs_read_once(sk->shm->conn.accepted)) {	/* its entry is the connector's, and may just be found by another thread */
+		if (__builtin_expect(atomic_load_explicit(&sk->awaits, memory_order_relaxed), 0))
+			ntbs_offer_acceptor_awaits(sk);
 		return;
+	}
 	/* seq_cst on both sides: either the claimer sees the hint or we see the claim in the step that follows */
 	o = ntbs_offer_entry(sk);
 	if (o)

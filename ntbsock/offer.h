@@ -41,6 +41,19 @@ void ntbs_offer_bytes_came(struct ntbs_sock *sk, int fd);
  * longer if it may block: then there is a library at the other end, and it wants the connection.
  */
 void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait);
+/*
+ * offer_held.c: connected to another host, and not told as connected yet.  Who asks whether there is room is told that there is
+ * none; await: a blocking call sleeps until it is claimed or has waited long enough; let_go: it is held back no longer.
+ */
+static inline bool ntbs_offer_held(const struct ntbs_sock *sk)
+{
+	return __builtin_expect(atomic_load_explicit(&sk->shm->held_until_ns, memory_order_relaxed), 0) &&
+	       ntbs_sock_stage(sk) == NTBS_OFFER;
+}
+void ntbs_offer_await(struct ntbs_sock *sk, int fd);
+void ntbs_offer_let_go(struct ntbs_sock *sk);
+/* Of the service thread, on every turn: lets go whose time is over.  ms until the next at the latest, -1: none is held. */
+int ntbs_offer_tick(void);
 /* A FIN was the connector's word and not its death, though it had taken no note of our claim and so stated no end. */
 bool ntbs_offer_unnoticed(const struct ntbs_sock *sk);
 /* Before the kernel's FIN: the other side may be LIVE before we are, and takes one without a word for our death. */
@@ -49,6 +62,8 @@ void ntbs_offer_before_shut_wr(struct ntbs_sock *sk);
 void ntbs_offer_sleepy(struct ntbs_sock *sk);
 /* Take it back, or go LIVE if it was claimed first. */
 void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why);
+/* We have closed it and another process holds it, which may sleep and is now the one to claim it. */
+void ntbs_offer_left_to_others(struct ntbs_sock *sk);
 /* Every socket that a child is about to inherit. */
 void ntbs_offer_before_fork(struct ntbs_sock *sk);
 /* Is a LIVE socket of this process on it? */

@@ -246,12 +246,35 @@ void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
 		return;
 	}
 	sk->shm->offer_calls = remote_node ? REMOTE_LOOKS : 1;
-	if (remote_node)	/* calls are many in the time that two brokers take */
+	if (remote_node) {	/* calls are many in the time that two brokers take */
 		sk->shm->offered_ns = ntbs_now_ns();
+		atomic_store(&sk->awaits, 1);
+	}
 	/* from now on the service thread steps it too */
 	ntbs_sock_set_stage(sk, NTBS_OFFER, NTBS_WHY_NO_OFFER);
 	if (!ntbs_offer_forks_with_connection)
 		ntbs_offer_acceptor_step(sk, fd, true);
+}
+
+static bool tell_to_ring(void)
+{
+	struct ntbs_msg_plain msg = { .h = { NTBS_MSG_AWAIT, sizeof(msg), 0 } };
+
+	return ntbs_broker_send(&msg, sizeof(msg), NULL, 0);
+}
+
+void ntbs_offer_acceptor_awaits(struct ntbs_sock *sk)
+{
+	if (ntbs_sock_stage(sk) != NTBS_OFFER || sk->shm->claim_asked)
+		atomic_store(&sk->awaits, 0);
+	else if (ntbs_runtime_ready() && atomic_exchange(&sk->awaits, 0) && !tell_to_ring())
+		atomic_store(&sk->awaits, 1);
+}
+
+void ntbs_offer_left_to_others(struct ntbs_sock *sk)
+{
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && ntbs_read_once(sk->shm->conn.accepted) && sk->shm->offered_ns)
+		tell_to_ring();
 }
 
 static bool undecided(struct ntbs_sock *sk, bool closing)

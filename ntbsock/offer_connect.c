@@ -101,6 +101,8 @@ void ntbs_offer_connected(struct ntbs_sock *sk, int fd)
 	else
 		post(sk);
 	posted = ntbs_sock_stage(sk) == NTBS_OFFER;
+	if (posted && remote_node)
+		ntbs_offer_hold_back(sk);
 	if (posted)
 		ntbs_epoll_sock_offer(sk);
 	msg.word = sk->shm->offer_word;

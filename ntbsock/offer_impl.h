@@ -4,6 +4,7 @@
  *
  *   offer.c          both sides: steps, patience, withdrawal, fork; a connection becomes LIVE
  *   offer_connect.c  the connecting side: makes the offer, confirms a claim, takes the offer back
+ *   offer_held.c     the same: what is told of a connection to another host before it is claimed
  *   offer_accept.c   the accepting side: finds the offer, claims it, gives the claim up
  *
  * An offer's word moves under the ctl lock of the socket that moves it, and so does a claimed socket's stage.  In ctl
@@ -43,7 +44,13 @@ void ntbs_offer_connector_step(struct ntbs_sock *sk);
 /* To PLAIN, or LIVE if it was claimed first: ctl lock held. */
 void ntbs_offer_connector_withdraw(struct ntbs_sock *sk, enum ntbs_reason why);
 
+/* ---- offer_held.c ---- */
+/* Offered to another host: ctl lock held, no set has been told yet. */
+void ntbs_offer_hold_back(struct ntbs_sock *sk);
+
 /* ---- offer_accept.c ---- */
+/* Somebody is about to sleep on it: the broker shall ring when the offer comes.  Nothing happens if it cannot be told. */
+void ntbs_offer_acceptor_awaits(struct ntbs_sock *sk);
 /* @ask_broker: where no offer is seen, after a look at what the broker has sent. */
 void ntbs_offer_acceptor_step(struct ntbs_sock *sk, int fd, bool ask_broker);
 /* To PLAIN, or LIVE if it was confirmed first: ctl lock held, claim_asked. */

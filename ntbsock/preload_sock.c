@@ -128,12 +128,16 @@ NTBS_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	ntbs_sock_set_flag(sk, NTBS_SK_CONNECTED | NTBS_SK_CONNECTING);
 	ret = LIBC(connect)(fd, addr, len);
 	saved = errno;
-	if (!ret)
+	if (!ret) {
 		ntbs_offer_connected(sk, fd);
-	else if (saved == EISCONN)
+		if (ntbs_offer_held(sk) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK))
+			ntbs_offer_await(sk, fd);
+		ntbs_offer_let_go(sk);		/* who has not waited knows that it is connected */
+	} else if (saved == EISCONN) {
 		ntbs_offer_look_connected(sk, fd);
-	else if (saved != EINPROGRESS && saved != EALREADY && saved != EINTR)
+	} else if (saved != EINPROGRESS && saved != EALREADY && saved != EINTR) {
 		ntbs_sock_clear_flag(sk, NTBS_SK_CONNECTING);
+	}
 	errno = saved;
 	return ret;
 }

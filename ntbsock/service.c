@@ -135,8 +135,9 @@ static void *service(void *arg)
 
 	service_tid = ntbs_sys0(SYS_gettid);
 	for (;;) {
-		int wait_ms = ntbs_far_tick();
-		long n = ntbs_sys6(SYS_epoll_pwait, epfd, (long)ev, 32, wait_ms, 0, 8);
+		int wait_ms = ntbs_far_tick(), held_ms = ntbs_offer_tick();
+		bool soon = held_ms >= 0 && (wait_ms < 0 || held_ms < wait_ms);
+		long n = ntbs_sys6(SYS_epoll_pwait, epfd, (long)ev, 32, soon ? held_ms : wait_ms, 0, 8);
 
 		if (stopping)
 			return NULL;

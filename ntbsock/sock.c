@@ -149,6 +149,7 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 	clear(sk->shm);
 	atomic_store(&sk->attached, 0);
 	atomic_store(&sk->watched, 0);
+	atomic_store(&sk->awaits, 0);
 	memset(&sk->q, 0, sizeof(sk->q));
 	memset(&sk->tx, 0, sizeof(sk->tx));
 	memset(&sk->rx, 0, sizeof(sk->rx));
@@ -210,6 +211,7 @@ void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why)
 	if (stage == NTBS_LIVE || stage == NTBS_PLAIN)
 		return;
 	ntbs_sock_set_stage(sk, NTBS_PLAIN, why);
+	ntbs_offer_let_go(sk);
 }
 
 /* States the end of both directions; the kernel's FIN or RST comes after it. */
@@ -286,8 +288,10 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 	ntbs_epoll_sock_closed(sk, fd, !last);
 	if (atomic_load(&sk->watched) || sk->before)
 		ntbs_service_unwatch(sk, fd);
-	if (!last)
+	if (!last) {
+		ntbs_offer_left_to_others(sk);
 		return;
+	}
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);
 	if (ntbs_sock_ends_ours(sk) && !(ntbs_sock_flags(sk) & NTBS_SK_PASSED) && ntbs_sock_attach(sk))

@@ -106,6 +106,7 @@ struct ntbs_sock_shm {
 	uint64_t offered_ns;			/* accepting side: since when an offer that is to come is waited for, 0 none is */
 	_Atomic uint32_t offer_calls;		/* calls that moved bytes while nobody claimed */
 	uint32_t held;				/* where a bulk send stands back next: ntbs_offer_hold(); under the tx lock */
+	_Atomic uint64_t held_until_ns;		/* connecting side: offer_held.c; 0: it is not held back */
 	_Atomic uint32_t offer_forked;		/* accepting side: the same, while other processes held it too */
 	_Atomic uint32_t claim_asked;		/* accepting side: 1 claimed, not confirmed */
 	_Atomic uint32_t claim_waits;		/* accepting side: for a channel that the broker has been asked for (far.h) */
@@ -147,6 +148,7 @@ struct ntbs_sock {
 	uint8_t moves;			/* how many objects the connection has left */
 	struct ntbs_sock *_Atomic after;	/* the object that its descriptors mean now, if the connection has left it */
 	struct ntbs_sock *before;	/* the one that it was in: goes with us, since others may still look at its memory */
+	_Atomic uint32_t awaits;	/* OFFER, accepted from another host: the broker is to be told before somebody sleeps */
 	_Atomic uint32_t watched;	/* the service thread watches the shadow */
 	struct ntbs_epm *_Atomic members;	/* memberships of epoll sets; changed under the epoll lock */
 	struct ntbs_counters tx, rx;	/* of this process */

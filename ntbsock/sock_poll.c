@@ -208,6 +208,8 @@ static int look(struct set *s, bool arm)
 		}
 		if (ntbs_sock_stage(sk) == NTBS_OFFER)
 			s->ours++;
+		if (ntbs_offer_held(sk))
+			k->events &= ~TX_EVENTS;
 		if (ntbs_sock_stage(sk) != NTBS_LIVE)
 			continue;
 		s->ours++;
@@ -256,6 +258,8 @@ static int merge(struct set *s)
 			u->revents |= k->revents & (u->events | POLLHUP | POLLERR | POLLNVAL);
 			if (k->revents && sk && ntbs_sock_stage(sk) == NTBS_NEW)
 				ntbs_offer_look_connected(sk, u->fd);
+			if (sk && ntbs_offer_held(sk))
+				u->revents &= ~TX_EVENTS;
 		}
 		ready += u->revents != 0;
 	}

@@ -21,7 +21,7 @@
 #include <stdalign.h>
 #include <ntbsock/types.h>
 
-#define NTBS_BROKER_ABI 3
+#define NTBS_BROKER_ABI 4
 #define NTBS_BROKER_SOCK "broker.sock"
 #define NTBS_BOARD_MAGIC 0x44524f42u	/* "BORD" */
 #define NTBS_RULES_MAGIC 0x454c5552u	/* "RULE" */
@@ -91,24 +91,42 @@ static_assert(sizeof(struct ntbs_tuple) == 36, "broker ABI 1");
 static_assert(sizeof(struct ntbs_offer_shm) == 64, "broker ABI 1");
 #define NTBS_BOARD_OFFERS 4096u
 #define NTBS_BOARD_REMOTE_UID 0xffffffffu	/* board of offers from another host: written by the broker, netns 0 */
+#define NTBS_BOARD_VAIN 64u
 #define NTBS_BOARD_PROBE 8u		/* an offer lies in one of that many entries from its hash on, wrapping */
 struct ntbs_board_shm {
 	ntbs_le32 magic;		/* NTBS_BOARD_MAGIC */
 	ntbs_le32 abi;			/* NTBS_BROKER_ABI */
 	ntbs_le32 uid;			/* whose */
+	ntbs_le64 vain[NTBS_BOARD_VAIN];	/* by ntbs_listener_hash(): which, and the second in which it was waited for in vain */
 	alignas(64) struct ntbs_offer_shm offer[NTBS_BOARD_OFFERS];
 };
 
-/* Where an offer lies; both ends and the broker must agree.  FNV-1a over the connector's tuple, then netns. */
+/* FNV-1a, 64 bits */
+#define NTBS_FNV_START 0xcbf29ce484222325ull
+static inline uint64_t ntbs_fnv(uint64_t h, const void *bytes, unsigned n)
+{
+	const uint8_t *p = (const uint8_t *)bytes;
+
+	for (unsigned i = 0; i < n; i++)
+		h = (h ^ p[i]) * 0x100000001b3ull;
+	return h;
+}
+
+/* Where an offer lies; both ends and the broker must agree.  Over the connector's tuple, then netns. */
 static inline uint32_t ntbs_offer_hash(const struct ntbs_tuple *t, uint64_t netns)
 {
-	const uint8_t *p = (const uint8_t *)t;
-	uint64_t h = 0xcbf29ce484222325ull;
+	uint64_t h = ntbs_fnv(NTBS_FNV_START, t, sizeof(*t));
 
-	for (unsigned i = 0; i < sizeof(*t); i++)
-		h = (h ^ p[i]) * 0x100000001b3ull;
 	for (unsigned i = 0; i < 8; i++)
 		h = (h ^ (netns >> (8 * i) & 0xff)) * 0x100000001b3ull;
+	return (uint32_t)(h ^ h >> 32);
+}
+
+/* The listener that a connector sees. */
+static inline uint32_t ntbs_listener_hash(const struct ntbs_tuple *t)
+{
+	uint64_t h = ntbs_fnv(ntbs_fnv(NTBS_FNV_START, t->raddr, sizeof(t->raddr)), &t->rport, sizeof(t->rport));
+
 	return (uint32_t)(h ^ h >> 32);
 }
 
@@ -156,6 +174,7 @@ enum ntbs_msg_type {
 	NTBS_MSG_CHAN_OPEN_PORT, /* none: a channel with a process behind the port (struct ntbs_msg_region) */
 	NTBS_MSG_CHAN_DROP,	/* none: neither we nor our children use the channel any more; port only */
 	NTBS_MSG_STATE_END,	/* none: a connection has ended without a word: what had the other side taken? */
+	NTBS_MSG_AWAIT,		/* none: "ring my mbox 0 when another host offers, for a second": what we have accepted is not offered yet */
 	NTBS_MSG_COPY,		/* none: slots of ours, complete in the copy, are to go by the engine (@dma_min in abi_port.h) */
 
 	/* broker -> library */

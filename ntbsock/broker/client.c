@@ -20,6 +20,7 @@
 #include "log.h"
 #include "match.h"
 #include "peer.h"
+#include "remote.h"
 #include "show.h"
 
 #define PACKETS_A_TURN 32 /* of one client, so that no client keeps the others waiting */
@@ -247,6 +248,7 @@ static const struct {
 	{ NTBS_MSG_CHAN_DROP, sizeof(struct ntbs_msg_chan), 0, false, ntbs_chan_drop },
 	{ NTBS_MSG_STATE_END, sizeof(struct ntbs_msg_end), 0, false, ntbs_chan_state_end },
 	{ NTBS_MSG_COPY, sizeof(struct ntbs_msg_copy), 0, false, ntbs_copier_message },
+	{ NTBS_MSG_AWAIT, sizeof(struct ntbs_msg_plain), 0, false, ntbs_remote_await },
 	{ NTBS_MSG_STATUS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_HOLD, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_POOLS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_pools },

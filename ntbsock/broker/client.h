@@ -39,6 +39,7 @@ struct ntbs_client {
 	uint64_t vouched[NTBS_CLIENT_VOUCHED];	/* SO_COOKIE of sockets that it has shown; 0: none */
 	unsigned nr_vouched;
 	int pool[NTBS_CLIENT_POOLS];
+	uint64_t awaits_until_ms;	/* rung when another host offers: AWAIT; 0 or over: not */
 	unsigned nr_pools;
 	unsigned nr_chans;
 	LIST_HEAD(, ntbs_chan_end) chans;

@@ -45,20 +45,25 @@ static int look(uint32_t uid, uint32_t entry, uint64_t word, struct offer_copy *
 	return o->connector && o->connector->uid == uid ? 0 : -ESRCH;
 }
 
+void ntbs_match_ring(struct ntbs_client *c)
+{
+	int ret = ntbs_check_ring(c->mbox[0]);
+
+	if (ret)
+		ntbs_client_doom(c, "its mbox 0 cannot be rung: %s", strerror(-ret));
+}
+
 /* OFFERED -> ASKED, and wake the connector. */
 static int move_to_asked(struct offer_copy *o, uint32_t lease, uint64_t chan)
 {
 	uint64_t asked = ntbs_offer_word(NTBS_OFFER_ASKED, NTBS_OFFER_TAG(o->word), lease, chan);
-	int ret;
 
 	if (!ntbs_offer_move(o->shm, o->word, asked)) {
 		o->word = ntbs_le64_read_acquire(&o->shm->word);
 		return -ESTALE;
 	}
 	o->word = asked;
-	ret = ntbs_check_ring(o->connector->mbox[0]);
-	if (ret)
-		ntbs_client_doom(o->connector, "its mbox 0 cannot be rung: %s", strerror(-ret));
+	ntbs_match_ring(o->connector);
 	return 0;
 }
 
@@ -107,13 +112,13 @@ void ntbs_match_claim(struct ntbs_client *c, const void *packet, int *fds)
 }
 
 /*
- * No answer: an offer that does not get through stays unclaimed and its connection on TCP.  The offer may be gone
- * already, too.  That it is the client's own connection is checked here, where its socket lives.
+ * No answer, but that the entry of one that does not get through is freed: its connection stays on TCP.  The offer may be
+ * gone already, too.  That it is the client's own connection is checked here, where its socket lives.
  */
 void ntbs_match_offer_remote(struct ntbs_client *c, const void *packet, int *fds)
 {
 	const struct ntbs_msg_claim *m = packet;
-	struct offer_copy o;
+	struct offer_copy o = { .connector = NULL };
 	int ret;
 
 	if (m->uid != c->uid || m->entry >= NTBS_BOARD_OFFERS) {
@@ -121,16 +126,18 @@ void ntbs_match_offer_remote(struct ntbs_client *c, const void *packet, int *fds
 				 m->uid);
 		return;
 	}
-	if (!ntbs_peer_is_up())
-		return;
 	ret = look(m->uid, m->entry, m->word, &o);
 	if (!ret && o.connector != c)
 		ret = -EPERM;
+	if (!ret && !ntbs_peer_is_up())
+		ret = -ENOLINK;
 	if (!ret)
 		ret = ntbs_check_owner(&o.tuple, o.netns, c->uid, c->vouched, NTBS_CLIENT_VOUCHED);
 	if (ret) {
-		ntbs_log(NTBS_LOG_INFO, "did not pass on an offer of pid %u (%s): %s", c->pid, c->program,
+		ntbs_log(ret == -ENOLINK ? NTBS_LOG_DEBUG : NTBS_LOG_INFO, "did not pass on an offer of pid %u (%s): %s", c->pid, c->program,
 			 strerror(-ret));
+		if (o.connector == c && ntbs_offer_move(o.shm, o.word, ntbs_offer_word(NTBS_OFFER_FREE, NTBS_OFFER_TAG(o.word), 0, 0)))
+			ntbs_match_ring(c);	/* it waits for nothing */
 		return;
 	}
 	ntbs_broker.offers_remote++;

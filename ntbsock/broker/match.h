@@ -17,6 +17,9 @@
 
 struct ntbs_client;
 
+/* Its mbox 0. */
+void ntbs_match_ring(struct ntbs_client *c);
+
 /* Messages of clients. */
 void ntbs_match_claim(struct ntbs_client *c, const void *packet, int *fds);
 void ntbs_match_offer_remote(struct ntbs_client *c, const void *packet, int *fds);

@@ -14,6 +14,7 @@
 #include <ntbsock/abi_inbox.h>
 
 #define OFFER_LIFE_MS 30000
+#define AWAIT_MS 1000
 
 /* Beside each entry of the board: what the other broker calls it, and who here has claimed it. */
 static struct origin {
@@ -81,6 +82,16 @@ static int choose(const struct ntbs_tuple *tuple)
 	return free_one;
 }
 
+static void ring_awaiting(void)
+{
+	uint64_t now = ntbs_loop_now_ms();
+	struct ntbs_client *c;
+
+	for (uint32_t nr = 0; (c = ntbs_client_next(&nr));)
+		if (c->awaits_until_ms > now)
+			ntbs_match_ring(c);
+}
+
 void ntbs_remote_peer_offer(const struct ntbs_peer_offer *m)
 {
 	struct ntbs_tuple tuple = { .lport = ntbs_be16_value(m->lport), .rport = ntbs_be16_value(m->rport) };
@@ -116,6 +127,14 @@ void ntbs_remote_peer_offer(const struct ntbs_peer_offer *m)
 	};
 	nr_used++;
 	ntbs_broker.offers_remote++;
+	ring_awaiting();
+}
+
+void ntbs_remote_await(struct ntbs_client *c, const void *packet, int *fds)
+{
+	c->awaits_until_ms = ntbs_loop_now_ms() + AWAIT_MS;
+	if (nr_used)
+		ring_awaiting();
 }
 
 static int try_claim(struct ntbs_client *c, const struct ntbs_msg_claim *m, int proof, uint64_t *word)

@@ -21,6 +21,12 @@ struct ntbs_client;
 /* Make the board, so that every client is shown it.  Return: 0 or a negative errno. */
 int ntbs_remote_open(void);
 
+/*
+ * Of a client: it has accepted from another host what it finds no offer of, and is about to sleep or has left it to a child
+ * that may.  For a second it is rung for each offer that comes.  All who wait are rung now, too, if there are any offers:
+ * one may have come before this, or may be claimed from now on.
+ */
+void ntbs_remote_await(struct ntbs_client *c, const void *packet, int *fds);
 void ntbs_remote_claim(struct ntbs_client *c, const struct ntbs_msg_claim *m, int proof);
 
 /* Messages of the other broker. */

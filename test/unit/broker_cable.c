@@ -46,6 +46,21 @@ static void send_offer(struct bt_client *c, uint32_t entry, uint64_t word)
 	bt_send(c->fd, &m, sizeof(m), NULL, 0);
 }
 
+static bool was_rung(const struct bt_client *c)
+{
+	uint64_t n;
+
+	return read(c->mbox0, &n, sizeof(n)) == sizeof(n);
+}
+
+static void send_await(struct bt_client *c)
+{
+	struct ntbs_msg_plain m = { .h = { NTBS_MSG_AWAIT, sizeof(m), 0 } };
+
+	bt_send(c->fd, &m, sizeof(m), NULL, 0);
+	bt_quiet(c);
+}
+
 /* Until the other broker shows it; @there is served by it, so the test's time limit is the only clock. */
 static unsigned await_offer(struct bt_client *there, struct ntbs_board_shm *board, const struct ntbs_tuple *tuple)
 {
@@ -83,9 +98,16 @@ static void offers(struct bt_client *c, struct bt_client *a, struct ntbs_board_s
 	uint64_t word, seen, now;
 	uint32_t mine, entry;
 
+	/* Who waits is rung when an offer comes, and at once if one is there. */
+	send_await(a);
+	must(!was_rung(a), "rung, and there is no offer");
 	word = bt_offer(c, &t, &mine);
 	send_offer(c, mine, word);
 	entry = await_offer(a, board, &t.tuple);
+	bt_quiet(a);
+	must(was_rung(a) && !was_rung(c), "who waits for an offer was not rung, or somebody else was");
+	send_await(a);
+	must(was_rung(a), "there is an offer, and who waits from now on was not rung");
 	seen = ntbs_le64_read(&board->offer[entry].word);
 	must(board->offer[entry].proc == c->proc && board->offer[entry].hint == 1 && !board->offer[entry].netns, "remote offer");
 	must(bt_claim(a, remote, entry, seen, chan, stranger.acceptor, NULL) == EPERM, "another connection is no proof");
@@ -119,7 +141,8 @@ static void offers(struct bt_client *c, struct bt_client *a, struct ntbs_board_s
 
 		send_offer(c, at, w);
 		bt_quiet(c);
-		ntbs_le64_write(&c->board->offer[at].word, 0);
+		must(NTBS_OFFER_STATE(ntbs_le64_read(&c->board->offer[at].word)) == NTBS_OFFER_FREE && was_rung(c),
+		     "an offer that was not passed on still stands");
 		bt_tcp_close(&other);
 	}
 	word = bt_offer(c, &stranger, &mine);
@@ -154,6 +177,15 @@ static void two_brokers(void)
 	board1 = bt_board(&c, NTBS_BOARD_REMOTE_UID);
 	must(!c.rules->local_only_same_netns, "rules say there is no cable");
 	until_cable(&c, 1);
+	/* No way to the other host: it is not waited for. */
+	struct bt_tcp t = bt_tcp_open(0, false);
+	uint32_t entry;
+	uint64_t word = bt_offer(&c, &t, &entry);
+
+	send_offer(&c, entry, word);
+	bt_quiet(&c);
+	must(NTBS_OFFER_STATE(ntbs_le64_read(&c.board->offer[entry].word)) == NTBS_OFFER_FREE && was_rung(&c), "an offer to nobody");
+	bt_tcp_close(&t);
 	broker2 = start(run2, "2", bt_path("log2"));
 	a = bt_hello(run2, 0, "acceptor");
 	board2 = bt_board(&a, NTBS_BOARD_REMOTE_UID);

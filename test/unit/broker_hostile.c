@@ -154,6 +154,7 @@ int main(void)
 		{ "pool before HELLO", false, plain, NTBS_MSG_POOL, plain, 1, mem, { 0 } },
 		{ "vouch before HELLO", false, plain, NTBS_MSG_VOUCH, plain, 1, 0, { 0 } },
 		{ "vouch for nothing", true, plain, NTBS_MSG_VOUCH, plain, 0, 0, { 0 } },
+		{ "await before HELLO", false, plain, NTBS_MSG_AWAIT, plain, 0, 0, { 0 } },
 		{ "mbox before HELLO", false, mbox, NTBS_MSG_MBOX, mbox, 1, 0, { 0, 1 } },
 		{ "offer before HELLO", false, claim, NTBS_MSG_OFFER_REMOTE, claim, 0, 0, { 0 } },
 		{ "HELLO without bells", false, hello, NTBS_MSG_HELLO, hello, 0, 0, { NTBS_BROKER_ABI } },

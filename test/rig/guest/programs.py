@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """programs.py - in both guests: redis, iperf3, nginx and curl as they are, servers in b, clients in a, through the bridge
 
-What arrives is compared with what was sent.  Of a connection that has moved not a byte may be on TCP.  Afterwards the
-counters of both guests must show the bytes in the window, and none on TCP but how each connection begins: until the
-other side has answered the offer.  That is a first request and its answer, or, of a program that sends at full speed
-unasked, as iperf3, what it has sent meanwhile: a megabyte, if the other guest's turn comes late.
+What arrives is compared with what was sent.  Afterwards the counters of both guests must show the bytes in the window,
+and none on TCP.
 RIG_SCALE=N: N times as much."""
 
 import glob
@@ -14,7 +12,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 
 from guestlib import ADDRESS, BUILD, ME, OUT, PLAIN, WORK, Checks, Host, expect, kernel_is_fine, on_wire, together
 
@@ -33,13 +30,6 @@ def cmd(*a):
 def got(k, v):
     assert f.readline() == b"$%d\r\n" % len(v), k
     assert f.read(len(v) + 2) == v + b"\r\n", "value of %r differs" % k
-for i in range(200):    # a round trip each: the connection has moved by then
-    s.sendall(b"PING\r\n")
-    assert f.readline() == b"+PONG\r\n"
-def stop(*said):
-    print(*said, flush=True)
-    sys.stdin.readline()
-stop("moved")
 rnd = random.Random(1)
 sizes = [1, 54, 55, 116, 117, 1000, 16384, 16385, 60000] + [rnd.randrange(1, 20000) for _ in range(20 * scale)]
 values = {b"k%d" % i: rnd.randbytes(n) for i, n in enumerate(sizes)}
@@ -52,7 +42,7 @@ for k, v in values.items():
 s.sendall(b"".join(cmd(b"GET", k) for k in values))
 for k, v in values.items():
     got(k, v)
-stop("all", len(values), "values,", sum(sizes), "bytes, came back as they were set")
+print("all", len(values), "values,", sum(sizes), "bytes, came back as they were set")
 """
 
 
@@ -64,13 +54,6 @@ def write(path, data):
     with open(path, "wb") as f:
         f.write(data)
     return path
-
-
-def bytes_of(host, program):
-    """What a program's one connection has sent and received: (on the ring, on TCP)."""
-    both = [c[way] for c in host.ctl_json("connections", "-p", str(program.p.pid))["connections"] for way in ("tx", "rx")]
-    expect(len(both) == 2, f"{len(both) // 2} connections of one")
-    return sum(x["ring_bytes"] for x in both), sum(x["tcp_bytes"] for x in both)
 
 
 def redis(host):
@@ -85,15 +68,9 @@ def redis(host):
     bench = host.run(["redis-benchmark", "-h", SERVER, "-p", REDIS, "-q", "-c", 3, "-n", 400 * SCALE, "-d", 64, "-t", "set,get"], 60)
     print(bench.replace("\r", "\n").strip().splitlines()[-1])
     expect("GET" in bench and "requests per second" in bench and "rror" not in bench, bench)
-    client = host.start(["python3", "-c", REDIS_CLIENT, SERVER, REDIS, SCALE], label="client", stdin=subprocess.PIPE)
-    moved = client.has_said("moved") and not PLAIN and bytes_of(host, client)
-    client.tell()
-    print(client.has_said("all .* came back as they were set", 60))
-    if moved:
-        ring, tcp = (now - before for now, before in zip(bytes_of(host, client), moved))
-        expect(ring > 500000 and not tcp, f"{ring} bytes on the ring and {tcp} on TCP of a connection that had moved")
-    client.tell()
-    client.wait(60)
+    out = host.run(["python3", "-c", REDIS_CLIENT, SERVER, REDIS, SCALE], 60, label="client")
+    print(out.strip())
+    expect("came back as they were set" in out, out)
     together("redis-done", 120)
 
 
@@ -187,13 +164,13 @@ def nginx(host):
                    f"{name} differs: {len(got)} bytes of {size}")
             os.unlink(f"{WORK}/got.{i}")
 
-    # One connection; it has moved when the bigger ones come.  An answer that is all of a connection comes by TCP.
+    # one connection
     fetch("curl", names[:1] * 40 + names * 3)
     together("nginx-done", 120)
 
 
-def counted(host, what, program, least):
-    """Runs it; then both guests say what has gone which way.  @least: of all bytes, so much went over the ring."""
+def counted(host, what, program):
+    """Runs it; then both guests say what has gone which way."""
     wire = on_wire()
     program(host)
     wire = on_wire() - wire
@@ -205,9 +182,8 @@ def counted(host, what, program, least):
           f"eth0 {wire} out; {n['accelerated']} connections moved, {n['fallback']} did not, {n['processes']} processes", flush=True)
     expect(n["accelerated"] and not n["fallback"], f"{what}: connections stayed on TCP")
     expect(n["lines"] * 64 + n["bulk_bytes"] >= n["tx"], f"{what}: the window has seen less than was sent")
-    share = ring / (ring + n["tcp"]) if ring else 0
-    expect(ring > 100000 and share >= least, f"{what}: {n['tcp']} bytes on TCP, {ring} on the ring")
-    expect(wire < (1 - least) * ring + 100000, f"{what}: {wire} bytes have left by eth0, {ring} were on the ring")
+    expect(ring > 100000 and not n["tcp"], f"{what}: {n['tcp']} bytes on TCP, {ring} on the ring")
+    expect(wire < 100000, f"{what}: {wire} bytes have left by eth0, {ring} were on the ring")
 
 
 def main():
@@ -218,9 +194,9 @@ def main():
         together("bound")
         check("the brokers meet", host.start_broker) or check.finish()
     together("up")
-    check("redis", counted, host, "redis", redis, 0.99)
-    check("iperf3", counted, host, "iperf3", iperf3, 0.8)
-    check("nginx and curl", counted, host, "nginx and curl", nginx, 0.99)
+    check("redis", counted, host, "redis", redis)
+    check("iperf3", counted, host, "iperf3", iperf3)
+    check("nginx and curl", counted, host, "nginx and curl", nginx)
     if not PLAIN:
         check("the broker ends when it is told to", lambda: host.broker.stop().wait(1))
     check("the kernel has nothing to complain of", kernel_is_fine)
