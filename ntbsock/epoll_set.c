@@ -25,18 +25,19 @@ struct ntbs_lock ntbs_epoll_pool_lock;
 static struct ntbs_epm *_Atomic blocks[BLOCKS_MAX];
 static uint32_t nr_members, free_hint;
 static struct ntbs_ep *sets;
+static _Atomic uint32_t nr_sets;		/* that were ever used: the others have not been touched, which a fork would pay for */
 
 void ntbs_epoll_fork_prepare(void)
 {
 	ntbs_lock(&ntbs_epoll_pool_lock);
-	for (uint32_t i = 0; sets && i < SETS_MAX; i++)
+	for (uint32_t i = 0; i < nr_sets; i++)
 		if (sets[i].used)	/* changes only under the pool's lock */
 			ntbs_lock(&sets[i].lock);
 }
 
 void ntbs_epoll_fork_parent(void)
 {
-	for (uint32_t i = 0; sets && i < SETS_MAX; i++)
+	for (uint32_t i = 0; i < nr_sets; i++)
 		if (sets[i].used) {
 			sets[i].shared = true;
 			ntbs_unlock(&sets[i].lock);
@@ -47,7 +48,7 @@ void ntbs_epoll_fork_parent(void)
 void ntbs_epoll_fork_child(void)
 {
 	ntbs_lock_reset(&ntbs_epoll_pool_lock);
-	for (uint32_t i = 0; sets && i < SETS_MAX; i++) {
+	for (uint32_t i = 0; i < nr_sets; i++) {
 		ntbs_lock_reset(&sets[i].lock);
 		ntbs_lock_reset(&sets[i].asking);
 		sets[i].sleepers = 0;		/* were other threads */
@@ -175,6 +176,8 @@ struct ntbs_ep *ntbs_epoll_new(int epfd)
 		if (!sets[i].used)
 			ep = &sets[i];
 	if (ep) {
+		if (ep == &sets[nr_sets])
+			nr_sets++;
 		ep->used = true;
 		if (!ep->file.kind)	/* for good: whoever has no reference may look here at any time */
 			ep->file.kind = NTBS_FILE_EPOLL;
@@ -206,7 +209,7 @@ void ntbs_epoll_free(struct ntbs_ep *ep)
 
 void ntbs_epoll_new_mbox(void)
 {
-	for (uint32_t i = 0; sets && i < SETS_MAX; i++)
+	for (uint32_t i = 0; i < nr_sets; i++)
 		if (atomic_exchange(&sets[i].mbox_in, 0))
 			ntbs_epoll_need_mbox(&sets[i]);
 }

@@ -7,7 +7,7 @@
  * does not poll: that would be thousands of instructions that are all alike.
  *
  * ring: yes
- * limit: 60
+ * limit: 120
  */
 #include <setjmp.h>
 #include <stdatomic.h>
