@@ -23,7 +23,7 @@
 #include "stats.h"
 #include "wait.h"
 
-#define HELD_NS 200000000ull
+#define HELD_NS 300000000ull
 #define VAIN_S 60u
 
 static _Atomic uint64_t next_ns;	/* when the service thread looks again; 0: nothing is held back */

@@ -121,7 +121,7 @@ def test(rig):
         if i and PLAIN:
             break
         with Hosts(rig, option.format(rig.path(f"joint{i}"))) as h:
-            for how, ours, late in (("one", True, 0), ("fork", True, 0), ("one", False, 0), ("one", True, 0.3)):
+            for how, ours, late in (("one", True, 0), ("fork", True, 0), ("one", False, 0), ("one", True, 0.5)):
                 what = f"{joint}, {how}, {'ours' if ours else 'not ours'}{', late' if late else ''}"
                 rig.forget_counters()
                 port = free_port()
