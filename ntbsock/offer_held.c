@@ -75,7 +75,7 @@ void ntbs_offer_hold_back(struct ntbs_sock *sk)
 		ntbs_bell_ring(ntbs_rt.service_bell);
 }
 
-void ntbs_offer_let_go(struct ntbs_sock *sk)
+static void end(struct ntbs_sock *sk, bool time_is_over)
 {
 	if (!atomic_load(&sk->shm->held_until_ns) || !atomic_exchange(&sk->shm->held_until_ns, 0))
 		return;
@@ -83,8 +83,15 @@ void ntbs_offer_let_go(struct ntbs_sock *sk)
 		remember(sk, false);
 		return;			/* its sets learn of more than this */
 	}
+	if (time_is_over && ntbs_sock_stage(sk) == NTBS_OFFER)
+		remember(sk, true);
 	ntbs_epoll_sock_let_go(sk);
 	ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
+}
+
+void ntbs_offer_let_go(struct ntbs_sock *sk)
+{
+	end(sk, false);
 }
 
 static void look(struct ntbs_sock *sk, void *now)
@@ -94,13 +101,10 @@ static void look(struct ntbs_sock *sk, void *now)
 	if (!ntbs_sock_try_get(sk))
 		return;
 	until = atomic_load(&sk->shm->held_until_ns);
-	if (until && until <= *(uint64_t *)now) {
-		if (ntbs_sock_stage(sk) == NTBS_OFFER)
-			remember(sk, true);
-		ntbs_offer_let_go(sk);
-	} else if (until) {
+	if (until && until <= *(uint64_t *)now)
+		end(sk, true);
+	else if (until)
 		look_at(until);
-	}
 	ntbs_sock_put(sk);
 }
 
@@ -129,7 +133,5 @@ void ntbs_offer_await(struct ntbs_sock *sk, int fd)
 		ntbs_offer_step(sk, fd);
 	} while (ntbs_offer_held(sk) && w.deadline_ns && !(ntbs_shadow_poll(fd, 0) & (POLLHUP | POLLERR)) &&
 		 ntbs_wait_shadow(fd, 0, &w) != -ETIMEDOUT);
-	if (ntbs_offer_held(sk) && ntbs_now_ns() >= w.deadline_ns)
-		remember(sk, true);
-	ntbs_offer_let_go(sk);
+	end(sk, ntbs_now_ns() >= w.deadline_ns);
 }
