@@ -30,6 +30,7 @@
 
 #include "epoll_impl.h"
 #include "fdtab.h"
+#include "holders.h"
 #include "mbox.h"
 #include "offer.h"
 #include "runtime.h"
@@ -119,8 +120,7 @@ static bool move(struct ntbs_sock *sk, struct ntbs_sock *next)
 	} else {
 		take_over(sk, next);
 		go_on_counting(sk, next);
-		atomic_store(&sk->shm->holders, 0);
-		ntbs_write_once(sk->shm->conn.holders, 0);
+		ntbs_holders_count_out(sk, false);	/* we were the only one */
 		ntbs_offer_again_seen(next);
 	}
 	ntbs_unlock(&sk->shm->rx.lock);
@@ -153,7 +153,7 @@ bool ntbs_again(struct ntbs_sock *sk)
 			give_back(&sk->before->q, sk->before->q.out);
 		ntbs_mbox_wake_own(sk);	/* they look their descriptor up again */
 	} else if (next) {
-		atomic_store(&next->shm->holders, 0);
+		ntbs_holders_count_out(next, false);
 		ntbs_sock_put(next);
 	}
 	done = ntbs_sock_after(sk) != NULL;

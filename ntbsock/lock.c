@@ -23,7 +23,7 @@ uint32_t ntbs_tid_slow(void)
 }
 
 /* tkill with signal 0 asks without doing; ESRCH is the only answer that means dead. */
-static bool owner_dead(uint32_t tid)
+bool ntbs_lock_owner_dead(uint32_t tid)
 {
 	return !ntbs_read_once(*ntbs_lock_strangers) && ntbs_sys2(SYS_tkill, tid, 0) == -ESRCH;
 }
@@ -59,7 +59,7 @@ void ntbs_lock_slow(struct ntbs_lock *lock)
 		ret = ntbs_sys4(SYS_futex, &lock->word, FUTEX_WAIT, seen, &check);
 		if (alone)
 			ntbs_section_enter();
-		if (ret == -ETIMEDOUT && owner_dead(seen & ~NTBS_LOCK_WAITERS) &&
+		if (ret == -ETIMEDOUT && ntbs_lock_owner_dead(seen & ~NTBS_LOCK_WAITERS) &&
 		    __atomic_compare_exchange_n(&lock->word, &seen, me | NTBS_LOCK_WAITERS, false, __ATOMIC_ACQUIRE,
 						__ATOMIC_RELAXED))
 			return;

@@ -29,6 +29,8 @@ struct ntbs_lock {
 extern __thread uint32_t ntbs_tid;	/* 0: not asked yet */
 extern uint32_t *ntbs_lock_strangers;	/* in memory that those who share locks share, once there is some (sock.c) */
 uint32_t ntbs_tid_slow(void);
+/* For certain: a thread, or the first of a process. */
+bool ntbs_lock_owner_dead(uint32_t tid);
 void ntbs_lock_slow(struct ntbs_lock *lock);
 void ntbs_unlock_slow(struct ntbs_lock *lock);
 

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "handover.h"
+#include "holders.h"
 #include "offer.h"
 #include "stats.h"
 #include "sys.h"
@@ -128,11 +129,8 @@ void ntbs_inherit_leave(char *list, size_t size)
 
 static void count_out(struct ntbs_sock *sk, void *arg)
 {
-	int32_t n = atomic_load(&sk->shm->holders);
-
-	while (sk->file.fds > 0 && n > 1 && !sk->counted_out)
-		sk->counted_out = atomic_compare_exchange_weak(&sk->shm->holders, &n, n - 1);
-	ntbs_write_once(sk->shm->conn.holders, atomic_load(&sk->shm->holders));
+	if (sk->file.fds > 0 && !sk->counted_out)
+		sk->counted_out = ntbs_holders_count_out(sk, true) > 0;
 }
 
 /* Closed by the kernel, which does not know of the ring.  Another of its descriptors may be inherited: that is seen to. */
@@ -150,7 +148,7 @@ static void end_here(struct ntbs_sock *sk, int fd)
 static void count_in(struct ntbs_sock *sk, void *arg)
 {
 	if (sk->counted_out)
-		ntbs_write_once(sk->shm->conn.holders, atomic_fetch_add(&sk->shm->holders, 1) + 1);
+		ntbs_holders_count_in(sk);
 	sk->counted_out = false;
 	if (sk->resets_at_exec)
 		ntbs_sys5(SYS_setsockopt, sk->fd, SOL_SOCKET, SO_LINGER, &sk->linger, sizeof(sk->linger));

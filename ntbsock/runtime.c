@@ -502,6 +502,39 @@ void ntbs_chan_unlease(struct ntbs_chan *c, uint32_t lease)
 	ntbs_unlock(&c->leases->lock);
 }
 
+/* Of an acceptor.  @shm: in which the lease was used. */
+static void give_back(struct ntbs_chan *c, const struct ntbs_sock_shm *shm)
+{
+	__typeof__(&c->leases->lease[0]) l = &c->leases->lease[shm->lease];
+
+	ntbs_lock(&c->leases->lock);
+	/*
+	 * The next generation goes on where this one ends, so that every slot is written once a lap: a slot left out
+	 * for 2^16 messages would show an old stamp as a new one.
+	 */
+	l->next_out = shm->tx.mq.tail;
+	l->next_in = shm->rx.mq.head;
+	l->engine_slots = shm->tx.mq.engine_slots;
+	l->busy = 2;
+	ntbs_unlock(&c->leases->lock);
+}
+
+void ntbs_chan_take_back(const struct ntbs_sock_shm *shm)
+{
+	struct ntbs_chan *c;
+
+	ntbs_lock(&ntbs_rt.lock);
+	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+		if (c->id != shm->chan || c->acceptor != !!shm->conn.accepted || c->inherited || shm->lease >= c->nr_leases)
+			continue;
+		else if (!c->acceptor && !c->is_far)
+			ntbs_window_store32(&ntbs_rt.port, &c->released[shm->lease], shm->generation);
+		else if (c->acceptor && c->leases->lease[shm->lease].generation == shm->generation &&
+			 c->leases->lease[shm->lease].busy == 1)
+			give_back(c, shm);
+	ntbs_unlock(&ntbs_rt.lock);
+}
+
 void ntbs_chan_release(struct ntbs_sock *sk)
 {
 	struct ntbs_chan *c = sk->chan;
@@ -510,16 +543,7 @@ void ntbs_chan_release(struct ntbs_sock *sk)
 	if (!c)
 		return;
 	if (c->acceptor) {
-		ntbs_lock(&c->leases->lock);
-		/*
-		 * The next generation goes on where this one ends, so that every slot is written once a lap: a slot left out
-		 * for 2^16 messages would show an old stamp as a new one.
-		 */
-		c->leases->lease[lease].next_out = sk->shm->tx.mq.tail;
-		c->leases->lease[lease].next_in = sk->shm->rx.mq.head;
-		c->leases->lease[lease].engine_slots = sk->shm->tx.mq.engine_slots;
-		c->leases->lease[lease].busy = 2;
-		ntbs_unlock(&c->leases->lock);
+		give_back(c, sk->shm);
 	} else if (c->is_far) {
 		ntbs_far_release(sk, c);
 	} else {

@@ -145,6 +145,8 @@ bool ntbs_chan_down(const struct ntbs_chan *c);	/* over a port whose link is los
 struct ntbs_chan *ntbs_chan_hold(struct ntbs_sock *sk, uint64_t id);
 /* Acceptor; makes one if need be.  NULL: @lease is -EAGAIN if it is on its way (far.h), else there is none. */
 struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease);
+/* The same, of a process that was killed: nobody holds what @shm says of it. */
+void ntbs_chan_take_back(const struct ntbs_sock_shm *shm);
 void ntbs_chan_release(struct ntbs_sock *sk);			/* the last holder has let go */
 bool ntbs_chan_drop(struct ntbs_chan *c);	/* unless somebody uses it; the runtime's lock held */
 void ntbs_chan_unlease(struct ntbs_chan *c, uint32_t lease);	/* claimed by nobody after all */

@@ -23,6 +23,7 @@
 #include "conf.h"
 #include "epoll.h"
 #include "fdtab.h"
+#include "holders.h"
 #include "mbox.h"
 #include "offer.h"
 #include "runtime.h"
@@ -166,8 +167,7 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 	ntbs_le32_write(&sk->shm->conn.pid, ntbs_sys0(SYS_getpid));
 	sk->shm->flags = flags;
 	sk->shm->rcvlowat = 1;
-	atomic_store(&sk->shm->holders, 1);
-	ntbs_write_once(sk->shm->conn.holders, 1);
+	ntbs_holders_count_in(sk);
 	ntbs_sock_set_stage(sk, stage, NTBS_WHY_NOT_USED);
 	sk->serial = serial;
 	atomic_store(&sk->file.refs, 1);	/* of the descriptors together */
@@ -281,10 +281,9 @@ void ntbs_sock_dissolve(struct ntbs_sock *sk)
 
 void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 {
-	bool last = atomic_fetch_sub(&sk->shm->holders, 1) == 1;
+	bool last = !ntbs_holders_count_out(sk, false);
 
 	sk->last = last;
-	ntbs_write_once(sk->shm->conn.holders, atomic_load(&sk->shm->holders));
 	ntbs_epoll_sock_closed(sk, fd, !last);
 	if (atomic_load(&sk->watched) || sk->before)
 		ntbs_service_unwatch(sk, fd);
@@ -372,6 +371,7 @@ void ntbs_sock_pool_unlock(void)
 void ntbs_sock_fork_prepare(void)
 {
 	ntbs_lock(&pool_lock);
+	ntbs_holders_take_back();
 	ntbs_sock_for_each(before_fork, NULL);
 }
 
@@ -385,6 +385,7 @@ static void in_child(struct ntbs_sock *sk, void *arg)
 	/* sleepers were other threads: they do not exist here */
 	if (sk->file.fds > 0) {
 		atomic_store(&sk->file.refs, 1);
+		ntbs_holders_sign(sk);	/* our parent has counted us */
 	} else {
 		atomic_store(&sk->file.refs, 0);
 		if (atomic_load(&sk->after))	/* our parent's alone: nobody here looks at its memory */
@@ -401,5 +402,6 @@ void ntbs_sock_fork_child(void)
 	if (!ntbs_sys0(SYS_getppid))		/* our parent is in another PID namespace, and may know us by another number */
 		ntbs_write_once(*ntbs_lock_strangers, 1);
 	ntbs_lock_reset(&pool_lock);
+	ntbs_holders_fork_child();
 	ntbs_sock_for_each(in_child, NULL);
 }

@@ -57,6 +57,8 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_PASSED (1u << 14)	/* others that we do not know may hold it: its end is what the kernel says */
 #define NTBS_SK_STAMPS (1u << 15)	/* time stamps were asked for while bytes were in the ring */
 
+#define NTBS_SK_WHO 6
+
 struct ntbs_dir_tx_shm {
 	struct ntbs_lock lock;
 	uint32_t state;			/* enum ntbs_dir_state: ntbs_sock_tx_state() */
@@ -90,6 +92,7 @@ struct ntbs_sock_shm {
 	_Atomic uint32_t flags;			/* NTBS_SK_* */
 	_Atomic uint32_t stage;			/* enum ntbs_stage */
 	_Atomic int32_t holders;		/* processes */
+	_Atomic uint32_t who[NTBS_SK_WHO];	/* which, as many as have room; 0: free */
 	_Atomic int owed;			/* an error that came to a call that had moved bytes: the next call's */
 	_Atomic uint32_t dissolved;		/* counts connect() to AF_UNSPEC: who waits meanwhile gets EPIPE */
 	_Atomic uint32_t stirred;		/* ntbs_sock_stir() */
