@@ -236,6 +236,11 @@ static uint32_t evaluate_inner(struct ntbs_epm *m, bool take)
 	if (!ours && !kernel)
 		return 0;
 	if (m->events & EPOLLET) {
+		/* the first since it was added: what the kernel has seen there by then is the same edge */
+		if (take && !said && m->rx_mark == UINT64_MAX) {
+			ntbs_epoll_kernel_any(m->ep);
+			atomic_store(&m->kernel_says, 0);
+		}
 		news = inner_news(m->inner);
 		if (!take && !kernel && m->rx_mark == news)
 			return 0;

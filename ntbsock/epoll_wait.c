@@ -309,7 +309,9 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 		if (n) {		/* the kernel's members have their turn at least every 50 us */
 			uint64_t now = ntbs_now_ns();
 
-			if (n > 0 && n < max && now - ep->asked_ns > KERNEL_EVERY_NS) {
+			if (n > 0 && n < max && ep->nr_pending) {
+				n += take_pending(ep, out + n, max - n);
+			} else if (n > 0 && n < max && now - ep->asked_ns > KERNEL_EVERY_NS) {
 				ep->asked_ns = now;
 				k = ask_kernel(ep, out + n, max - n, &zero, NULL, NULL, &more);
 				n += k > 0 ? k : 0;
