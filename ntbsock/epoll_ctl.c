@@ -109,16 +109,20 @@ static bool has_its_number(const struct ntbs_epm *m)
 	return ntbs_fdtab_peek(m->fd) == (m->sk ? &m->sk->file : &m->inner->file);
 }
 
-void ntbs_epm_register(struct ntbs_epm *m, uint32_t events, uint64_t data)
+static void modify(struct ntbs_epm *m, uint32_t events, uint64_t data)
 {
-	if (!has_its_number(m))
-		return;
 	if (m->events & EPOLLEXCLUSIVE) {	/* the kernel does not modify those */
 		kernel_ctl(m->ep, EPOLL_CTL_DEL, m->fd, 0, 0);
 		kernel_ctl(m->ep, EPOLL_CTL_ADD, m->fd, events, data);
 	} else {
 		kernel_ctl(m->ep, EPOLL_CTL_MOD, m->fd, events, data);
 	}
+}
+
+void ntbs_epm_register(struct ntbs_epm *m, uint32_t events, uint64_t data)
+{
+	if (has_its_number(m))
+		modify(m, events, data);
 }
 
 static void register_events(struct ntbs_epm *m, uint32_t events)
@@ -377,8 +381,12 @@ void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it)
 		/* the kernel goes on reporting it, from now on without us; what would become an edge anew is left out.  Not in a
 		 * set that we share with our parent: its registrations are the parent's, and as long as that holds the socket
 		 * they stay */
-		if (others_hold_it && !m->ep->inherited && m->fd == fd)
-			kernel_ctl(m->ep, m->events & (EPOLLET | EPOLLONESHOT) ? EPOLL_CTL_DEL : EPOLL_CTL_MOD, fd, m->events, m->data);
+		if (others_hold_it && !m->ep->inherited && m->fd == fd) {
+			if (m->events & (EPOLLET | EPOLLONESHOT))
+				kernel_ctl(m->ep, EPOLL_CTL_DEL, fd, 0, 0);
+			else
+				modify(m, m->events, m->data);
+		}
 		if (m == sk->members)
 			ntbs_epm_drop(m);
 	}

@@ -263,6 +263,10 @@ void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	int ret = -ETIMEDOUT;
 
+	if (!ntbs_sock_to_hand_over(sk)) {
+		ntbs_sock_set_flag(sk, NTBS_SK_PASSED);
+		return;
+	}
 	if (ntbs_handover_both(sk, fd, why))
 		return;
 	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
@@ -421,7 +425,7 @@ static struct ntbs_sock *goes_along(int fd, bool (*dupped)(int fd))
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	long flags;
 
-	if (!sk || !ntbs_sock_to_hand_over(sk))
+	if (!sk)
 		return NULL;
 	flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
 	return flags >= 0 && (!(flags & FD_CLOEXEC) || (dupped && dupped(fd))) ? sk : NULL;

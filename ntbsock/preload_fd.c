@@ -112,7 +112,7 @@ static bool foreign_dup(int fd)
 	if (!ntbs_fdtab_foreign())
 		return false;
 	sk = ntbs_fdtab_sock(fd);
-	if (sk && ntbs_sock_to_hand_over(sk))
+	if (sk)
 		ntbs_handover_pass(sk, fd, NTBS_WHY_EXEC);
 	return true;
 }

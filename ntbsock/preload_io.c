@@ -219,7 +219,7 @@ static void pass_descriptors(const struct msghdr *msg)
 
 			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
 			sk = ntbs_fdtab_sock(fd);
-			if (sk && ntbs_sock_to_hand_over(sk))
+			if (sk)
 				ntbs_handover_pass(sk, fd, NTBS_WHY_PASSED);
 		}
 	}

@@ -284,7 +284,7 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 	bool last = !ntbs_holders_count_out(sk, false);
 
 	sk->last = last;
-	ntbs_epoll_sock_closed(sk, fd, !last);
+	ntbs_epoll_sock_closed(sk, fd, !last || (ntbs_sock_flags(sk) & NTBS_SK_PASSED));
 	if (atomic_load(&sk->watched) || sk->before)
 		ntbs_service_unwatch(sk, fd);
 	if (!last) {
