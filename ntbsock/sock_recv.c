@@ -287,6 +287,12 @@ static enum next after_look(struct recv_call *r)
 	return r->may_wait ? WAIT : done_with(r, -EAGAIN);
 }
 
+/* Takes nothing, and what it has seen it sees again. */
+static bool looks_only(const struct recv_call *r)
+{
+	return (r->flags & MSG_PEEK) && !(r->flags & NTBS_MSG_SPLICE);
+}
+
 /*
  * It ends at an urgent byte also when that comes later, or passes it; one that has been passed is shown for ever, and not
  * waited for.
@@ -325,7 +331,8 @@ static enum next before_wait(struct recv_call *r)
 		return done(r, -ENTBS_PASS);	/* it does not tell of what it finds a reader waiting for (SIGIO) */
 	r->w.urgent = false;
 	r->on_ring = ntbs_sock_rx_state(r->sk) == NTBS_DIR_RING;
-	if ((!(r->flags & MSG_PEEK) || (r->flags & NTBS_MSG_SPLICE)) && !r->on_ring)
+	/* a look sees all up to it, but below a low-water mark it is what wakes (tcp_urg()) */
+	if (!r->on_ring && (!looks_only(r) || ntbs_read_once(r->sk->shm->rcvlowat) > 1))
 		next = urgent_before_wait(r);
 	if (next == GO_ON && (r->flags & MSG_PEEK))
 		next = peek_before_wait(r);
@@ -353,7 +360,7 @@ static enum next wait_for_more(struct recv_call *r)
 		begin(r);
 		return AGAIN;
 	}
-	if (r->moved && r->w.urgent && urgent_next(sk, r->fd, r->flags, r->moved))	/* before a look passes it */
+	if (r->moved && r->w.urgent && !looks_only(r) && urgent_next(sk, r->fd, r->flags, r->moved))	/* before a look passes it */
 		return done(r, r->moved);
 	return AGAIN;
 }
