@@ -47,11 +47,11 @@ static short shadow_end(struct ntbs_sock *sk, int fd, short more)
 	short k = ntbs_shadow_poll(fd, more | POLLRDHUP);
 	int bytes = 0;
 
-	if ((k & (POLLRDHUP | POLLHUP)) == POLLRDHUP && ntbs_stream_end_unknown(sk)) {
+	if ((k & (POLLRDHUP | POLLERR)) == POLLRDHUP && ntbs_stream_end_unknown(sk)) {
 		ntbs_shadow_inq(fd, &bytes);
-		return k & ~(bytes ? POLLRDHUP : RX_EVENTS | POLLRDHUP);
+		return k & ~(bytes ? POLLRDHUP | POLLHUP : RX_EVENTS | POLLRDHUP | POLLHUP);
 	}
-	if ((k & (POLLRDHUP | POLLHUP)) == POLLRDHUP && ntbs_stream_died(sk, fd))
+	if ((k & (POLLRDHUP | POLLERR)) == POLLRDHUP && ntbs_stream_died(sk, fd))
 		k = ntbs_shadow_poll(fd, more | POLLRDHUP);
 	return k;
 }

@@ -5,6 +5,7 @@
 #include "sock_call.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 
 #include "handover.h"
@@ -31,8 +32,15 @@ static ssize_t send_error(ssize_t n, int flags)
 	return n == -EPIPE ? broken_pipe(flags) : n;
 }
 
+/*
+ * Of a peer that was killed after we had shut down, before anybody has noticed, only we know that it has reset: to the kernel
+ * both ends are closed.
+ */
 ssize_t ntbs_sock_send_owed(struct ntbs_sock *sk, int flags)
 {
+	if ((ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) &&
+	    ntbs_shadow_poll(sk->fd, POLLRDHUP))
+		ntbs_stream_died(sk, sk->fd);
 	return send_error(-ntbs_sock_take_owed(sk), flags);
 }
 
@@ -71,13 +79,15 @@ static bool error_waits(const struct ntbs_sock *sk, int fd)
 /* It has sent @sent bytes: those are told, and what has stopped it is the next call's if the kernel would keep it. */
 static ssize_t stopped(struct ntbs_sock *sk, ssize_t n, size_t sent, int flags)
 {
+	ssize_t owed;
+
 	if (sent) {
 		if (of_the_connection(n))
 			atomic_store(&sk->shm->owed, -(int)n);
 		return sent;
 	}
-	if (n == -EPIPE && atomic_load(&sk->shm->owed))
-		return ntbs_sock_send_owed(sk, flags);
+	if (n == -EPIPE && (owed = ntbs_sock_send_owed(sk, flags)))
+		return owed;
 	return send_error(n, flags);
 }
 
