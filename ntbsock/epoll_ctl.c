@@ -19,6 +19,7 @@
 #include "fdtab.h"
 #include "offer.h"
 #include "runtime.h"
+#include "shadow.h"
 #include "sys.h"
 #include "wait.h"
 
@@ -370,6 +371,14 @@ void ntbs_epoll_sock_woken(struct ntbs_sock *sk)
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }
 
+/* Told anew what the member wants, the kernel tells of what holds, which may have been told. */
+static bool may_repeat(const struct ntbs_epm *m)
+{
+	if (m->events & EPOLLONESHOT)
+		return atomic_load(&m->disabled);
+	return (m->events & EPOLLET) && ((uint16_t)ntbs_shadow_poll(m->fd, (short)m->events) & ntbs_epm_wanted(m));
+}
+
 void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it)
 {
 	if (!sk->members)
@@ -382,7 +391,7 @@ void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it)
 		 * set that we share with our parent: its registrations are the parent's, and as long as that holds the socket
 		 * they stay */
 		if (others_hold_it && !m->ep->inherited && m->fd == fd) {
-			if (m->events & (EPOLLET | EPOLLONESHOT))
+			if (may_repeat(m))
 				kernel_ctl(m->ep, EPOLL_CTL_DEL, fd, 0, 0);
 			else
 				modify(m, m->events, m->data);
