@@ -233,6 +233,14 @@ bool ntbs_shadow_at_mark(int fd)
 	return !ntbs_sys3(SYS_ioctl, fd, SIOCATMARK, &mark) && mark;
 }
 
+void ntbs_shadow_pass_urgent(int fd)
+{
+	char c;
+
+	if (ntbs_shadow_at_mark(fd) && (ntbs_shadow_poll(fd, 0) & POLLHUP))
+		ntbs_sys6(SYS_recvfrom, fd, (long)&c, 1, MSG_DONTWAIT, 0, 0);
+}
+
 size_t ntbs_shadow_before_mark(int fd)
 {
 	int there = 0;

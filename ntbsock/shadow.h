@@ -45,6 +45,8 @@ int ntbs_shadow_unread(int fd, int *bytes);
 int ntbs_shadow_arrived(int fd);
 /* The next byte of TCP is an urgent one: no read goes past it that has got something. */
 bool ntbs_shadow_at_mark(int fd);
+/* It is, and behind it nothing comes any more: who is told of the end passes it. */
+void ntbs_shadow_pass_urgent(int fd);
 /*
  * Bytes that who has got something already can read now.  The kernel knows only what its own call has got (tcp_recvmsg_locked()),
  * and passes an urgent byte that is next for who takes more than these.

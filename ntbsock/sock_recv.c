@@ -403,11 +403,13 @@ static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, 
 	ntbs_call_begin(&r.w);
 	r.w.mark = mark;
 	r.ran = mark.all;
-	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : ntbs_call_enter(sk, fd, true);
-	if (n)
-		return n;
 	if (flags & (MSG_OOB | MSG_ERRQUEUE))
 		return -ENTBS_PASS;
+	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : ntbs_call_enter(sk, fd, true);
+	if (n && n != -ENTBS_PASS && !(flags & MSG_PEEK))
+		ntbs_shadow_pass_urgent(fd);
+	if (n)
+		return n;
 	if (!ntbs_call_total(iov, cnt, &r.len))
 		return -EINVAL;
 	if (!r.len)

@@ -481,6 +481,8 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			n = ntbs_shadow_recv(fd, it, limit ? limit : 1, kflags);
 		} else if (!n && !(flags & MSG_PEEK)) {
 			n = ntbs_shadow_recv(fd, it, 1, 0);	/* passes an urgent byte before the end */
+		} else if (n != -EAGAIN && !(flags & MSG_PEEK)) {
+			ntbs_shadow_pass_urgent(fd);
 		}
 	} else {
 		n = ntbs_shadow_recv(fd, it, limit, kflags);
