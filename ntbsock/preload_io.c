@@ -342,16 +342,41 @@ static void owe(int fd, int err)
 	ntbs_sock_set_flag(sk, NTBS_SK_OWED);
 }
 
-/* Up to @n messages, until @end if that is not NULL; *left is then what was left after the last one. */
+/* It has its own word for what a signal between two messages leaves behind. */
+static bool kernel_receives(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	return !sk || (!atomic_load(&sk->shm->owed) && (plain(fd) || ntbs_sock_kernel_alone(sk)));
+}
+
+static ssize_t receive_first(int fd, struct msghdr *msg, int flags, bool *by_kernel)
+{
+	flags = (flags & ~MSG_WAITFORONE) | NTBS_MSG_FIRST;
+	OURS(fd, ntbs_sock_recvmsg(sk, fd, msg, flags));
+	*by_kernel = kernel_receives(fd);
+	return *by_kernel ? 0 : LIBC(recvmsg)(fd, msg, flags);
+}
+
+/*
+ * Up to @n messages, until @end if that is not NULL; *left is then what was left after the last one.  What becomes the kernel's
+ * before the first has come the kernel does as a whole: it goes on waiting, begins again, and knows what a handler has met.
+ */
 static int receive_many(int fd, struct mmsghdr *vec, unsigned int n, int flags, const struct timespec *end, struct timespec *left)
 {
+	bool by_kernel = false;
 	unsigned int i;
 
 	ntbs_sock_first_message();
 	for (i = 0; i < n; i++) {
-		const int place = i ? NTBS_MSG_LATER : NTBS_MSG_FIRST;
-		ssize_t ret = recvmsg(fd, &vec[i].msg_hdr, (flags & ~MSG_WAITFORONE) | place);
+		ssize_t ret = i ? recvmsg(fd, &vec[i].msg_hdr, (flags & ~MSG_WAITFORONE) | NTBS_MSG_LATER) :
+				  receive_first(fd, &vec[i].msg_hdr, flags, &by_kernel);
 
+		if (by_kernel) {
+			if (end)
+				*left = time_left(end);
+			return LIBC(recvmmsg)(fd, vec, n, flags, end ? left : NULL);
+		}
 		if (ret < 0 || !tell_len(&vec[i], ret)) {
 			if (i && errno != EAGAIN)
 				owe(fd, errno);
@@ -368,14 +393,6 @@ static int receive_many(int fd, struct mmsghdr *vec, unsigned int n, int flags, 
 			return i + 1;
 	}
 	return i;
-}
-
-/* It has its own word for what a signal between two messages leaves behind. */
-static bool kernel_receives(int fd)
-{
-	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-
-	return !sk || (!atomic_load(&sk->shm->owed) && (plain(fd) || ntbs_sock_kernel_alone(sk)));
 }
 
 NTBS_EXPORT int recvmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags, struct timespec *timeout)

@@ -214,8 +214,12 @@ NTBS_EXPORT int shutdown(int fd, int how)
 		ntbs_offer_step(sk, fd);
 	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER && (how == SHUT_WR || how == SHUT_RDWR))
 		ntbs_offer_before_shut_wr(sk);
-	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW)
-		return LIBC(shutdown)(fd, how);
+	if (!sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW) {
+		ret = LIBC(shutdown)(fd, how);
+		if (!ret && sk && atomic_load(&sk->shm->tcp_readers))	/* from before it was the kernel's */
+			ntbs_sock_stir(sk);
+		return ret;
+	}
 	look_for_death(sk, fd);
 	had = ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD;
 	if (how == SHUT_RD || how == SHUT_RDWR)		/* before the kernel's wakes readers: it is no FIN that they see */

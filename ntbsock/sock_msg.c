@@ -23,8 +23,11 @@ static bool msg_ok(const struct msghdr *msg)
 /* NO_SWITCH: it will not come back to the ring either, whatever the peer does (again.c). */
 bool ntbs_sock_kernel_alone(struct ntbs_sock *sk)
 {
-	if (ntbs_sock_rx_state(sk) != NTBS_DIR_BACK || ntbs_read_once(sk->shm->rx.twice) || atomic_load(&sk->shm->owed) ||
-	    (ntbs_sock_flags(sk) & NTBS_SK_RESET))
+	if (atomic_load(&sk->shm->owed) || (ntbs_sock_flags(sk) & NTBS_SK_RESET))
+		return false;
+	if (ntbs_sock_stage(sk) == NTBS_PLAIN)
+		return true;
+	if (ntbs_sock_rx_state(sk) != NTBS_DIR_BACK || ntbs_read_once(sk->shm->rx.twice))
 		return false;
 	ntbs_handover_settle(sk);
 	return ntbs_sock_stage(sk) == NTBS_PLAIN ||

@@ -92,17 +92,6 @@ static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
 	return n == -EAGAIN ? -ENTBS_PASS : n;
 }
 
-/*
- * In our place, from the beginning of the wait on: what is set while a call waits (O_NONBLOCK, a time limit, O_ASYNC) is for
- * later calls.  Nor if a handler has run that ends this one.
- */
-static bool kernel_does(struct ntbs_sock *sk, const struct ntbs_wait *w, int flags)
-{
-	if ((flags & (NTBS_MSG_LATER | NTBS_MSG_FIRST)) || w->deadline_ns || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || ntbs_sig_since(&w->mark, true))
-		return false;
-	return ntbs_sock_kernel_alone(sk);
-}
-
 /* What nearly every call is: on the ring, and enough is there.  -EAGAIN: it is not that simple. */
 static inline ssize_t recv_at_once(struct ntbs_sock *sk, int fd, const struct iovec *iov)
 {
@@ -161,12 +150,39 @@ static enum next done_with(struct recv_call *r, ssize_t ret)
 	return done(r, r->sum ? (ssize_t)r->sum : ret);
 }
 
+static size_t enough(const struct recv_call *r)
+{
+	const size_t low = ntbs_read_once(r->sk->shm->rcvlowat);
+
+	return (r->flags & MSG_WAITALL) || low > r->len ? r->len : low;
+}
+
 static void begin(struct recv_call *r)
 {
 	r->may_wait = !(r->flags & MSG_DONTWAIT) && !(ntbs_sock_flags(r->sk) & NTBS_SK_NONBLOCK);
-	r->target = ntbs_read_once(r->sk->shm->rcvlowat);
-	if ((r->flags & MSG_WAITALL) || r->target > r->len)
-		r->target = r->len;
+	r->target = enough(r);
+}
+
+/*
+ * Who is stirred while he sleeps in the kernel sleeps anew, and is waiting when O_ASYNC has been set meanwhile (sk_wait_data()).
+ * A time limit, a mark and O_NONBLOCK that are set while a call waits are for later calls all the same.
+ */
+static bool sleeps_anew(const struct recv_call *r)
+{
+	return r->woken && r->w.deadline_ns == NTBS_NO_DEADLINE && !ntbs_read_once(r->sk->shm->rcvtimeo_ns) && r->target == enough(r);
+}
+
+/*
+ * In our place, from the beginning of a wait on: what is set while a call waits is for later calls.  Nor if a handler has run
+ * that ends this one.
+ */
+static bool kernel_does(const struct recv_call *r)
+{
+	struct ntbs_sock *sk = r->sk;
+
+	if ((ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || ntbs_sig_since(&r->w.mark, true))
+		return false;
+	return (r->w.deadline_ns || (r->flags & NTBS_MSG_LATER) ? sleeps_anew(r) : true) && ntbs_sock_kernel_alone(sk);
 }
 
 /*
@@ -224,7 +240,7 @@ static enum next look(struct recv_call *r)
 
 	if (__builtin_expect(state == NTBS_DIR_TCP, 0))
 		on_tcp = ntbs_shadow_arrived(r->fd);
-	else if (__builtin_expect(state == NTBS_DIR_BACK, 0) && !r->sum && r->may_wait && !handled(r) && kernel_does(sk, &r->w, r->flags))
+	else if (__builtin_expect(state == NTBS_DIR_BACK, 0) && !r->sum && r->may_wait && !handled(r) && kernel_does(r))
 		return done(r, -ENTBS_PASS);	/* also what waits for more than there is */
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_step(sk, r->fd);
@@ -327,7 +343,7 @@ static enum next before_wait(struct recv_call *r)
 
 	r->moved = r->sum;
 	r->ran = ntbs_sig.ran.all;
-	if (!r->moved && kernel_does(r->sk, &r->w, r->flags))
+	if (!r->moved && kernel_does(r))
 		return done(r, -ENTBS_PASS);	/* it does not tell of what it finds a reader waiting for (SIGIO) */
 	r->w.urgent = false;
 	r->on_ring = ntbs_sock_rx_state(r->sk) == NTBS_DIR_RING;
