@@ -35,6 +35,7 @@ int ntbs_shadow_info(int fd, struct ntbs_shadow_info *info)
 	info->state = ti.tcpi_state;
 	info->bytes_acked = ti.tcpi_bytes_acked;
 	info->bytes_received = ti.tcpi_bytes_received;
+	info->heard = len < offsetof(struct tcp_info, tcpi_segs_in) + sizeof(ti.tcpi_segs_in) || ti.tcpi_segs_in;
 	return 0;
 }
 
@@ -162,6 +163,14 @@ static int ended_by_fin(int fd, int inq)
 	if (ret == -EIO)
 		return 1;
 	return ret || len != offsetof(struct tcp_zerocopy_receive, err) ? -1 : zc.inq > (uint32_t)inq;
+}
+
+/* tcp_disconnect() begins to count anew, where a reset leaves what was counted. */
+bool ntbs_shadow_dissolved(int fd)
+{
+	struct ntbs_shadow_info info = { 0 };
+
+	return !ntbs_shadow_info(fd, &info) && info.state == ST_CLOSE && !info.heard;
 }
 
 bool ntbs_shadow_was_reset(int fd)

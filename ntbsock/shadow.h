@@ -16,6 +16,7 @@
 struct ntbs_shadow_info {
 	uint8_t state;			/* TCP_ESTABLISHED ... */
 	uint64_t bytes_acked, bytes_received;
+	bool heard;			/* segments have come; always, if the kernel does not say (before Linux 4.2) */
 };
 
 int ntbs_shadow_info(int fd, struct ntbs_shadow_info *info);
@@ -27,6 +28,8 @@ int ntbs_shadow_sent(int fd, bool connected, uint64_t *bytes);
  * FINs or by a reset, and does not say which: a FIN may be counted.
  */
 int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed);
+/* connect() to AF_UNSPEC has ended it, in whatever process. */
+bool ntbs_shadow_dissolved(int fd);
 /* A reset has ended it, and no FIN came before that. */
 bool ntbs_shadow_was_reset(int fd);
 /* The peer has ended, by a FIN or a reset.  Behind an end of our own neither poll() nor a read tells that. */

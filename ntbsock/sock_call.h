@@ -11,12 +11,18 @@
 #include <sys/uio.h>
 
 #include "fdtab.h"
+#include "shadow.h"
 #include "sock.h"
 #include "wait.h"
 
-/* connect() has ended the connection under a call that waited (sk_wait_event() in net/sock.h, sk_disconnects). */
-static inline bool ntbs_call_dissolved(const struct ntbs_sock *sk, const struct ntbs_wait *w)
+/*
+ * connect() has ended the connection under a call that waited (sk_wait_event() in net/sock.h, sk_disconnects).  Of a process
+ * that was given the socket the kernel tells it.
+ */
+static inline bool ntbs_call_dissolved(const struct ntbs_sock *sk, int fd, const struct ntbs_wait *w)
 {
+	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_PASSED, 0) && ntbs_shadow_dissolved(fd))
+		return true;
 	return __builtin_expect(atomic_load(&sk->shm->dissolved) != w->dissolved, 0);
 }
 

@@ -364,7 +364,7 @@ static enum next wait_for_more(struct recv_call *r)
 	r->w.peeks |= r->low;
 	n = ntbs_sock_wait(sk, r->fd, true, &r->w);
 	r->low = ntbs_read_once(sk->shm->rcvlowat) > 1;	/* the kernel wakes nobody for less (tcp_data_ready()), whatever he wants */
-	if (ntbs_call_dissolved(sk, &r->w)) {
+	if (ntbs_call_dissolved(sk, r->fd, &r->w)) {
 		ntbs_wait_shadow(r->fd, 0, &r->w);	/* until the kernel has done it, too */
 		n = -EPIPE;
 	}

@@ -169,7 +169,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		ntbs_call_how_long(&w, sk, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left, 0);
 		n = ntbs_sock_wait(sk, fd, false, &w);
 		waited = true;
-		if (ntbs_call_dissolved(sk, &w))
+		if (ntbs_call_dissolved(sk, fd, &w))
 			n = len > it.left ? -EPIPE : disconnected(fd, flags, &w);
 		if (n) {
 			if (len > it.left)
