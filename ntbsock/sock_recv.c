@@ -387,7 +387,7 @@ static enum next wait_for_more(struct recv_call *r)
  */
 static bool sleeps_below_mark(const struct recv_call *r)
 {
-	const int ours = MSG_PEEK | NTBS_MSG_LATER | NTBS_MSG_FIRST | NTBS_MSG_SPLICE;
+	const int ours = MSG_PEEK | NTBS_MSG_LATER | NTBS_MSG_SPLICE;
 	struct ntbs_sock *sk = r->sk;
 	ssize_t there = -ENTBS_PASS;
 	int on_tcp = 0;
