@@ -194,6 +194,11 @@ bool user_timeout(const struct op *op)
 }
 
 /* A step has returned the same in both worlds: what the driver knows of descriptors follows. */
+bool low_mark(const struct op *op)
+{
+	return op->call == C_setopt && options[op->a].level == SOL_SOCKET && options[op->a].opt == SO_RCVLOWAT;
+}
+
 void learn(const struct op *op, struct answer a[WORLDS])
 {
 	struct desc *d = desc_of(op->proc, op->s);
@@ -289,8 +294,8 @@ void learn(const struct op *op, struct answer a[WORLDS])
 			*(options[op->a].opt == SO_SNDTIMEO ? &d->sndtimeo : &d->rcvtimeo) = true;
 		if (ok && d && user_timeout(op))
 			d->user_timeout = op->b > 0;
-		if (ok && d && options[op->a].level == SOL_SOCKET && options[op->a].opt == SO_RCVLOWAT)
-			d->low_mark |= op->b > 1;
+		if (ok && d && low_mark(op))
+			d->low_mark = op->b > 1;
 		if (ok && d && options[op->a].shape == LINGER)
 			d->linger0 = op->b == 0;
 		break;

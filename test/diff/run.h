@@ -15,6 +15,7 @@ struct pending {
 	int step;
 	struct op op;
 	uint32_t ask;
+	bool kernels;		/* a read that began below a mark: ntbsock leaves it to the kernel */
 	bool done[WORLDS];
 	struct answer a[WORLDS];
 };
@@ -33,6 +34,7 @@ void bury(int proc);
 void forget_names(void);
 bool loses_bytes(const struct op *op);
 bool user_timeout(const struct op *op);
+bool low_mark(const struct op *op);
 void only_open(int proc, uint32_t mask);
 enum life life_of(const struct desc *d);
 

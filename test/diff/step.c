@@ -140,7 +140,7 @@ static void trace(const struct op *op, int step)
 /* Does it show at @d when bytes come, which Nagle may hold back? */
 static bool when_counts(const struct desc *d)
 {
-	return shuns(d) || waits_for_messages(d) || (d && d->async);
+	return shuns(d) || waits_for_messages(d) || (d && (d->async || d->low_mark));
 }
 
 /*
@@ -169,10 +169,22 @@ static bool somebody_reads(const struct desc *d)
 	return false;
 }
 
-/* With whatever wakes it: a read of no bytes, one that sleeps below its mark and finds some (tcp_recvmsg_locked()). */
+/*
+ * With whatever wakes it: a read of no bytes, one that sleeps below its mark and finds some (tcp_recvmsg_locked()).  Among that is
+ * room in what the same socket has sent before, and when there is some depends on how much is on its way: each world has its own
+ * measure of that.
+ */
 static bool ends_when_woken(const struct op *op, const struct desc *d)
 {
 	return !op->b || d->low_mark;
+}
+
+/* What is sent while it waits already is the kernel's in both worlds. */
+static bool left_to_kernel(const struct op *op, const struct desc *d)
+{
+	bool looks = op->call >= C_recv && op->call <= C_recvmmsg && (op->a & MSG_PEEK);
+
+	return calls[op->call].class == RECV && d && d->low_mark && op->b && !looks && op->call != C_splice_from;
 }
 
 static bool ends_if_woken(const struct desc *d)
@@ -180,7 +192,8 @@ static bool ends_if_woken(const struct desc *d)
 	for (int i = 0; i < PROCS * THREADS; i++) {
 		const struct pending *e = &pending[i / THREADS][i % THREADS];
 
-		if (e->busy && calls[e->op.call].class == RECV && desc_of(e->op.proc, e->op.s) == d && ends_when_woken(&e->op, d))
+		if (e->busy && calls[e->op.call].class == RECV && desc_of(e->op.proc, e->op.s) == d && !e->kernels &&
+		    ends_when_woken(&e->op, d))
 			return true;
 	}
 	return false;
@@ -189,12 +202,13 @@ static bool ends_if_woken(const struct desc *d)
 void exec_step(const struct op *op, int step)
 {
 	struct pending *e = &pending[op->proc][op->thr];
+	const struct desc *d = desc_of(op->proc, op->s);
 	char why[400];
 
-	/* what has come when a socket is shut for reading is all that a read gets */
-	if (op->call == C_recvmmsg || (calls[op->call].class == RECV && desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_rd))
+	/* what has come when a socket is shut for reading is all that a read gets, and what comes below its mark wakes none */
+	if (op->call == C_recvmmsg || (calls[op->call].class == RECV && d && (d->shut_rd || d->low_mark)))
 		wait_for_all(op, step);
-	if (calls[op->call].class == RECV && (!op->b || (desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_rd)))
+	if (calls[op->call].class == RECV && (!op->b || (d && d->shut_rd)))
 		wait_for_bytes(op, step);
 	/* Nagle holds the first of two messages back until what was sent before is acknowledged, and with it the reset that the second meets */
 	if (op->call == C_sendmmsg && shuns(peer_of(desc_of(op->proc, op->s))))
@@ -210,6 +224,7 @@ void exec_step(const struct op *op, int step)
 	case BLOCKED:
 		traced[nr_traced - 1].blocked = true;
 		learn_blocked(op);
+		e->kernels = left_to_kernel(op, desc_of(op->proc, op->s));
 		if (calls[op->call].class == SEND && peer_of(desc_of(op->proc, op->s)))
 			peer_of(desc_of(op->proc, op->s))->uneven = peer_of(desc_of(op->proc, op->s))->coming = true;
 		if (verbose)
@@ -282,8 +297,9 @@ bool competes(const struct op *op)
 	if ((class == RECV || class == DRAIN) && d >= 0 && desc[d].shut_rd && undecided(&desc[d]))
 		return true;
 
-	/* when what was sent before is acknowledged, or makes room, is of no concern to any other read */
 	if (class == RECV && d >= 0 && ends_when_woken(op, &desc[d]) && undecided(peer_of(&desc[d])))
+		return true;
+	if (low_mark(op) && op->b > 1 && d >= 0 && undecided(peer_of(&desc[d])) && somebody_reads(&desc[d]))
 		return true;
 	if ((op->call == C_flood || (class == SEND && op->b > BIG)) && d >= 0 && ends_if_woken(&desc[d]))
 		return true;
