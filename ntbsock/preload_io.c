@@ -280,8 +280,8 @@ static bool pending_error(int fd)
 		ntbs_stream_died(sk, fd);
 	if (ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len))
 		return false;
-	if (!err && sk)
-		err = ntbs_sock_take_owed(sk);
+	if (sk)
+		err = ntbs_sock_error(sk, err);
 	if (!err)
 		return false;
 	errno = err;

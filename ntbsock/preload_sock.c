@@ -376,8 +376,8 @@ NTBS_EXPORT int getsockopt(int fd, int level, int name, void *val, socklen_t *le
 	if (sk && ((level == SOL_SOCKET && name == SO_ERROR) || (level == IPPROTO_TCP && name == TCP_INFO)))
 		look_for_death(sk, fd);
 	ret = LIBC(getsockopt)(fd, level, name, val, len);
-	if (sk && !ret && level == SOL_SOCKET && name == SO_ERROR && *len >= sizeof(int) && !*(int *)val)
-		*(int *)val = ntbs_sock_take_owed(sk);
+	if (sk && !ret && level == SOL_SOCKET && name == SO_ERROR && *len >= sizeof(int))
+		*(int *)val = ntbs_sock_error(sk, *(int *)val);
 	if (sk && !ret && level == SOL_SOCKET && name == SO_ERROR && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
 		ntbs_offer_look_connected(sk, fd);	/* how a non-blocking connect() is asked for its end */
 	return ret;

@@ -248,9 +248,18 @@ static inline enum ntbs_dir_state ntbs_sock_rx_state(const struct ntbs_sock *sk)
 {
 	return __atomic_load_n(&sk->shm->rx.state, __ATOMIC_ACQUIRE);
 }
+/* It stands for what the kernel would keep with the socket (sk_err), where a later error takes the place of an older one. */
+int ntbs_sock_owed(struct ntbs_sock *sk);
 static inline int ntbs_sock_take_owed(struct ntbs_sock *sk)
 {
-	return atomic_load_explicit(&sk->shm->owed, memory_order_relaxed) ? atomic_exchange(&sk->shm->owed, 0) : 0;
+	return atomic_load_explicit(&sk->shm->owed, memory_order_relaxed) ? ntbs_sock_owed(sk) : 0;
+}
+/* The kernel has just said @err of SO_ERROR: what is to be told? */
+static inline int ntbs_sock_error(struct ntbs_sock *sk, int err)
+{
+	int owed = ntbs_sock_take_owed(sk);
+
+	return err ? err : owed;
 }
 static inline void ntbs_sock_set_flag(struct ntbs_sock *sk, uint32_t flag)
 {

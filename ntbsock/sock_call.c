@@ -16,6 +16,16 @@ void ntbs_sock_first_message(void)
 	first_message = ntbs_sig_mark();
 }
 
+int ntbs_sock_owed(struct ntbs_sock *sk)
+{
+	int owed = atomic_exchange(&sk->shm->owed, 0), err = 0;
+	socklen_t len = sizeof(err);
+
+	if (owed && sk->file.fds > 0)
+		ntbs_sys5(SYS_getsockopt, sk->fd, SOL_SOCKET, SO_ERROR, &err, &len);
+	return err ? err : owed;
+}
+
 void ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags)
 {
 	const struct ntbs_sig_mark now = ntbs_sig_mark();
