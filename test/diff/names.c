@@ -104,12 +104,20 @@ static void mail_take(int proc, int slot)
 	}
 }
 
+/*
+ * LIMITATIONS: an epoll set that an image inherits while another process goes on with it shows the library's marks there.  Slots
+ * that may hold sets, since before a fork; those of them that an exec has come behind.
+ */
+static uint32_t shared_sets[PROCS], marked_sets[PROCS];
+
 /* Nothing is known yet. */
 void forget_names(void)
 {
 	memset(pending, 0, sizeof(pending));
 	memset(slot_desc, 0xff, sizeof(slot_desc));
 	memset(nr_mail, 0, sizeof(nr_mail));
+	memset(shared_sets, 0, sizeof(shared_sets));
+	memset(marked_sets, 0, sizeof(marked_sets));
 	nr_desc = 0;
 }
 
@@ -193,18 +201,58 @@ bool user_timeout(const struct op *op)
 	return op->call == C_setopt && !strcmp(options[op->a].name, "TCP_USER_TIMEOUT");
 }
 
-/* A step has returned the same in both worlds: what the driver knows of descriptors follows. */
+static void learn_sets(const struct op *op)
+{
+	uint32_t *shared = &shared_sets[op->proc], *marked = &marked_sets[op->proc];
+
+	switch (op->call) {
+	case C_epoll_create:
+		*shared &= ~(1u << op->s);
+		*marked &= ~(1u << op->s);
+		break;
+	case C_dup:
+	case C_dup2:
+	case C_dup3:
+	case C_dupfd:
+		if (op->s < 0 || op->t < 0)
+			break;
+		*shared = (*shared & ~(1u << op->t)) | (*shared >> op->s & 1) << op->t;
+		*marked = (*marked & ~(1u << op->t)) | (*marked >> op->s & 1) << op->t;
+		break;
+	case C_fork:
+		*shared = shared_sets[op->a] = ~0u;
+		marked_sets[op->a] = *marked;
+		break;
+	case C_exec: *marked |= *shared; break;
+	case C_spawn: shared_sets[op->a] = marked_sets[op->a] = ~0u; break;
+	}
+}
+
+static bool marked_set(int proc, int slot)
+{
+	return slot >= 0 && slot_desc[proc][slot] < 0 && (marked_sets[proc] >> slot & 1);
+}
+
+bool looks_at_marks(const struct op *op)
+{
+	return (waits_for_events(op) && (marked_set(op->proc, op->s) || marked_set(op->proc, op->t))) ||
+	       (op->call == C_epoll_add && marked_set(op->proc, op->t));
+}
+
 bool low_mark(const struct op *op)
 {
 	return op->call == C_setopt && options[op->a].level == SOL_SOCKET && options[op->a].opt == SO_RCVLOWAT;
 }
 
+/* A step has returned the same in both worlds: what the driver knows of descriptors follows. */
 void learn(const struct op *op, struct answer a[WORLDS])
 {
 	struct desc *d = desc_of(op->proc, op->s);
 	bool ok = a[TCP].ret >= 0;
 	int i;
 
+	if (ok)
+		learn_sets(op);
 	if (d && leaves(op))
 		leave(d);
 	for (int s = 0; s < SLOTS && ok && (op->call == C_exec || op->call == C_spawn); s++)

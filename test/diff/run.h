@@ -35,6 +35,7 @@ void forget_names(void);
 bool loses_bytes(const struct op *op);
 bool user_timeout(const struct op *op);
 bool low_mark(const struct op *op);
+bool looks_at_marks(const struct op *op);
 void only_open(int proc, uint32_t mask);
 enum life life_of(const struct desc *d);
 

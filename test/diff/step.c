@@ -441,7 +441,7 @@ static void step(const struct op *wanted, int nr)
 	uint64_t bytes;
 	char line[200];
 
-	if (thr < 0 || !world[TCP].alive[op->proc] || competes(op))
+	if (thr < 0 || !world[TCP].alive[op->proc] || competes(op) || looks_at_marks(op))
 		return;
 	op->thr = thr;
 	if ((op->call == C_fork || op->call == C_spawn) && (op->a < FIRST_PROCS || op->a >= PROCS || world[TCP].pid[op->a]))
