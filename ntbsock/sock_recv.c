@@ -127,6 +127,7 @@ struct recv_call {
 	size_t moved;			/* the same when it began to wait */
 	bool may_wait;			/* as it was when the call began: what is set later is for later calls */
 	bool woken, on_ring;
+	bool again;			/* somebody has woken all who wait, while it did */
 	bool low;			/* it has waited for a low-water mark: less does not end it */
 	bool ended;			/* peek: an end has shown, and this look is the last */
 	bool passed;			/* an urgent byte was next once */
@@ -169,7 +170,7 @@ static void begin(struct recv_call *r)
  */
 static bool sleeps_anew(const struct recv_call *r)
 {
-	return r->woken && r->w.deadline_ns == NTBS_NO_DEADLINE && !ntbs_read_once(r->sk->shm->rcvtimeo_ns) && r->target == enough(r);
+	return r->again && r->w.deadline_ns == NTBS_NO_DEADLINE && !ntbs_read_once(r->sk->shm->rcvtimeo_ns) && r->target == enough(r);
 }
 
 /*
@@ -213,6 +214,7 @@ static enum next before_look(struct recv_call *r)
 	struct ntbs_sock *sk = r->sk;
 
 	r->woken = stirred(sk, &r->w);
+	r->again |= r->woken && r->w.deadline_ns;
 	if (__builtin_expect(r->sum != 0, 0) && ntbs_stream_error_next(sk, r->fd))
 		return done(r, r->sum);
 	if (__builtin_expect(r->flags & NTBS_MSG_LATER, 0) && !r->sum && error_stays(sk, r->fd))
