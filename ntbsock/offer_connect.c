@@ -90,6 +90,8 @@ void ntbs_offer_connected(struct ntbs_sock *sk, int fd)
 		goto out;
 	if (ntbs_sock_flags(sk) & NTBS_SK_NO_SWITCH)
 		ntbs_sock_plain(sk, NTBS_WHY_OPTION);
+	else if (ntbs_sock_flags(sk) & NTBS_SK_PASSED)	/* before it was connected: who has it reads and writes by TCP */
+		ntbs_sock_plain(sk, NTBS_WHY_PASSED);
 	else if (!ntbs_offer_learn(sk, fd) || ntbs_offer_same_end(&sk->shm->conn.tuple))
 		ntbs_sock_plain(sk, NTBS_WHY_OPTION);
 	else if (!ntbs_runtime_ready() || !ntbs_service_start())
