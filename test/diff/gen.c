@@ -96,6 +96,8 @@ static void draw_option(int proc, int thr, int slot, bool set)
 			b = chance(60) ? 0 : -1;
 		else if (options[a].opt == SO_RCVLOWAT && b < 0)
 			b = 54;
+		else if (!strcmp(options[a].name, "TCP_LINGER2") && b < 0)	/* a reset when the FIN is acknowledged, which may be delayed */
+			b = 10;
 	}
 	put(proc, thr, set ? C_setopt : C_getopt, slot, -1, a, b);
 }
