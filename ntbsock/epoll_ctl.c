@@ -371,11 +371,29 @@ void ntbs_epoll_sock_woken(struct ntbs_sock *sk)
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }
 
-/* Told anew what the member wants, the kernel tells of what holds, which may have been told. */
-static bool may_repeat(const struct ntbs_epm *m)
+bool ntbs_epoll_outlives(struct ntbs_sock *sk, int fd)
+{
+	bool stays = false;
+
+	if (!sk->members)
+		return false;
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	for (struct ntbs_epm *m = sk->members; m && !stays; m = m->next_of_sock)
+		stays = m->fd == fd && !m->ep->inherited;
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+	return stays;
+}
+
+/*
+ * Told anew what the member wants, the kernel tells of what holds: has that been told?  Of one that has never been ours the kernel
+ * alone knows.
+ */
+static bool may_repeat(struct ntbs_epm *m)
 {
 	if (m->events & EPOLLONESHOT)
 		return atomic_load(&m->disabled);
+	if (ntbs_sock_stage(m->sk) == NTBS_OFFER || ntbs_sock_ends_ours(m->sk))
+		return ntbs_epm_would_repeat(m);
 	return (m->events & EPOLLET) && ((uint16_t)ntbs_shadow_poll(m->fd, (short)m->events) & ntbs_epm_wanted(m));
 }
 

@@ -27,12 +27,21 @@ static void put_file(struct ntbs_file *f)
 		ntbs_epoll_free((struct ntbs_ep *)f);
 }
 
+/* A set tells of it from then on by the kernel's word alone, which knows of no ring. */
+static void stays_in_set(struct ntbs_sock *sk, int fd)
+{
+	if (sk->file.fds == 1 && atomic_load(&sk->shm->holders) > 1 && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_epoll_outlives(sk, fd))
+		ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
+}
+
 /* Takes @fd out of the table; what is to be stated is stated.  Returns what to put after the kernel has closed it. */
 static struct ntbs_file *leave(int fd)
 {
-	struct ntbs_file *f;
+	struct ntbs_file *f = ntbs_fdtab_peek(fd);
 	bool last;
 
+	if (f && f->kind == NTBS_FILE_SOCK)
+		stays_in_set((struct ntbs_sock *)f, fd);
 	ntbs_fdtab_set(fd, NULL, &f, &last);
 	if (!f || f == &ntbs_file_hidden)
 		return NULL;
