@@ -210,6 +210,10 @@ void exec_step(const struct op *op, int step)
 		wait_for_all(op, step);
 	if (calls[op->call].class == RECV && (!op->b || (d && d->shut_rd)))
 		wait_for_bytes(op, step);
+	/* the acknowledgement of a FIN, which may be delayed, is what wakes it */
+	if (calls[op->call].class == RECV && desc_of(op->proc, op->s) && desc_of(op->proc, op->s)->shut_wr &&
+	    ends_when_woken(op, desc_of(op->proc, op->s)))
+		wait_until_acknowledged(op, op->s, step);
 	/* Nagle holds the first of two messages back until what was sent before is acknowledged, and with it the reset that the second meets */
 	if (op->call == C_sendmmsg && shuns(peer_of(desc_of(op->proc, op->s))))
 		wait_until_acknowledged(op, op->s, step);
