@@ -3,10 +3,13 @@
 #include "sock_call.h"
 
 #include <errno.h>
+#include <poll.h>
 
 #include "offer.h"
 #include "shadow.h"
 #include "sys.h"
+
+#define DISSOLVED_NS 100000000		/* the kernel's connect() returns at once */
 
 /* Handlers that run after this interrupt the later messages of a call. */
 static __thread struct ntbs_sig_mark first_message;
@@ -41,6 +44,15 @@ void ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_
 		w->mark = now;
 	if (flags & NTBS_MSG_FIRST)
 		first_message = w->mark;
+}
+
+void ntbs_call_until_dissolved(int fd, const struct ntbs_wait *w)
+{
+	struct ntbs_wait some = *w;
+
+	some.deadline_ns = ntbs_now_ns() + DISSOLVED_NS;
+	while (!(ntbs_shadow_poll(fd, 0) & POLLHUP) && !ntbs_wait_shadow(fd, 0, &some))
+		;
 }
 
 ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx)

@@ -26,6 +26,12 @@ static inline bool ntbs_call_dissolved(const struct ntbs_sock *sk, int fd, const
 	return __builtin_expect(atomic_load(&sk->shm->dissolved) != w->dissolved, 0);
 }
 
+/*
+ * Then the kernel does it in a moment, and only then says what there is to be said.  Not waited for for ever: the socket may be
+ * connected anew by then.
+ */
+void ntbs_call_until_dissolved(int fd, const struct ntbs_wait *w);
+
 /* At the beginning of each call, so no more than must be then. */
 static inline void ntbs_call_begin(struct ntbs_wait *w)
 {

@@ -367,7 +367,7 @@ static enum next wait_for_more(struct recv_call *r)
 	n = ntbs_sock_wait(sk, r->fd, true, &r->w);
 	r->low = ntbs_read_once(sk->shm->rcvlowat) > 1;	/* the kernel wakes nobody for less (tcp_data_ready()), whatever he wants */
 	if (ntbs_call_dissolved(sk, r->fd, &r->w)) {
-		ntbs_wait_shadow(r->fd, 0, &r->w);	/* until the kernel has done it, too */
+		ntbs_call_until_dissolved(r->fd, &r->w);
 		n = -EPIPE;
 	}
 	if (n)

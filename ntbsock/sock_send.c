@@ -50,7 +50,7 @@ static ssize_t disconnected(int fd, int flags, const struct ntbs_wait *w)
 	int err = 0;
 	socklen_t len = sizeof(err);
 
-	ntbs_wait_shadow(fd, 0, w);
+	ntbs_call_until_dissolved(fd, w);
 	ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len);
 	return err ? -err : broken_pipe(flags);
 }
