@@ -124,7 +124,8 @@ void ntbs_epoll_sock_plain(struct ntbs_sock *sk);
 void ntbs_epoll_sock_woken(struct ntbs_sock *sk);
 /* A set of this process keeps it when @fd, its last descriptor here, is closed, if another process holds it. */
 bool ntbs_epoll_outlives(struct ntbs_sock *sk, int fd);
-void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it);
+/* @rest: a process of ours holds it a while longer (relay.h). */
+void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it, bool rest);
 void ntbs_epoll_init(void);
 void ntbs_epoll_fork_prepare(void);
 void ntbs_epoll_fork_parent(void);

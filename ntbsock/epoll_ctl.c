@@ -397,7 +397,7 @@ static bool may_repeat(struct ntbs_epm *m)
 	return (m->events & EPOLLET) && ((uint16_t)ntbs_shadow_poll(m->fd, (short)m->events) & ntbs_epm_wanted(m));
 }
 
-void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it)
+void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it, bool rest)
 {
 	if (!sk->members)
 		return;
@@ -408,8 +408,8 @@ void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it)
 		/* the kernel goes on reporting it, from now on without us; what would become an edge anew is left out.  Not in a
 		 * set that we share with our parent: its registrations are the parent's, and as long as that holds the socket
 		 * they stay */
-		if (others_hold_it && !m->ep->inherited && m->fd == fd) {
-			if (may_repeat(m))
+		if ((others_hold_it || rest) && !m->ep->inherited && m->fd == fd) {
+			if (rest || may_repeat(m))
 				kernel_ctl(m->ep, EPOLL_CTL_DEL, fd, 0, 0);
 			else
 				modify(m, m->events, m->data);

@@ -172,7 +172,7 @@ void ntbs_inherit_let_go(void)
 			/* of a family that does not end: what it has there must be given back */
 			ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
 		}
-		ntbs_epoll_sock_closed(sk, fd, false);	/* the image gets its registrations as they are */
+		ntbs_epoll_sock_closed(sk, fd, false, false);	/* the image gets its registrations as they are */
 		for (int other = 0; other < ntbs_fdtab_highest(); other++)
 			if (ntbs_fdtab_sock(other) == sk)
 				ntbs_fd_forget(other);

@@ -233,7 +233,10 @@ NTBS_EXPORT int shutdown(int fd, int how)
 		ntbs_sock_set_flag(sk, NTBS_SK_SHUT_WR);
 		if (ntbs_sock_stage(sk) == NTBS_LIVE)
 			ntbs_stream_state_final(sk);	/* before the FIN */
-		ret = LIBC(shutdown)(fd, how);
+		if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_stream_fin_later(sk, fd))
+			ret = how == SHUT_RDWR ? LIBC(shutdown)(fd, SHUT_RD) : 0;
+		else
+			ret = LIBC(shutdown)(fd, how);
 		ntbs_unlock(&sk->shm->tx.lock);
 	} else {
 		ret = LIBC(shutdown)(fd, how);

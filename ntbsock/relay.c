@@ -26,6 +26,7 @@
 #include <sys/wait.h>
 
 #include "fdtab.h"
+#include "log.h"
 #include "preload.h"
 #include "sys.h"
 
@@ -121,15 +122,20 @@ static void close_others(int program, int peer)
 			ntbs_sys1(SYS_close, fd);
 }
 
+static void become_relay(int program, int peer)
+{
+	ntbs_sys0(SYS_setsid);
+	ntbs_sys2(SYS_prctl, PR_SET_NAME, "ntbsock-relay");
+	ntbs_sys1(SYS_chdir, "/");
+	close_others(program, peer);
+}
+
 /* In the child: never comes back. */
 static void __attribute__((noreturn)) relay(int program, int peer, char *buf, char *first, size_t bytes)
 {
 	if (ntbs_sys5(SYS_clone, 0, 0, 0, 0, 0))
 		leave();		/* its parent waits for us alone */
-	ntbs_sys0(SYS_setsid);
-	ntbs_sys2(SYS_prctl, PR_SET_NAME, "ntbsock-relay");
-	ntbs_sys1(SYS_chdir, "/");
-	close_others(program, peer);
+	become_relay(program, peer);
 	pump(program, peer, buf, first, bytes);
 }
 
@@ -247,6 +253,93 @@ static void put(int fd, int next)
 	if (!ntbs_fdtab_foreign())
 		ntbs_fd_forget(fd);
 	ntbs_sys3(SYS_dup3, next, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+}
+
+/* In the child, as relay(). */
+static void __attribute__((noreturn)) send_rest(int peer, const char *bytes, size_t len)
+{
+	struct pollfd p = { .fd = peer, .events = POLLOUT };
+	size_t done = 0;
+	long n;
+
+	if (ntbs_sys5(SYS_clone, 0, 0, 0, 0, 0))
+		leave();
+	become_relay(peer, peer);
+	while (done < len) {
+		ntbs_sys5(SYS_ppoll, &p, 1, NULL, NULL, 0);
+		n = ntbs_sys6(SYS_sendto, peer, (long)bytes + done, len - done, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+		if (n < 0 && n != -EAGAIN && n != -EINTR)
+			leave();
+		done += n > 0 ? n : 0;
+	}
+	ntbs_sys2(SYS_shutdown, peer, SHUT_WR);
+	leave();
+}
+
+static void lost(const struct ntbs_sock *sk, size_t bytes, int err)
+{
+	ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: the last %zu bytes are lost: %s", sk->shm->conn.tuple.lport,
+		 sk->shm->conn.tuple.rport, bytes, strerror(err));
+}
+
+/* What is left to replay, which nobody else sends then.  tx lock held; NULL: nothing. */
+static char *take_rest(struct ntbs_sock *sk, int fd, size_t *len)
+{
+	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+	size_t done = 0, left;
+	ssize_t n = 1;
+	char *map;
+
+	if (!tx->replay || !ntbs_stream_replay(sk, fd))
+		return NULL;
+	left = tx->replay;
+	tx->replay = 0;
+	map = mmap(NULL, left, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (map == MAP_FAILED) {
+		lost(sk, left, errno);
+		return NULL;
+	}
+	while (done < left && n > 0) {
+		n = ntbs_msgq_unread(&sk->q, left - done, map + done, left - done);
+		done += n > 0 ? n : 0;
+	}
+	if (done < left)		/* it is no longer as we have left it */
+		lost(sk, left - done, EBADMSG);
+	*len = done;
+	if (done)
+		return map;
+	munmap(map, left);
+	return NULL;
+}
+
+void ntbs_relay_rest(struct ntbs_sock *sk, int fd)
+{
+	const uint64_t all = ~0ull;
+	long child = -ENOMEM;
+	size_t len = 0;
+	uint64_t was;
+	char *map;
+	int peer;
+
+	ntbs_lock(&sk->shm->tx.lock);
+	map = take_rest(sk, fd, &len);
+	ntbs_unlock(&sk->shm->tx.lock);
+	if (!map)
+		return;
+	peer = ntbs_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 16);
+	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &was, sizeof(all));
+	if (peer >= 0)
+		child = ntbs_sys5(SYS_clone, 0, 0, 0, 0, 0);
+	if (!child)
+		send_rest(peer, map, len);
+	if (child > 0)
+		ntbs_sys4(SYS_wait4, child, NULL, __WALL, NULL);
+	else
+		lost(sk, len, -child);
+	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &was, NULL, sizeof(was));
+	munmap(map, len);
+	if (peer >= 0)
+		ntbs_sys1(SYS_close, peer);
 }
 
 int ntbs_relay(struct ntbs_sock *sk, int fd)

@@ -18,4 +18,10 @@
  */
 int ntbs_relay(struct ntbs_sock *sk, int fd);
 
+/*
+ * @sk is about to be closed for good, by its last descriptor @fd, with bytes left to replay for which TCP has no room: such a
+ * process sends them, as the kernel does with what it has of a socket that is closed, and ends.
+ */
+void ntbs_relay_rest(struct ntbs_sock *sk, int fd);
+
 #endif

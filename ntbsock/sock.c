@@ -26,6 +26,7 @@
 #include "holders.h"
 #include "mbox.h"
 #include "offer.h"
+#include "relay.h"
 #include "runtime.h"
 #include "service.h"
 #include "shadow.h"
@@ -214,8 +215,8 @@ void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why)
 	ntbs_offer_let_go(sk);
 }
 
-/* States the end of both directions; the kernel's FIN or RST comes after it. */
-static void state_end(struct ntbs_sock *sk, int fd)
+/* States the end of both directions; the kernel's FIN or RST comes after it.  Is it a reset? */
+static bool state_end(struct ntbs_sock *sk, int fd)
 {
 	bool unread = false, reset = ntbs_sock_flags(sk) & (NTBS_SK_LINGER0 | NTBS_SK_RESET);
 	int on_tcp = 0;
@@ -253,6 +254,7 @@ static void state_end(struct ntbs_sock *sk, int fd)
 
 		ntbs_sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	}
+	return reset || on_tcp > 0;
 }
 
 /* What went by on plain TCP nobody has counted: the kernel has. */
@@ -281,10 +283,11 @@ void ntbs_sock_dissolve(struct ntbs_sock *sk)
 
 void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 {
-	bool last = !ntbs_holders_count_out(sk, false);
+	bool last = !ntbs_holders_count_out(sk, false), others = !last || (ntbs_sock_flags(sk) & NTBS_SK_PASSED);
+	bool rest = !others && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_read_once(sk->shm->tx.replay), reset = false;
 
 	sk->last = last;
-	ntbs_epoll_sock_closed(sk, fd, !last || (ntbs_sock_flags(sk) & NTBS_SK_PASSED));
+	ntbs_epoll_sock_closed(sk, fd, others, rest);
 	if (atomic_load(&sk->watched) || sk->before)
 		ntbs_service_unwatch(sk, fd);
 	if (!last) {
@@ -294,7 +297,9 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);
 	if (ntbs_sock_ends_ours(sk) && !(ntbs_sock_flags(sk) & NTBS_SK_PASSED) && ntbs_sock_attach(sk))
-		state_end(sk, fd);
+		reset = state_end(sk, fd);
+	if (__builtin_expect(rest, 0) && !reset && ntbs_sock_attach(sk))
+		ntbs_relay_rest(sk, fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE && ntbs_conf.stats[0])
 		count_plain(sk, fd);
 }

@@ -56,6 +56,7 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_AGAIN (1u << 13)	/* the connection has been on the ring before, in an object that it has left */
 #define NTBS_SK_PASSED (1u << 14)	/* others that we do not know may hold it: its end is what the kernel says */
 #define NTBS_SK_STAMPS (1u << 15)	/* time stamps were asked for while bytes were in the ring */
+#define NTBS_SK_FIN_LATER (1u << 16)	/* shut for writing; the kernel is told when what is to go once more by TCP has gone */
 
 #define NTBS_SK_WHO 6
 
@@ -345,6 +346,8 @@ void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /* The peer has asked for TCP from position @from on: tx lock held.  Return 0, or -EAGAIN: bytes are left to replay. */
 int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from);
 int ntbs_stream_replay(struct ntbs_sock *sk, int fd);
+/* It is shut for writing, and bytes are left to replay: the kernel's FIN is sent behind them.  tx lock held. */
+bool ntbs_stream_fin_later(struct ntbs_sock *sk, int fd);
 /* See what the other side has stated (SWITCH, Q, final): rx lock held. */
 int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd);
 /* Is the next thing to be told an error?  Told to who has bytes in his hands it would be lost to the next holder. */

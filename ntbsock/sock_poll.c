@@ -138,6 +138,8 @@ static short tx_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 		ntbs_unlock(&sk->shm->tx.lock);
 		return ev;
 	}
+	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_FIN_LATER, 0))
+		return TX_EVENTS;	/* as the kernel, once it is told */
 	return ask ? ntbs_shadow_poll(fd, TX_EVENTS) : 0;
 }
 

@@ -16,6 +16,7 @@
 #include "runtime.h"
 #include "service.h"
 #include "shadow.h"
+#include "sys.h"
 
 #define CHECKED_SENDS 8		/* sends into a ring that look for the peer's death themselves; then the service thread tells of it */
 #define SOFT_WINDOW (1u << 20)
@@ -141,9 +142,24 @@ int ntbs_stream_replay(struct ntbs_sock *sk, int fd)
 		ntbs_bump(sk->shm->conn.tx.tcp_bytes, sent);
 		ntbs_bump(sk->tx.tcp_bytes, sent);
 	}
+	if (ntbs_sock_flags(sk) & NTBS_SK_FIN_LATER) {
+		ntbs_sock_clear_flag(sk, NTBS_SK_FIN_LATER);
+		ntbs_sys2(SYS_shutdown, fd, SHUT_WR);
+	}
 	if (done && ntbs_le32_read(&sk->q.in->again) && ntbs_rt.service_bell >= 0)
 		ntbs_bell_ring(ntbs_rt.service_bell);	/* the connection may be offered again now, not under our lock */
 	return 0;
+}
+
+bool ntbs_stream_fin_later(struct ntbs_sock *sk, int fd)
+{
+	if (!sk->shm->tx.replay || !ntbs_stream_replay(sk, fd))
+		return false;
+	ntbs_sock_set_flag(sk, NTBS_SK_FIN_LATER);
+	ntbs_service_want_room(sk, fd);
+	ntbs_mbox_wake_own(sk);		/* who waits for room hears of it, as from the kernel */
+	ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
+	return true;
 }
 
 static ssize_t send_tcp(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags)
@@ -283,11 +299,13 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
 		}
 	}
-	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_OWED, 0)) {
+	if (__builtin_expect(ntbs_sock_flags(sk) & (NTBS_SK_OWED | NTBS_SK_FIN_LATER), 0)) {
 		ssize_t n = send_owed(sk);
 
 		if (n)
 			return n;
+		if (ntbs_sock_flags(sk) & NTBS_SK_FIN_LATER)
+			return -EPIPE;
 	}
 	if (tx->replay && ntbs_stream_replay(sk, fd))
 		return -EAGAIN;

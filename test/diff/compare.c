@@ -247,8 +247,12 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		}
 		break;
 	case DRAIN:
-		if (x->ret == y->ret && x->err == y->err)
-			return V_SAME;
+		if (x->ret == y->ret && x->err == y->err) {
+			if (x->ret || !peer || peer->oob || d->coming || peer->w[TCP].tx != d->w[TCP].rx || peer->w[NTBS].tx <= d->w[NTBS].rx)
+				return V_SAME;
+			snprintf(why, size, "ntbsock ends before bytes that were sent");
+			return V_DIFFERENT;
+		}
 		differ(op, a, why, size);
 		return V_AGAIN;
 	case QUERY:
