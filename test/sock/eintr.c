@@ -171,6 +171,8 @@ static void *in_a_moment(void *arg)
 	struct later *l = arg;
 
 	usleep(l->ms * 1000);
+	while (!s_asleep(getpid()))	/* on a busy machine it may not have begun */
+		usleep(1000);
 	pthread_kill(main_thread, SIGUSR1);
 	return NULL;
 }
