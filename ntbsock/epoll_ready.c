@@ -23,6 +23,7 @@
 #define TCP_MARK (1ull << 63)
 
 static __thread uint32_t looks;		/* of this thread: names a look, with the thread's id */
+static __thread bool holds;		/* it has told of something that holds on: a level */
 
 /* ---------------------------------------------------------- hot and cold */
 
@@ -319,6 +320,7 @@ static int report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *ou
 	/* whoever slept before it was rung for is not rung for again: what comes next may be theirs */
 	if (m->sk && atomic_load_explicit(&ep->sleepers, memory_order_relaxed))
 		arm(m);
+	holds |= !(m->events & (EPOLLET | EPOLLONESHOT));
 	out->events = ev;
 	out->data.u64 = data;
 	return 1;
@@ -408,6 +410,26 @@ int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max)
 	if ((n == max || n < 0) && rung)
 		atomic_store(&ep->rung, 1);	/* there may be more */
 	return n;
+}
+
+static bool more_is_ready(struct ntbs_ep *ep)
+{
+	if (ep->nr > NTBS_EP_HOT)		/* it would take long to say */
+		return atomic_load(&ep->rung);
+	for (uint32_t i = 0; i < NTBS_EP_HOT; i++) {
+		struct ntbs_epm *m = ep->hot[i];
+
+		if (m && ntbs_epm_in_set(m, ep) && evaluate(m, false))
+			return true;
+	}
+	return false;
+}
+
+void ntbs_epoll_wake_next(struct ntbs_ep *ep, bool full)
+{
+	if (__builtin_expect(atomic_load_explicit(&ep->sleepers, memory_order_relaxed), 0) && (holds || (full && more_is_ready(ep))))
+		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
+	holds = false;
 }
 
 void ntbs_epoll_arm_hot(struct ntbs_ep *ep)

@@ -284,8 +284,7 @@ static void left_of(uint64_t until, struct timespec *ts)
 	ts->tv_nsec = left % 1000000000;
 }
 
-int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts,
-		    const sigset_t *mask)
+static int wait_set(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts, const sigset_t *mask)
 {
 	const struct ntbs_sig_mark mark = ntbs_sig_mark();
 	bool poll_only = ts && !ts->tv_sec && !ts->tv_nsec, more;
@@ -364,4 +363,14 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 				return n;
 		}
 	}
+}
+
+int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts,
+		    const sigset_t *mask)
+{
+	int n = wait_set(ep, out, max, ts, mask);
+
+	if (n > 0)		/* not before the kernel has been asked, which may show the bell to us again */
+		ntbs_epoll_wake_next(ep, n == max);
+	return n;
 }
