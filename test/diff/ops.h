@@ -50,6 +50,8 @@ int do_take(int proc);
 
 /* ops_proc.c */
 uint32_t slots_open(void);
+/* worker.c: SIGIO and SIGURG come to this thread, or wait. */
+void tell_here(bool here);
 void slots_take(const char *text);
 int64_t do_exec(const struct order *o);
 int64_t do_spawn(const struct order *o, struct answer *a);

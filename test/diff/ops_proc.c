@@ -52,7 +52,10 @@ int64_t do_exec(const struct order *o)
 	snprintf(ask, sizeof(ask), "%u", o->ask);
 	snprintf(thr, sizeof(thr), "%d", o->op.thr);
 	slots_text(slots, sizeof(slots));
-	return execve(SELF, argv, o->op.b == 1 ? none : environ);
+	tell_here(false);
+	execve(SELF, argv, o->op.b == 1 ? none : environ);
+	tell_here(!o->op.thr);
+	return -1;
 }
 
 int64_t do_spawn(const struct order *o, struct answer *a)

@@ -27,16 +27,16 @@ static long raw3(long nr, long a, long b, long c)
 
 /*
  * SIGIO and SIGURG go to the first thread, unless one is pending there that it has had no time for: then to any, whose call ends
- * by chance (kernel/signal.c, complete_signal()).
+ * by chance (kernel/signal.c, complete_signal()).  Nor to a new image before it has its handlers: that would be its end.
  */
-static void only_first_is_told(int thr)
+void tell_here(bool here)
 {
 	sigset_t told;
 
 	sigemptyset(&told);
 	sigaddset(&told, SIGIO);
 	sigaddset(&told, SIGURG);
-	pthread_sigmask(thr ? SIG_BLOCK : SIG_UNBLOCK, &told, NULL);
+	pthread_sigmask(here ? SIG_UNBLOCK : SIG_BLOCK, &told, NULL);
 }
 
 static void *serve(void *arg)
@@ -46,7 +46,7 @@ static void *serve(void *arg)
 	struct order o;
 	long n;
 
-	only_first_is_told(thr);
+	tell_here(!thr);
 	raw3(SYS_write, chan, (long)&a, sizeof(a));
 	for (;;) {
 		n = raw3(SYS_read, chan, (long)&o, sizeof(o));
