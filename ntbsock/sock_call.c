@@ -46,6 +46,15 @@ void ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_
 		first_message = w->mark;
 }
 
+struct ntbs_sock *ntbs_call_follow(struct ntbs_sock *sk, uint32_t serial, int fd)
+{
+	struct ntbs_sock *now = ntbs_fdtab_sock(fd), *next = sk;
+
+	while (next && next != now)
+		next = ntbs_sock_after(next);
+	return next != sk && sk->serial == serial ? next : NULL;
+}
+
 void ntbs_call_until_dissolved(int fd, const struct ntbs_wait *w)
 {
 	struct ntbs_wait some = *w;

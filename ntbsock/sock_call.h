@@ -68,6 +68,12 @@ static inline bool ntbs_call_current(const struct ntbs_sock *sk, int fd)
 	return ntbs_fdtab_peek(fd) == &sk->file;
 }
 
+/*
+ * It is not: where the connection is now, if it has left the object for another (again.c) and not ended.  @serial: of @sk, when it
+ * was current.
+ */
+struct ntbs_sock *ntbs_call_follow(struct ntbs_sock *sk, uint32_t serial, int fd);
+
 /* Before anything else: has the connection a part to play? */
 ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx);
 

@@ -119,6 +119,7 @@ enum next { GO_ON, AGAIN, WAIT, DONE };
 
 struct recv_call {
 	struct ntbs_sock *sk;
+	uint32_t serial;		/* of sk */
 	int fd, flags;
 	const struct iovec *iov;
 	size_t len;
@@ -232,6 +233,18 @@ static enum next before_look(struct recv_call *r)
 	return GO_ON;
 }
 
+/* The connection has left the object: a call that has something in hand goes on where it is now. */
+static bool follows(struct recv_call *r)
+{
+	struct ntbs_sock *now = r->sum && !(r->flags & MSG_PEEK) ? ntbs_call_follow(r->sk, r->serial, r->fd) : NULL;
+
+	if (!now)
+		return false;
+	r->sk = now;
+	r->serial = now->serial;
+	return true;
+}
+
 /* Once, under the lock. */
 static enum next look(struct recv_call *r)
 {
@@ -249,7 +262,7 @@ static enum next look(struct recv_call *r)
 	ntbs_lock(&sk->shm->rx.lock);
 	if (__builtin_expect(!ntbs_call_current(sk, r->fd), 0)) {
 		ntbs_unlock(&sk->shm->rx.lock);
-		return done_with(r, -ENTBS_STALE);
+		return follows(r) ? AGAIN : done_with(r, -ENTBS_STALE);
 	}
 	if (r->flags & MSG_PEEK)
 		r->w.seen = seen_so_far(sk);
@@ -414,7 +427,7 @@ static bool sleeps_below_mark(const struct recv_call *r)
 static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags,
 						    struct ntbs_sig_mark mark)
 {
-	struct recv_call r = { .sk = sk, .fd = fd, .flags = flags, .iov = iov, .held = 1 };
+	struct recv_call r = { .sk = sk, .serial = sk->serial, .fd = fd, .flags = flags, .iov = iov, .held = 1 };
 	enum next next;
 	ssize_t n;
 
