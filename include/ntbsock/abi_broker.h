@@ -92,7 +92,7 @@ static_assert(sizeof(struct ntbs_offer_shm) == 64, "broker ABI 1");
 #define NTBS_BOARD_OFFERS 4096u
 #define NTBS_BOARD_REMOTE_UID 0xffffffffu	/* board of offers from another host: written by the broker, netns 0 */
 #define NTBS_BOARD_VAIN 64u
-#define NTBS_BOARD_PROBE 8u		/* an offer lies in one of that many entries from its hash on, wrapping */
+#define NTBS_BOARD_PROBE 16u		/* an offer lies in one of that many entries from its hash on, wrapping */
 struct ntbs_board_shm {
 	ntbs_le32 magic;		/* NTBS_BOARD_MAGIC */
 	ntbs_le32 abi;			/* NTBS_BROKER_ABI */

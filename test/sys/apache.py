@@ -24,7 +24,7 @@ LogLevel notice
 StartServers 12
 MinSpareServers 8
 MaxSpareServers 12
-MaxRequestWorkers 24
+MaxRequestWorkers 64
 # each child ends after so many connections
 MaxConnectionsPerChild 40
 KeepAlive On
