@@ -58,7 +58,7 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_STAMPS (1u << 15)	/* time stamps were asked for while bytes were in the ring */
 #define NTBS_SK_FIN_LATER (1u << 16)	/* shut for writing; the kernel is told when what is to go once more by TCP has gone */
 
-#define NTBS_SK_WHO 6
+#define NTBS_SK_WHO 6			/* processes that hold one socket and are known by name (holders.h) */
 
 struct ntbs_dir_tx_shm {
 	struct ntbs_lock lock;

@@ -42,6 +42,7 @@
  *   OFFERED, ASKED -> WITHDRAWN           the connector: fork, exec, close, or nobody came
  *   CLAIMED, WITHDRAWN -> FREE            the connector, when it has taken note
  *   any -> FREE                           the broker, when the connector's process is gone
+ *   OFFERED -> FREE                       the broker, when it cannot pass the offer on to another host
  */
 enum ntbs_offer_state {
 	NTBS_OFFER_FREE,
@@ -91,7 +92,7 @@ static_assert(sizeof(struct ntbs_tuple) == 36, "broker ABI 1");
 static_assert(sizeof(struct ntbs_offer_shm) == 64, "broker ABI 1");
 #define NTBS_BOARD_OFFERS 4096u
 #define NTBS_BOARD_REMOTE_UID 0xffffffffu	/* board of offers from another host: written by the broker, netns 0 */
-#define NTBS_BOARD_VAIN 64u
+#define NTBS_BOARD_VAIN 64u		/* listeners of other hosts that are remembered; one may take another's place */
 #define NTBS_BOARD_PROBE 16u		/* an offer lies in one of that many entries from its hash on, wrapping */
 struct ntbs_board_shm {
 	ntbs_le32 magic;		/* NTBS_BOARD_MAGIC */

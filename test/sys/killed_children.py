@@ -13,7 +13,6 @@ SERVER = r'''
 import os, signal, socket, sys, time
 who, port, n = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 l = socket.create_server(("127.0.0.1", port), backlog=64)
-me = os.getpid()
 def mapped():
     with open("/proc/self/maps") as f:
         return sum("ntbsock-channel" in x for x in f)
@@ -78,13 +77,14 @@ def test(rig):
             check(time.monotonic() < end, f"the server does not come to its end:\n{s.text()}")
             time.sleep(0.02)
         if not PLAIN:
-            held = [c for c in rig.ctl("connections", "-p", str(s.p.pid))["connections"]]
+            held = rig.ctl("connections", "-p", str(s.p.pid))["connections"]
             c = rig.counters("client")
             print(f"{who}: {c['accelerated']} of {2 * n} accelerated; {s.text().strip()}; {len(held)} entries in use")
             check(c["accelerated"] > n, f"{who}: {c['accelerated']} of {2 * n} connections were accelerated")
             check(len(held) <= 3, f"{who}: {len(held)} entries are in use behind {2 * n} killed children: {held[:3]}")
             half, channels = (int(x) for x in s.text().split("channels")[1].split()[:2])
-            check(channels <= half, f"{who}: {half} channels are mapped by the server behind {n} children, {channels} behind {2 * n}")
+            # one more or less: how many children end in a second; without giving back it would be two for each hundred
+            check(channels <= half + 1, f"{who}: {half} channels are mapped by the server behind {n} children, {channels} behind {2 * n}")
         s.p.stdin.close()
         s.wait(20)
 
