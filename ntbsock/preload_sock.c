@@ -16,6 +16,7 @@
 #include "runtime.h"
 #include "shadow.h"
 #include "sys.h"
+#include "user.h"
 
 #ifndef SO_ZEROCOPY
 #define SO_ZEROCOPY 60
@@ -194,13 +195,64 @@ static void look_for_death(struct ntbs_sock *sk, int fd)
 		ntbs_stream_died(sk, fd);
 }
 
+/*
+ * Both sides have shut down for writing, so the shadow's connection is over.  TCP's is not as long as bytes of ours wait for a
+ * reader who has no room for them: our FIN waits behind them.  A full ring is taken for that.
+ */
+static bool still_sending(struct ntbs_sock *sk)
+{
+	bool full;
+
+	if (!(ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) || (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_DIED)) ||
+	    ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk) || ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN)
+		return false;
+	ntbs_lock(&sk->shm->tx.lock);
+	full = ntbs_sock_tx_state(sk) == NTBS_DIR_RING && !ntbs_msgq_writable(&sk->q);
+	ntbs_unlock(&sk->shm->tx.lock);
+	return full;
+}
+
+/* The peer's name, which the kernel has forgotten: as our own, with its address and port. */
+static long remembered_name(struct ntbs_sock *sk, int fd, struct sockaddr *addr, socklen_t *len)
+{
+	const struct ntbs_tuple *t = &sk->shm->conn.tuple;
+	union {
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+		struct sockaddr_storage any;
+	} name;
+	socklen_t size = sizeof(name), room;
+	long ret = ntbs_sys3(SYS_getsockname, fd, &name, &size);
+
+	if (ret)
+		return ret;
+	if (name.in.sin_family == AF_INET) {
+		memcpy(&name.in.sin_addr, t->raddr + 12, 4);
+		name.in.sin_port = htons(t->rport);
+	} else {
+		memcpy(&name.in6.sin6_addr, t->raddr, 16);
+		name.in6.sin6_port = htons(t->rport);
+	}
+	if (ntbs_user_copy_small(&room, len, sizeof(room)))
+		return -EFAULT;
+	if ((int)room < 0)
+		return -EINVAL;
+	if (ntbs_user_copy_small(addr, &name, room < size ? room : size) || ntbs_user_copy_small(len, &size, sizeof(size)))
+		return -EFAULT;
+	return 0;
+}
+
 NTBS_EXPORT int getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	int ret;
 
 	if (sk)
 		look_for_death(sk, fd);
-	return LIBC(getpeername)(fd, addr, len);
+	ret = LIBC(getpeername)(fd, addr, len);
+	if (ret && sk && errno == ENOTCONN && still_sending(sk))
+		return to_libc(remembered_name(sk, fd, addr, len));
+	return ret;
 }
 
 NTBS_EXPORT int shutdown(int fd, int how)
@@ -241,6 +293,8 @@ NTBS_EXPORT int shutdown(int fd, int how)
 	} else {
 		ret = LIBC(shutdown)(fd, how);
 	}
+	if (ret && errno == ENOTCONN && still_sending(sk))
+		ret = 0;
 	if (ret && !had)
 		ntbs_sock_note_flag(sk, NTBS_SK_SHUT_RD, false);
 	if (!ret && ntbs_sock_stage(sk) == NTBS_OFFER && (ntbs_sock_flags(sk) & both) == both)
