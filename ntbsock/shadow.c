@@ -152,7 +152,7 @@ int ntbs_shadow_arrived(int fd)
 
 /*
  * All is over: was there a FIN among what came?  Its hint is what is unread with the FIN, SIOCINQ is without; with nothing
- * unread but a FIN it fails (tcp_zerocopy_receive(), tcp_inq_hint(), tcp_inq()).  -1: too much is unread for it to say.
+ * unread but a FIN it fails (tcp_zerocopy_receive(), tcp_inq_hint(), tcp_inq()).  -1: nobody can say.
  */
 static int ended_by_fin(int fd, int inq)
 {
@@ -162,6 +162,10 @@ static int ended_by_fin(int fd, int inq)
 
 	if (ret == -EIO)
 		return 1;
+	if (ret == -EINVAL) {		/* more than a page is unread */
+		zc.inq = inq_by_message(fd);
+		ret = zc.inq ? 0 : -1;
+	}
 	return ret || len != offsetof(struct tcp_zerocopy_receive, err) ? -1 : zc.inq > (uint32_t)inq;
 }
 
