@@ -228,9 +228,12 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		ntbs_offer_withdraw(sk, why);
 	if (why == NTBS_WHY_EXEC || why == NTBS_WHY_PASSED)
 		ntbs_sock_set_flag(sk, NTBS_SK_PASSED);
-	if ((why == NTBS_WHY_EXEC || why == NTBS_WHY_PASSED || why == NTBS_WHY_SANDBOX) && ntbs_sock_stage(sk) == NTBS_LIVE &&
-	    ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP))
-		ntbs_stream_died_for_others(sk, fd);
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP)) {
+		if (why == NTBS_WHY_EXEC || why == NTBS_WHY_PASSED || why == NTBS_WHY_SANDBOX)
+			ntbs_stream_died_for_others(sk, fd);
+		else
+			ntbs_stream_died(sk, fd);
+	}
 	leave_tx(sk, fd, why);
 	if (ntbs_sock_stage(sk) == NTBS_NEW)
 		ntbs_sock_plain(sk, why);

@@ -239,6 +239,12 @@ void ntbs_shadow_inq(int fd, int *bytes)
 		*bytes = 0;
 }
 
+bool ntbs_shadow_look_ends(int fd, size_t bytes, int unread)
+{
+	return (ntbs_shadow_poll(fd, POLLPRI) & POLLPRI) &&
+	       ntbs_sys6(SYS_recvfrom, fd, 0, unread, MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT, 0, 0) == (long)bytes;
+}
+
 bool ntbs_shadow_at_mark(int fd)
 {
 	int mark = 0;

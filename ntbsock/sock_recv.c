@@ -49,7 +49,9 @@ static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t su
 	if (!ring && ntbs_shadow_at_mark(fd))
 		return false;				/* where it began: it has looked past it */
 	ntbs_shadow_inq(fd, &before_mark);		/* a look has not moved up to the mark */
-	return !ntbs_shadow_unread(fd, &all) && all > before_mark;
+	if (ntbs_shadow_unread(fd, &all) || all > before_mark)
+		return all > before_mark;
+	return !ring && (size_t)all > sum && ntbs_shadow_look_ends(fd, sum, all);
 }
 
 static bool urgent_is_next(const struct ntbs_sock *sk, int fd)
@@ -92,6 +94,15 @@ static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
 	return n == -EAGAIN ? -ENTBS_PASS : n;
 }
 
+/* The end of the stream: where a FIN has come before the reset, the error is for another call (tcp_recvmsg_locked(), SOCK_DONE). */
+static ssize_t end_or_owed(struct ntbs_sock *sk)
+{
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_le64_read_acquire(&sk->q.in->final) &&
+	    (ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_RESET || (ntbs_sock_flags(sk) & NTBS_SK_DIED)))
+		return 0;
+	return -ntbs_sock_take_owed(sk);
+}
+
 /* What nearly every call is: on the ring, and enough is there.  -EAGAIN: it is not that simple. */
 static inline ssize_t recv_at_once(struct ntbs_sock *sk, int fd, const struct iovec *iov)
 {
@@ -108,7 +119,7 @@ static inline ssize_t recv_at_once(struct ntbs_sock *sk, int fd, const struct io
 		ntbs_handover_settle(sk);
 	if (acked)
 		ntbs_mbox_poke(sk);
-	return n ? n : -ntbs_sock_take_owed(sk);
+	return n ? n : end_or_owed(sk);
 }
 
 /*
@@ -288,7 +299,7 @@ static enum next ended(struct recv_call *r)
 		return AGAIN;
 	}
 	if (!r->sum && !n && r->held >= 0)
-		n = -ntbs_sock_take_owed(r->sk);
+		n = end_or_owed(r->sk);
 	if (r->sum && n < 0 && n != -EFAULT)
 		atomic_store(&r->sk->shm->owed, -(int)n);
 	return done_with(r, r->held < 0 ? r->held : n);

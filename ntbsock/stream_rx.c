@@ -210,6 +210,12 @@ bool ntbs_stream_end_unknown(struct ntbs_sock *sk)
 	return !(ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) && end_unknown(sk);
 }
 
+/* Both sides had shut down when the peer closed with a full ring unread: the shadow was closed by then, and has met no reset. */
+static bool reset_unheard(struct ntbs_sock *sk)
+{
+	return (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) && ntbs_le32_read_acquire(&sk->q.in->rstate) == NTBS_R_RESET && ntbs_msgq_full(&sk->q);
+}
+
 /*
  * FIN without a stated end: the peer was killed, perhaps before it knew that there is a ring.  TCP resets if it left bytes of
  * ours unread: a byte to its kernel, where nobody is any more, brings the reset, and with it all that the kernel says of such
@@ -225,8 +231,10 @@ static bool reset_as_tcp(struct ntbs_sock *sk, int fd, bool owe)
 		return false;
 	if (end_unknown(sk))
 		return false;
-	if (ntbs_offer_unnoticed(sk) || ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate) ||
-	    ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w || ntbs_msgq_peer_had_all(&sk->q))
+	if ((ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate)) && !reset_unheard(sk))
+		return false;
+	if (ntbs_offer_unnoticed(sk) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
+	    ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w || ntbs_msgq_peer_had_all(&sk->q))
 		return false;
 	if (atomic_fetch_or(&sk->shm->flags, NTBS_SK_DIED) & NTBS_SK_DIED)
 		return false;

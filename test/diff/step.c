@@ -391,6 +391,7 @@ static void to_process(const struct op *op, int step)
 	case C_interrupt:
 		if (op->b < 0 || op->b >= THREADS || !pending[op->a][op->b].busy)
 			return;
+		wait_until_came(desc_of(op->a, pending[op->a][op->b].op.s), op, step);	/* a read that has some ends, and else it goes on */
 		trace(op, step);
 		for (int w = 0; w < WORLDS; w++)
 			syscall(SYS_tgkill, world[w].pid[op->a], world[w].tid[op->a][op->b], op->t == 1 ? SIGUSR2 : SIGUSR1);
