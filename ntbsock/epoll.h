@@ -46,7 +46,7 @@ struct ntbs_epm {
 	uint64_t told;			/* look in which it was reported: once a look, hot or cold */
 	_Atomic uint64_t rx_mark;	/* EPOLLET: what has been reported */
 	_Atomic uint64_t tx_mark;
-	_Atomic uint32_t end_mark;
+	_Atomic uint32_t end_mark, inner_end;	/* EPOLLRDHUP, EPOLLHUP, EPOLLERR that have been told; that an outer set has seen */
 	_Atomic uint64_t inner_mark;	/* what an outer set has seen of it; UINT64_MAX: nothing */
 	_Atomic uint64_t room_mark;	/* the same, of room */
 	_Atomic uint32_t kernel_says;	/* a nested set: there may be something of the kernel's in it */

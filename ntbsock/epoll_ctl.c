@@ -173,6 +173,7 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 	m->data = ev->data.u64;
 	atomic_store(&m->watched_out, 0);
 	atomic_store(&m->inner_mark, UINT64_MAX);
+	atomic_store(&m->inner_end, 0);
 	atomic_store(&m->room_mark, 0);
 	atomic_store(&m->kernel_says, 0);
 	ntbs_epm_untold(m);

@@ -99,7 +99,7 @@ static inline void ntbs_epm_news(struct ntbs_epm *m)
 {
 	atomic_store(&m->rx_mark, UINT64_MAX);
 	atomic_store(&m->tx_mark, UINT64_MAX);
-	atomic_store(&m->end_mark, UINT32_MAX);
+	atomic_store(&m->end_mark, 0);
 }
 
 /* Also for a ONESHOT that has been told. */

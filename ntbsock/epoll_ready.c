@@ -166,7 +166,7 @@ bool ntbs_epm_would_repeat(struct ntbs_epm *m)
 		return false;
 	all = (uint16_t)ntbs_shadow_poll(m->sk->fd, NTBS_EP_IN | NTBS_EP_OUT | EPOLLRDHUP | EPOLLPRI);
 	end = all & END_EVENTS;
-	if (!(all & ntbs_epm_wanted(m)) || (end && end != m->end_mark))
+	if (!(all & ntbs_epm_wanted(m)) || (end & ~m->end_mark))
 		return false;
 	if ((m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(m->sk->shm->conn.tx.stalls))
 		return false;
@@ -189,8 +189,8 @@ uint32_t ntbs_epm_edges(struct ntbs_epm *m, uint32_t ev, uint32_t all)
 	}
 	if ((m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT) && edge(&m->tx_mark, ntbs_read_once(sk->shm->conn.tx.stalls)))
 		out |= EPOLLOUT;
-	/* an end is an edge of reading too, asked for by name or not */
-	if (end != seen && atomic_compare_exchange_strong(&m->end_mark, &seen, end) && end)
+	/* an end is an edge of reading too, asked for by name or not; an error that was told since is none */
+	if (end != seen && atomic_compare_exchange_strong(&m->end_mark, &seen, end) && (end & ~seen))
 		out |= EPOLLIN;
 	/* as in the kernel, an edge of one kind reports all that holds */
 	return out ? ev : 0;
@@ -208,7 +208,7 @@ static uint64_t inner_news(struct ntbs_ep *ep)
 	for (uint32_t i = 0; i < nr; i++) {
 		struct ntbs_epm *m = ep->member[i];
 		uint64_t now = 0, seen;
-		uint32_t all;
+		uint32_t all = 0, end;
 
 		if (!m || !ntbs_epm_in_set(m, ep))
 			continue;
@@ -218,10 +218,11 @@ static uint64_t inner_news(struct ntbs_ep *ep)
 			all = ready(m);
 			if ((m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT))
 				atomic_store(&m->room_mark, ntbs_read_once(m->sk->shm->conn.tx.stalls));
-			now = (m->events & NTBS_EP_IN_NEWS ? in_mark(m) : 0) * 64 + (m->room_mark << 48) + (all & END_EVENTS);
+			now = (m->events & NTBS_EP_IN_NEWS ? in_mark(m) : 0) + (m->room_mark << 48);
 		}
+		end = atomic_exchange(&m->inner_end, all & END_EVENTS);
 		seen = atomic_exchange(&m->inner_mark, now);
-		if (seen != now && (seen != UINT64_MAX || evaluate(m, false)))
+		if ((seen != now || (all & END_EVENTS & ~end)) && (seen != UINT64_MAX || evaluate(m, false)))
 			atomic_fetch_add(&ep->news, 1);
 	}
 	return atomic_load(&ep->news);
@@ -284,7 +285,7 @@ static uint32_t evaluate(struct ntbs_epm *m, bool take)
 			bool in = (m->events & NTBS_EP_IN_NEWS) && in_news(m, false);
 			bool out = (m->events & NTBS_EP_OUT_NEWS) && (all & NTBS_EP_OUT) && m->tx_mark != ntbs_read_once(sk->shm->conn.tx.stalls);
 
-			return in || out || ((all & END_EVENTS) && (all & END_EVENTS) != m->end_mark) ? ev : 0;
+			return in || out || (all & END_EVENTS & ~m->end_mark) ? ev : 0;
 		}
 		ev = ntbs_epm_edges(m, ev, all);
 	}

@@ -281,6 +281,13 @@ static bool reads_and_watches(const struct op *op, const struct op *blocked)
 	return watches_a_set(watches) || desc_of(watches->proc, watches->s) == d || desc_of(watches->proc, watches->t) == d;
 }
 
+/* Two that wait on a set, one to take what is told once, one to be told that there is something: told of nothing if it is taken first. */
+static bool takes_and_watches(const struct op *op, const struct op *blocked)
+{
+	return waits_for_events(op) && waits_for_events(blocked) && op->b && watches_a_set(op) && watches_a_set(blocked) &&
+	       (op->call == C_epoll_wait) != (blocked->call == C_epoll_wait);
+}
+
 static bool waits_for_room(const struct op *op, int slot)
 {
 	const int room = op->call == C_select || op->call == C_pselect ? 2 : POLLOUT | POLLWRNORM;
@@ -323,7 +330,7 @@ bool competes(const struct op *op)
 		const struct pending *e = &pending[i / THREADS][i % THREADS];
 		enum class c = calls[e->op.call].class;
 
-		if (e->busy && reads_and_watches(op, &e->op))
+		if (e->busy && (reads_and_watches(op, &e->op) || takes_and_watches(op, &e->op)))
 			return true;
 		if (!e->busy || d < 0 || e->op.s < 0 || slot_desc[e->op.proc][e->op.s] != d)
 			continue;
