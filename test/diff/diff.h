@@ -120,8 +120,6 @@ int worker_main(int argc, char **argv);
 void worker_after_fork(int proc);
 void op_run(const struct order *o, struct answer *a);
 void op_init(void);
-extern __thread volatile int sigpipe_here;
-extern volatile int sigpipe_seen;
 
 /* world.c */
 enum { TCP, NTBS, WORLDS };

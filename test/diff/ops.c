@@ -35,14 +35,15 @@ int fds[SLOTS];
 int file = -1;
 __thread unsigned char *out, *in;
 
-__thread volatile int sigpipe_here;
-volatile int sigpipe_seen;
+/* SIGPIPE came to this thread in its call; to one that makes none, which no call is told of but the next */
+static __thread volatile int in_call, sigpipe_here;
+static volatile int sigpipe_astray;
 static volatile uint32_t signals;	/* bit 0 SIGIO, 1 SIGURG, 2 SIGUSR1, 3 SIGUSR2 */
 
 static void on_signal(int sig)
 {
 	if (sig == SIGPIPE)
-		sigpipe_here = sigpipe_seen = 1;
+		*(in_call ? &sigpipe_here : &sigpipe_astray) = 1;
 	else
 		__atomic_fetch_or(&signals, sig == SIGIO ? 1 : sig == SIGURG ? 2 : sig == SIGUSR1 ? 4 : 8, __ATOMIC_RELAXED);
 }
@@ -297,7 +298,8 @@ void op_run(const struct order *o, struct answer *a)
 	if (op->call >= C_recv && op->call <= C_recvmmsg && (op->a & MSG_TRUNC))
 		memset(in, 0xee, 2 * (size_t)op->b);	/* thrown away means that the buffer stays as it was */
 	sigpipe_here = 0;
-	sigpipe_seen = 0;
+	sigpipe_astray = 0;
+	in_call = 1;
 	errno = 0;
 	switch ((enum call)op->call) {
 	case C_socket:
@@ -415,5 +417,6 @@ void op_run(const struct order *o, struct answer *a)
 	case CALLS: break;
 	}
 	a->err = a->ret < 0 ? errno : 0;
-	a->sigs = (sigpipe_here ? 1 : 0) | (sigpipe_seen && !sigpipe_here ? 2 : 0);
+	in_call = 0;
+	a->sigs = (sigpipe_here ? 1 : 0) | (sigpipe_astray ? 2 : 0);
 }
