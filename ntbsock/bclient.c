@@ -22,6 +22,7 @@
 #include "conf.h"
 #include "far.h"
 #include "fdtab.h"
+#include "getfd.h"
 #include "handover.h"
 #include "log.h"
 #include "offer.h"
@@ -388,6 +389,12 @@ static bool handle(struct packet *p)
 			return false;
 		peer_mbox((struct ntbs_msg_mbox *)p, p);
 		return true;
+	case NTBS_MSG_TAKEN:
+		if (!shape(p, sizeof(struct ntbs_msg_take), 1))
+			return false;
+		ntbs_getfd_taken(((struct ntbs_msg_take *)p)->cookie, p->fd[0]);
+		p->fd[0] = -1;
+		return true;
 	case NTBS_MSG_LEAVE:		/* ntbs_broker_receive() */
 		return shape(p, sizeof(struct ntbs_msg_drain), 0);
 	case NTBS_MSG_PEER_GONE:
@@ -564,6 +571,7 @@ bool ntbs_bclient_connect(void)
 	ok = send_to(sock, &hello, sizeof(hello), bells, 2) && welcome(sock);
 	if (ok)
 		ntbs_rt.broker = sock;
+	ntbs_rt.silent = !ok;
 	ntbs_unlock(&ntbs_rt.lock);
 	if (!ok)
 		ntbs_fd_unhide_close(sock);

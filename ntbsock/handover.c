@@ -262,25 +262,47 @@ static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
 	       gone(sk, fd);
 }
 
+/* Both directions.  Returns the object of which bytes could not be brought back; NULL: none. */
+static struct ntbs_sock *pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	if (!ntbs_sock_to_hand_over(sk)) {
+		ntbs_sock_set_flag(sk, NTBS_SK_PASSED);
+		return NULL;
+	}
+	if (ntbs_handover_both(sk, fd, why))
+		return NULL;
+	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
+		;
+	return sk;
+}
+
+static void say_lost(const struct ntbs_sock *sk, bool late, const char *why)
+{
+	ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: what the other side sent last %s: %s",
+		 sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport,
+		 late ? "reaches the new reader late, if at all" : "is lost to the new reader", why);
+}
+
 void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	int ret = -ETIMEDOUT;
 
-	if (!ntbs_sock_to_hand_over(sk)) {
-		ntbs_sock_set_flag(sk, NTBS_SK_PASSED);
+	sk = pass(sk, fd, why);
+	if (!sk)
 		return;
-	}
-	if (ntbs_handover_both(sk, fd, why))
-		return;
-	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
-		;
 	if (no_answer_to_come(sk, fd))
 		ret = ntbs_relay(sk, fd);
 	if (ret)
-		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: what the other side sent last %s: %s",
-			 sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport,
-			 ret == -ETIMEDOUT ? "reaches the new reader late, if at all" : "is lost to the new reader",
-			 ret == -ETIMEDOUT ? "it did not answer in time" : strerror(-ret));
+		say_lost(sk, ret == -ETIMEDOUT, ret == -ETIMEDOUT ? "it did not answer in time" : strerror(-ret));
+}
+
+void ntbs_handover_taken(struct ntbs_sock *sk, int fd)
+{
+	sk = pass(sk, fd, NTBS_WHY_PASSED);
+	if (sk && no_answer_to_come(sk, fd))
+		say_lost(sk, false, "it cannot send it again");
+	else if (sk)
+		say_lost(sk, true, "it did not answer in time");
 }
 
 bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
@@ -418,8 +440,8 @@ void ntbs_handover_before_sandbox(void)
 		if (!sk->members)
 			ntbs_fdtab_set(fd, NULL, &old, &last);
 	}
+	ntbs_broker_leave();		/* nobody asks us for anything from now on */
 	ntbs_service_stop();
-	ntbs_broker_leave();
 }
 
 /* One that the new image gets. */

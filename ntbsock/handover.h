@@ -20,6 +20,8 @@ bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
  * descriptor is no longer the socket.
  */
 void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
+/* The same for one that another process has taken, and reads as it is: where bytes cannot be brought back they stay with us. */
+void ntbs_handover_taken(struct ntbs_sock *sk, int fd);
 /*
  * Both directions of a connection, at their senders' tails: ours now, the other one when its side has taken note.  Nobody
  * stands still: a reader takes what is left in the ring, then TCP.

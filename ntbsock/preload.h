@@ -55,6 +55,8 @@ static inline ssize_t to_libc(ssize_t ret)
 	return ret;
 }
 
+int pidfd_getfd(int pidfd, int target, unsigned int flags);	/* glibc 2.36 has it in <sys/pidfd.h> */
+
 /* rt_sigaction() by number (preload_sig.c); @act and @old are the kernel's structures. */
 long ntbs_raw_sigaction(int sig, const void *act, void *old, size_t mask_bytes);
 

@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "getfd.h"
 #include "handover.h"
 #include "offer.h"
 #include "sleep.h"
@@ -363,6 +364,17 @@ NTBS_EXPORT int ioctl(int fd, unsigned long cmd, ...)
 	if (!ret && cmd == FIONBIO && arg)
 		ntbs_sock_note_flag(sk, NTBS_SK_NONBLOCK, *(int *)arg);
 	return ret;
+}
+
+/* The process that has had it until now makes no call: it is told (getfd.h). */
+NTBS_EXPORT int pidfd_getfd(int pidfd, int target, unsigned int flags)
+{
+	int fd = to_libc(ntbs_sys3(SYS_pidfd_getfd, pidfd, target, flags)), saved = errno;
+
+	if (fd >= 0 && ntbs_on && !ntbs_fdtab_foreign())
+		ntbs_getfd_took(pidfd, fd);
+	errno = saved;
+	return fd;
 }
 
 NTBS_EXPORT int sockatmark(int fd)

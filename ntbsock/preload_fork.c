@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include <urcu-bp.h>
 
+#include "getfd.h"
 #include "runtime.h"
 #include "service.h"
 #include "spin.h"
@@ -59,6 +60,7 @@ static void after_fork_child(void)
 	ntbs_sock_fork_child();
 	ntbs_epoll_fork_child();
 	ntbs_service_fork_child();
+	ntbs_getfd_fork_child();
 	ntbs_wait_fork_child();
 	ntbs_spin_fork_child();
 	ntbs_stats_fork_child();

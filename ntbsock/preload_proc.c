@@ -457,6 +457,8 @@ NTBS_EXPORT long syscall(long nr, ...)
 	case SYS_fork:
 #endif
 		return ntbs_fork_by_number(nr, a, b, c, d, e);
+	case SYS_pidfd_getfd:
+		return pidfd_getfd(a, b, c);
 	case SYS_execve:
 		return execve((const char *)a, (char *const *)b, (char *const *)c);
 	case SYS_exit_group:

@@ -10,6 +10,7 @@
 
 #include "far.h"
 #include "fdtab.h"
+#include "getfd.h"
 #include "handover.h"
 #include "log.h"
 #include "mbox.h"
@@ -181,7 +182,7 @@ void ntbs_service_watch_life(int old)
 		watch_life();
 }
 
-static bool spawn(void)
+bool ntbs_service_thread(void *(*fn)(void *), void *arg)
 {
 	sigset_t all, old;
 	pthread_attr_t attr;
@@ -194,7 +195,7 @@ static bool spawn(void)
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &old, 8);
-	ret = pthread_create(&thread, &attr, service, NULL);
+	ret = pthread_create(&thread, &attr, fn, arg);
 	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, 8);
 	pthread_attr_destroy(&attr);
 	return !ret;
@@ -219,7 +220,7 @@ bool ntbs_service_start(void)
 			if (ntbs_rt.service_bell >= 0)
 				ctl(EPOLL_CTL_ADD, ntbs_rt.service_bell, EPOLLIN | EPOLLET, TAG_BELL);
 			watch_life();
-			running = spawn();
+			running = ntbs_service_thread(service, NULL);
 		}
 	}
 	ntbs_unlock(&start_lock);
@@ -228,6 +229,7 @@ bool ntbs_service_start(void)
 
 void ntbs_service_stop(void)
 {
+	ntbs_getfd_wait();		/* which may need the service thread */
 	ntbs_lock(&start_lock);
 	if (running) {
 		stopping = 1;

@@ -36,6 +36,8 @@ void ntbs_service_unwatch(struct ntbs_sock *sk, int fd);
 void ntbs_service_let_go(struct ntbs_sock *sk);
 /* A replay waits for room in the shadow. */
 void ntbs_service_want_room(struct ntbs_sock *sk, int fd);
+/* A thread of ours as the service thread is: no signal comes to it.  False: none can be had. */
+bool ntbs_service_thread(void *(*fn)(void *), void *arg);
 void ntbs_service_fork_child(void);
 /* The child of a fork() needs one at once if peers may ask it for TCP. */
 void ntbs_service_serve_child(void);

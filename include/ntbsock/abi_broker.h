@@ -21,7 +21,7 @@
 #include <stdalign.h>
 #include <ntbsock/types.h>
 
-#define NTBS_BROKER_ABI 4
+#define NTBS_BROKER_ABI 5
 #define NTBS_BROKER_SOCK "broker.sock"
 #define NTBS_BOARD_MAGIC 0x44524f42u	/* "BORD" */
 #define NTBS_RULES_MAGIC 0x454c5552u	/* "RULE" */
@@ -177,6 +177,7 @@ enum ntbs_msg_type {
 	NTBS_MSG_STATE_END,	/* none: a connection has ended without a word: what had the other side taken? */
 	NTBS_MSG_AWAIT,		/* none: "ring my mbox 0 when another host offers, for a second": what we have accepted is not offered yet */
 	NTBS_MSG_COPY,		/* none: slots of ours, complete in the copy, are to go by the engine (@dma_min in abi_port.h) */
+	NTBS_MSG_TAKE,		/* fds: a pidfd, the writing end of a pipe: "I have taken a socket of that process" (struct ntbs_msg_take) */
 
 	/* broker -> library */
 	NTBS_MSG_WELCOME = 32,	/* fds: own user's board (read-write), rules (read-only) */
@@ -190,6 +191,7 @@ enum ntbs_msg_type {
 	NTBS_MSG_LEAVE,		/* move a connection to TCP, if you hold it (struct ntbs_msg_drain) */
 	NTBS_MSG_PORT,		/* before the first CHAN_PORT of its session.  fds: arena, window, doorbell, life */
 	NTBS_MSG_CHAN_PORT,	/* to both ends: a channel over the port is open (struct ntbs_msg_region) */
+	NTBS_MSG_TAKEN,		/* fds: the pipe, to be closed when the socket is on TCP (struct ntbs_msg_take) */
 
 	/* ntbsock-ctl <-> broker */
 	NTBS_MSG_STATUS = 64,
@@ -305,6 +307,10 @@ struct ntbs_msg_drain {			/* DRAIN, DRAIN_REPLY, LEAVE */
 	struct ntbs_msg h;
 	struct ntbs_tuple tuple;	/* of the connection, as either end sees it */
 	uint32_t told;			/* DRAIN_REPLY: processes */
+};
+struct ntbs_msg_take {			/* TAKE, TAKEN */
+	struct ntbs_msg h;
+	uint64_t cookie;		/* SO_COOKIE of the socket */
 };
 struct ntbs_msg_plain {			/* STATUS, POOLS, RELOAD, POOL */
 	struct ntbs_msg h;

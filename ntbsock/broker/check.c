@@ -46,6 +46,29 @@ bool ntbs_check_memfd(int fd)
 	return seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_GROW);
 }
 
+pid_t ntbs_check_pidfd(int fd)
+{
+	char path[40], line[80];
+	int pid = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	while (!pid && fgets(line, sizeof(line), f))
+		sscanf(line, "Pid: %d", &pid);
+	fclose(f);
+	return pid > 0 ? pid : 0;
+}
+
+bool ntbs_check_pipe(int fd)
+{
+	struct stat st;
+
+	return !fstat(fd, &st) && S_ISFIFO(st.st_mode);
+}
+
 static int get_int(int fd, int name)
 {
 	int value = -1;

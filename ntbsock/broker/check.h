@@ -9,6 +9,7 @@
 #define NTBSOCK_BROKER_CHECK_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include <ntbsock/abi_broker.h>
 
 /* An eventfd.  It is also made non-blocking: a bell at its limit must not stop who rings it. */
@@ -37,6 +38,12 @@ int ntbs_check_proof(int fd, const struct ntbs_tuple *tuple, uint64_t netns);
  */
 int ntbs_check_owner(const struct ntbs_tuple *tuple, uint64_t netns, uint32_t uid, const uint64_t *vouched,
 		     unsigned nr);
+
+/* The process of a pidfd; 0 if it is none, or of one that has ended or that we cannot see. */
+pid_t ntbs_check_pidfd(int fd);
+
+/* A pipe: whoever closes it is not kept. */
+bool ntbs_check_pipe(int fd);
 
 /* SO_COOKIE of a socket; 0 if it is none. */
 uint64_t ntbs_check_cookie(int fd);

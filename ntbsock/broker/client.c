@@ -230,6 +230,25 @@ static void vouch(struct ntbs_client *c, const void *packet, int *fds)
 		c->vouched[c->nr_vouched++ % NTBS_CLIENT_VOUCHED] = cookie;
 }
 
+/*
+ * The process that it was taken from is told, and no other: one that is stopped would keep the asker waiting for nothing, as
+ * would one without a channel, which has nothing on a ring and may not listen to us.
+ */
+static void take(struct ntbs_client *c, const void *packet, int *fds)
+{
+	struct ntbs_msg_take taken = { .cookie = ((const struct ntbs_msg_take *)packet)->cookie };
+	pid_t pid = ntbs_check_pidfd(fds[0]);
+	struct ntbs_client *of;
+
+	if (!ntbs_check_pipe(fds[1])) {
+		ntbs_client_doom(c, "what it waits on for a socket that it has taken is no pipe");
+		return;
+	}
+	for (uint32_t nr = 0; pid && (of = ntbs_client_next(&nr));)
+		if (of->pid == (uint32_t)pid && of->nr_chans && (!c->uid || c->uid == of->uid))
+			ntbs_client_send(of, &taken, NTBS_MSG_TAKEN, sizeof(taken), &fds[1], 1);
+}
+
 /* A handler keeps a descriptor by putting -1 in its place. */
 static const struct {
 	uint16_t type, bytes;
@@ -248,6 +267,7 @@ static const struct {
 	{ NTBS_MSG_CHAN_DROP, sizeof(struct ntbs_msg_chan), 0, false, ntbs_chan_drop },
 	{ NTBS_MSG_STATE_END, sizeof(struct ntbs_msg_end), 0, false, ntbs_chan_state_end },
 	{ NTBS_MSG_COPY, sizeof(struct ntbs_msg_copy), 0, false, ntbs_copier_message },
+	{ NTBS_MSG_TAKE, sizeof(struct ntbs_msg_take), 2, false, take },
 	{ NTBS_MSG_AWAIT, sizeof(struct ntbs_msg_plain), 0, false, ntbs_remote_await },
 	{ NTBS_MSG_STATUS, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },
 	{ NTBS_MSG_HOLD, sizeof(struct ntbs_msg_plain), 0, true, ntbs_show_status },

@@ -242,7 +242,7 @@ static const struct {
 	{ NTBS_MSG_POOL, sizeof(struct ntbs_msg_plain), 1 },	{ NTBS_MSG_MBOX, sizeof(struct ntbs_msg_mbox), 1 },
 	{ NTBS_MSG_STATUS, sizeof(struct ntbs_msg_plain), 0 },	{ NTBS_MSG_POOLS, sizeof(struct ntbs_msg_plain), 0 },
 	{ NTBS_MSG_RELOAD, sizeof(struct ntbs_msg_plain), 0 },	{ NTBS_MSG_VOUCH, sizeof(struct ntbs_msg_plain), 1 },
-	{ NTBS_MSG_AWAIT, sizeof(struct ntbs_msg_plain), 0 },
+	{ NTBS_MSG_AWAIT, sizeof(struct ntbs_msg_plain), 0 },	{ NTBS_MSG_TAKE, sizeof(struct ntbs_msg_take), 2 },
 }, peer_messages[] = {
 	{ NTBS_PEER_HELLO, sizeof(struct ntbs_peer_hello), 0 }, { NTBS_PEER_OFFER, sizeof(struct ntbs_peer_offer), 0 },
 	{ NTBS_PEER_CLAIM, sizeof(struct ntbs_peer_claim), 0 }, { NTBS_PEER_CLAIM_RESULT, sizeof(struct ntbs_peer_claim), 0 },

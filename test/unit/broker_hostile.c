@@ -122,7 +122,7 @@ static void full_bell(void)
 int main(void)
 {
 	const size_t hello = sizeof(struct ntbs_msg_hello), plain = sizeof(struct ntbs_msg_plain), chan = sizeof(struct ntbs_msg_chan),
-		     claim = sizeof(struct ntbs_msg_claim), mbox = sizeof(struct ntbs_msg_mbox);
+		     take = sizeof(struct ntbs_msg_take), claim = sizeof(struct ntbs_msg_claim), mbox = sizeof(struct ntbs_msg_mbox);
 	unsigned fds;
 	pid_t broker;
 
@@ -154,6 +154,8 @@ int main(void)
 		{ "pool before HELLO", false, plain, NTBS_MSG_POOL, plain, 1, mem, { 0 } },
 		{ "vouch before HELLO", false, plain, NTBS_MSG_VOUCH, plain, 1, 0, { 0 } },
 		{ "vouch for nothing", true, plain, NTBS_MSG_VOUCH, plain, 0, 0, { 0 } },
+		{ "take before HELLO", false, take, NTBS_MSG_TAKE, take, 2, 0, { 0 } },
+		{ "take without a pipe", true, take, NTBS_MSG_TAKE, take, 2, plain_file, { 0 } },
 		{ "await before HELLO", false, plain, NTBS_MSG_AWAIT, plain, 0, 0, { 0 } },
 		{ "mbox before HELLO", false, mbox, NTBS_MSG_MBOX, mbox, 1, 0, { 0, 1 } },
 		{ "offer before HELLO", false, claim, NTBS_MSG_OFFER_REMOTE, claim, 0, 0, { 0 } },
