@@ -57,6 +57,25 @@ static struct ntbs_file **page_of(int fd)
 	return *slot;
 }
 
+/*
+ * High, so that the program's own numbers stay low and dense, but not so high that the kernel's table grows by much:
+ * just below the soft limit, or below 4096 where the limit is larger.
+ */
+static long dup_high(int fd)
+{
+	struct rlimit lim = { 1024, 1024 };
+	long high, min;
+
+	ntbs_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim);
+	min = lim.rlim_cur < 4096 ? (long)lim.rlim_cur - 64 : 4096 - 64;
+	if (min < 3)
+		min = 3;
+	high = ntbs_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, min);
+	if (high < 0)
+		high = ntbs_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
+	return high;
+}
+
 bool ntbs_fdtab_set(int fd, struct ntbs_file *f, struct ntbs_file **old, bool *last)
 {
 	struct ntbs_file **page;
@@ -87,12 +106,68 @@ bool ntbs_fdtab_set(int fd, struct ntbs_file *f, struct ntbs_file **old, bool *l
 	return true;
 }
 
+/* Table's lock held.  Where no descriptor can be had the calls find that theirs is gone. */
+static void keep(struct ntbs_sock *sk, int fd)
+{
+	long kept = dup_high(fd);
+	struct ntbs_file **page = kept < 0 || kept >= NTBS_FD_L1 * NTBS_FD_L2 ? NULL : page_of(kept);
+
+	if (!page) {
+		if (kept >= 0)
+			ntbs_sys1(SYS_close, kept);
+		return;
+	}
+	sk->file.fds++;
+	__atomic_store_n(&page[kept % NTBS_FD_L2], &sk->file, __ATOMIC_RELEASE);
+	if (kept >= ntbs_fdtab_top)
+		__atomic_store_n(&ntbs_fdtab_top, kept + 1, __ATOMIC_RELAXED);
+	atomic_store(&sk->kept, kept);
+}
+
+void ntbs_fdtab_leave(int fd, struct ntbs_file **old, bool *last)
+{
+	struct ntbs_file **page;
+	struct ntbs_sock *sk;
+
+	*old = NULL;
+	*last = false;
+	if ((unsigned)fd >= NTBS_FD_L1 * NTBS_FD_L2)
+		return;
+	ntbs_lock(&table_lock);
+	page = ntbs_fdtab_l1[(unsigned)fd / NTBS_FD_L2];
+	*old = page ? page[(unsigned)fd % NTBS_FD_L2] : NULL;
+	if (*old) {
+		__atomic_store_n(&page[(unsigned)fd % NTBS_FD_L2], NULL, __ATOMIC_RELEASE);
+		atomic_thread_fence(memory_order_seq_cst);	/* P2: gone, then the count; pairs with P1, ntbs_fdtab_pin() */
+		sk = (*old)->kind == NTBS_FILE_SOCK ? (struct ntbs_sock *)*old : NULL;
+		if (sk && ntbs_fdtab_kept(*old, fd))
+			atomic_store(&sk->kept, NTBS_KEPT_NONE);
+		else if (sk && (*old)->fds == 1 && atomic_load(&sk->calls))
+			keep(sk, fd);
+		*last = --(*old)->fds == 0;
+	}
+	ntbs_unlock(&table_lock);
+}
+
+int ntbs_fdtab_unkeep(struct ntbs_sock *sk)
+{
+	int kept = -1;
+
+	ntbs_lock(&table_lock);
+	if (!atomic_load(&sk->calls) && sk->kept >= 0) {
+		kept = sk->kept;
+		atomic_store(&sk->kept, ~kept);
+	}
+	ntbs_unlock(&table_lock);
+	return kept;
+}
+
 bool ntbs_fdtab_go_on(struct ntbs_sock *old, struct ntbs_sock *next)
 {
 	bool any;
 
 	ntbs_lock(&table_lock);
-	any = old->file.fds > 0;
+	any = old->file.fds > 0 && old->kept == NTBS_KEPT_NONE;
 	for (int fd = 0; any && fd < ntbs_fdtab_top; fd++) {
 		struct ntbs_file **page = ntbs_fdtab_l1[(unsigned)fd / NTBS_FD_L2];
 
@@ -116,24 +191,12 @@ int ntbs_fdtab_find(const struct ntbs_file *f)
 	return -1;
 }
 
-/*
- * High, so that the program's own numbers stay low and dense, but not so high that the kernel's table grows by much:
- * just below the soft limit, or below 4096 where the limit is larger.
- */
 int ntbs_fd_hide(int fd)
 {
-	struct rlimit lim = { 1024, 1024 };
+	long high = dup_high(fd);
 	struct ntbs_file *old;
-	long high, min;
 	bool last;
 
-	ntbs_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim);
-	min = lim.rlim_cur < 4096 ? (long)lim.rlim_cur - 64 : 4096 - 64;
-	if (min < 3)
-		min = 3;
-	high = ntbs_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, min);
-	if (high < 0)
-		high = ntbs_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3);
 	ntbs_sys1(SYS_close, fd);
 	if (high < 0)
 		return high;

@@ -42,6 +42,37 @@ bool ntbs_fdtab_set(int fd, struct ntbs_file *f, struct ntbs_file **old, bool *l
 bool ntbs_fdtab_go_on(struct ntbs_sock *old, struct ntbs_sock *next);
 /* A descriptor that still refers to @f, or -1. */
 int ntbs_fdtab_find(const struct ntbs_file *f);
+/*
+ * Takes @fd out, which the program is about to close.  If it is the last one of a socket on which calls wait, these get one of
+ * their own (@kept), which is closed when they have returned: to the kernel they would have the open file.
+ */
+#define NTBS_KEPT_NONE INT32_MIN	/* else the descriptor; its complement while it is being closed */
+void ntbs_fdtab_leave(int fd, struct ntbs_file **old, bool *last);
+/* Is @fd it?  Closed, to the program. */
+static inline bool ntbs_fdtab_kept(const struct ntbs_file *f, int fd)
+{
+	int kept = f->kind == NTBS_FILE_SOCK ? atomic_load(&((struct ntbs_sock *)f)->kept) : NTBS_KEPT_NONE;
+
+	return kept == fd || kept == ~fd;
+}
+/* A call is counted from its first wait on.  False: @fd was not @sk's any more; to be taken back all the same. */
+static inline bool ntbs_fdtab_pin(struct ntbs_sock *sk, int fd)
+{
+	atomic_fetch_add(&sk->calls, 1);	/* P1: counted, then the look; pairs with P2, ntbs_fdtab_leave() */
+	return ntbs_fdtab_peek(fd) == &sk->file;
+}
+/* The last of them has returned: what the caller is to close, if nobody does it yet; else -1. */
+int ntbs_fdtab_unkeep(struct ntbs_sock *sk);
+static inline int ntbs_fdtab_unpin(struct ntbs_sock *sk)
+{
+	/* P3: not counted, then the look; pairs with P4, leave() in preload_fd.c */
+	return atomic_fetch_sub(&sk->calls, 1) == 1 && atomic_load(&sk->kept) >= 0 ? ntbs_fdtab_unkeep(sk) : -1;
+}
+/* What such a call goes on with: @fd, or what is left if the program has closed that. */
+static inline int ntbs_fdtab_follow(struct ntbs_sock *sk, int fd)
+{
+	return ntbs_fdtab_peek(fd) == &sk->file ? fd : atomic_load(&sk->fd);
+}
 bool ntbs_fdtab_foreign(void);			/* this is a vfork child, or a clone that we know nothing of */
 void ntbs_fdtab_fork_prepare(void);
 void ntbs_fdtab_fork_parent(void);

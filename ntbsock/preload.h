@@ -65,6 +65,8 @@ void ntbs_fd_forget(int fd);			/* before the kernel closes it */
 void ntbs_fd_dupped(int old, int new_fd);
 /* close() by whoever must not be cancelled in it. */
 int ntbs_fd_close_uncancelled(int fd);
+/* The one that calls have had which go on after a close(). */
+void ntbs_fd_close_kept(int fd);
 
 void ntbs_fd_install(int fd, struct ntbs_sock *sk);	/* a new object for a descriptor */
 

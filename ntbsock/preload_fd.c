@@ -17,6 +17,7 @@
 #include "getfd.h"
 #include "handover.h"
 #include "offer.h"
+#include "runtime.h"
 #include "sleep.h"
 #include "sys.h"
 
@@ -35,15 +36,48 @@ static void stays_in_set(struct ntbs_sock *sk, int fd)
 		ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
 }
 
-/* Takes @fd out of the table; what is to be stated is stated.  Returns what to put after the kernel has closed it. */
-static struct ntbs_file *leave(int fd)
+/* The library's own: closed, to the program. */
+static bool own(const struct ntbs_file *f, int fd)
+{
+	return f == &ntbs_file_hidden || (f && ntbs_fdtab_kept(f, fd));
+}
+
+/*
+ * @fd, which is about to be the kernel's to give away, is not @sk's any more.  The service thread may be sending on that number,
+ * and a call that has waited be at it in whatever way: they are let out, or about to sleep on it, and are woken.
+ */
+static void go_on_without(struct ntbs_sock *sk, int fd)
+{
+	bool waited = atomic_load(&sk->calls);
+
+	if (sk->fd != fd && !waited)
+		return;
+	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_lock(&sk->shm->rx.lock);
+	if (sk->fd == fd)
+		sk->fd = ntbs_fdtab_find(&sk->file);
+	ntbs_unlock(&sk->shm->rx.lock);
+	ntbs_unlock(&sk->shm->tx.lock);
+	if (waited && ntbs_rt.mbox[ntbs_rt.mbox_self] >= 0)
+		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
+}
+
+/*
+ * Takes @fd out of the table; what is to be stated is stated.  Returns what to put after the kernel has closed it.  @calls: those
+ * that wait on it go on.
+ */
+static struct ntbs_file *leave(int fd, bool calls)
 {
 	struct ntbs_file *f = ntbs_fdtab_peek(fd);
 	bool last;
+	int kept;
 
 	if (f && f->kind == NTBS_FILE_SOCK)
 		stays_in_set((struct ntbs_sock *)f, fd);
-	ntbs_fdtab_set(fd, NULL, &f, &last);
+	if (calls)
+		ntbs_fdtab_leave(fd, &f, &last);
+	else
+		ntbs_fdtab_set(fd, NULL, &f, &last);
 	if (!f || f == &ntbs_file_hidden)
 		return NULL;
 	if (last) {
@@ -51,14 +85,11 @@ static struct ntbs_file *leave(int fd)
 			ntbs_sock_last_close((struct ntbs_sock *)f, fd);
 		return f;
 	}
-	if (f->kind == NTBS_FILE_SOCK && ((struct ntbs_sock *)f)->fd == fd) {
-		/* the service thread may be sending on the number that is about to be the kernel's to give away */
-		struct ntbs_sock *sk = (struct ntbs_sock *)f;
-
-		ntbs_lock(&sk->shm->tx.lock);
-		sk->fd = ntbs_fdtab_find(f);
-		ntbs_unlock(&sk->shm->tx.lock);
-	}
+	if (f->kind == NTBS_FILE_SOCK)
+		go_on_without((struct ntbs_sock *)f, fd);
+	/* P4: kept, then the count; pairs with P3, ntbs_fdtab_unpin() */
+	if (f->kind == NTBS_FILE_SOCK && (kept = ntbs_fdtab_unkeep((struct ntbs_sock *)f)) >= 0)
+		ntbs_fd_close_kept(kept);
 	if (f->kind == NTBS_FILE_EPOLL && ((struct ntbs_ep *)f)->epfd == fd)
 		((struct ntbs_ep *)f)->epfd = ntbs_fdtab_find(f);
 	return NULL;
@@ -66,7 +97,7 @@ static struct ntbs_file *leave(int fd)
 
 void ntbs_fd_forget(int fd)
 {
-	struct ntbs_file *f = leave(fd);
+	struct ntbs_file *f = leave(fd, false);
 
 	if (f)
 		put_file(f);
@@ -77,19 +108,11 @@ static int close_raw(int fd)
 	return to_libc(ntbs_sys1(SYS_close, fd));
 }
 
-static int close_by(int (*kernel)(int), int fd)
+static int leave_and_close(int (*kernel)(int), int fd)
 {
-	struct ntbs_file *f = ntbs_fdtab_peek(fd), *gone;
-	int ret, saved, cancel;
+	int ret, saved = errno, cancel;
+	struct ntbs_file *gone = leave(fd, true);
 
-	if (!f || ntbs_fdtab_foreign())
-		return kernel(fd);
-	if (f == &ntbs_file_hidden) {
-		errno = EBADF;
-		return -1;
-	}
-	saved = errno;
-	gone = leave(fd);
 	errno = saved;
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);	/* the end is stated: it must come */
 	ret = kernel(fd);
@@ -99,6 +122,19 @@ static int close_by(int (*kernel)(int), int fd)
 		put_file(gone);
 	errno = saved;
 	return ret;
+}
+
+static int close_by(int (*kernel)(int), int fd)
+{
+	struct ntbs_file *f = ntbs_fdtab_peek(fd);
+
+	if (!f || ntbs_fdtab_foreign())
+		return kernel(fd);
+	if (own(f, fd)) {
+		errno = EBADF;
+		return -1;
+	}
+	return leave_and_close(kernel, fd);
 }
 
 NTBS_EXPORT int close(int fd)
@@ -112,6 +148,11 @@ NTBS_EXPORT int __close(int fd) __attribute__((alias("close")));
 int ntbs_fd_close_uncancelled(int fd)
 {
 	return close_by(close_raw, fd);
+}
+
+void ntbs_fd_close_kept(int fd)
+{
+	leave_and_close(close_raw, fd);
 }
 
 /* A vfork child gives a socket another number, to start another image with it. */
@@ -154,7 +195,7 @@ static int dup_onto(int old, int new_fd, int flags, bool three)
 
 	if ((!f && !was) || old == new_fd)
 		return three ? LIBC(dup3)(old, new_fd, flags) : LIBC(dup2)(old, new_fd);
-	if (was == &ntbs_file_hidden) {
+	if (own(was, new_fd)) {
 		errno = EBUSY;
 		return -1;
 	}
@@ -162,7 +203,7 @@ static int dup_onto(int old, int new_fd, int flags, bool three)
 		return three ? LIBC(dup3)(old, new_fd, flags) : LIBC(dup2)(old, new_fd);
 	/* the kernel closes new_fd on the way, if it does anything */
 	if (was && ntbs_sys2(SYS_fcntl, old, F_GETFD) >= 0 && !(flags & ~O_CLOEXEC))
-		gone = leave(new_fd);
+		gone = leave(new_fd, true);
 	errno = saved;
 	ret = three ? LIBC(dup3)(old, new_fd, flags) : LIBC(dup2)(old, new_fd);
 	saved = errno;
@@ -192,7 +233,7 @@ static int range_around(unsigned int first, unsigned int last, int flags)
 	int ret = 0;
 
 	for (unsigned int fd = first; fd <= last && fd < top; fd++) {
-		if (ntbs_fdtab_peek(fd) != &ntbs_file_hidden)
+		if (!own(ntbs_fdtab_peek(fd), fd))
 			continue;
 		if (fd > from)
 			ret = LIBC(close_range)(from, fd - 1, flags);
@@ -214,7 +255,7 @@ NTBS_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 		for (unsigned int fd = first; fd <= last && fd < top; fd++) {
 			struct ntbs_file *f = ntbs_fdtab_peek(fd);
 
-			if (f && f != &ntbs_file_hidden)
+			if (f && !own(f, fd))
 				close(fd);
 		}
 	ret = range_around(first, last, flags);
@@ -256,7 +297,7 @@ static int do_fcntl(int fd, int cmd, long arg, int (*next)(int, int, ...))
 
 	if (!f)
 		return next(fd, cmd, arg);
-	if (f == &ntbs_file_hidden) {
+	if (own(f, fd)) {
 		errno = EBADF;
 		return -1;
 	}

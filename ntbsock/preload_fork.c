@@ -49,6 +49,16 @@ static void after_fork_parent(void)
 	ntbs_sock_fork_parent();
 }
 
+/* Those who waited were threads of our parent. */
+static void close_kept(struct ntbs_sock *sk, void *arg)
+{
+	int kept = atomic_load(&sk->kept);
+
+	atomic_store(&sk->calls, 0);
+	if (kept != NTBS_KEPT_NONE)
+		ntbs_fd_close_kept(kept < 0 ? ~kept : kept);
+}
+
 static void after_fork_child(void)
 {
 	if (!ntbs_on)
@@ -65,6 +75,7 @@ static void after_fork_child(void)
 	ntbs_spin_fork_child();
 	ntbs_stats_fork_child();
 	ntbs_sig_fork_child();
+	ntbs_sock_for_each(close_kept, NULL);
 }
 
 bool ntbs_fork_init(void)

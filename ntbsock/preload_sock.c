@@ -128,6 +128,8 @@ NTBS_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 	errno = saved;
 	ntbs_sock_set_flag(sk, NTBS_SK_CONNECTED | NTBS_SK_CONNECTING);
 	ret = LIBC(connect)(fd, addr, len);
+	if (ntbs_fdtab_sock(fd) != sk)		/* closed meanwhile, and with it the connection when the kernel's call returned */
+		return ret;
 	saved = errno;
 	if (!ret) {
 		ntbs_offer_connected(sk, fd);

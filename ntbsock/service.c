@@ -58,7 +58,9 @@ static int ctl(int op, int fd, uint32_t events, uint64_t tag)
 void ntbs_service_want_room(struct ntbs_sock *sk, int fd)
 {
 	ntbs_service_watch(sk, fd);
-	ctl(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, tag_of(sk));
+	/* -ENOENT: it was watched by a number that has been closed since */
+	if (ctl(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, tag_of(sk)) == -ENOENT)
+		ctl(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, tag_of(sk));
 }
 
 static void on_shadow(struct ntbs_sock *sk, uint32_t events)

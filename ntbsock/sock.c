@@ -159,6 +159,8 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 	sk->board = NULL;
 	sk->last = false;
 	sk->counted_out = sk->resets_at_exec = false;
+	atomic_store(&sk->calls, 0);
+	atomic_store(&sk->kept, NTBS_KEPT_NONE);
 	sk->moves = 0;
 	sk->before = NULL;
 	atomic_store(&sk->after, NULL);

@@ -144,6 +144,8 @@ struct ntbs_sock {
 	struct ntbs_board *board;	/* OFFER: where the entry lies */
 	struct ntbs_chan *_Atomic chan;
 	_Atomic int fd;			/* one of the descriptors, for the service thread */
+	_Atomic int calls;		/* that wait, or have waited: ntbs_call_pin() */
+	_Atomic int kept;		/* descriptor that is left for them alone: ntbs_fdtab_leave(); changed under the table's lock */
 	_Atomic uint32_t serial;	/* differs for each use of the object */
 	_Atomic bool last;		/* no other process held it when our last descriptor went: we count it */
 	bool counted_out;		/* an exec is under way: we are not among the holders */
@@ -287,7 +289,7 @@ void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why);
 /* The stage, and the copy that ntbsock-ctl sees. */
 void ntbs_sock_set_stage(struct ntbs_sock *sk, enum ntbs_stage stage, enum ntbs_reason why);
 
-/* ---- between two tries (sock_wait.c); no lock held ---- */
+/* ---- between two tries (sock_wait.c); no lock held, but a reference: ntbs_call_pin() ---- */
 struct ntbs_wait;
 /* Until there may be bytes (@rx) or room, on the ring or on TCP; 0, -EINTR, -ETIMEDOUT. */
 int ntbs_sock_wait(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w);

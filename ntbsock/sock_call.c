@@ -6,6 +6,7 @@
 #include <poll.h>
 
 #include "offer.h"
+#include "preload.h"
 #include "shadow.h"
 #include "sys.h"
 
@@ -27,6 +28,41 @@ int ntbs_sock_owed(struct ntbs_sock *sk)
 	if (owed && sk->file.fds > 0)
 		ntbs_sys5(SYS_getsockopt, sk->fd, SOL_SOCKET, SO_ERROR, &err, &len);
 	return err ? err : owed;
+}
+
+static void unpin(void *arg)
+{
+	struct ntbs_pin *pin = arg;
+	int kept = ntbs_fdtab_unpin(pin->sk);
+
+	if (kept >= 0)
+		ntbs_fd_close_kept(kept);
+	ntbs_sock_put(pin->sk);
+	pin->sk = NULL;
+}
+
+bool ntbs_call_pin(struct ntbs_pin *pin, struct ntbs_wait *w, struct ntbs_sock *sk, int fd)
+{
+	bool current;
+
+	ntbs_section_enter();
+	if (!ntbs_sock_try_get(sk)) {
+		ntbs_section_leave();
+		return false;
+	}
+	current = ntbs_fdtab_pin(sk, fd);
+	pin->sk = w->pinned = sk;
+	ntbs_undo_push(&pin->undo, unpin, pin);
+	ntbs_section_leave();
+	if (!current)
+		ntbs_call_unpin(pin, w);
+	return current;
+}
+
+void ntbs_call_unpin(struct ntbs_pin *pin, struct ntbs_wait *w)
+{
+	w->pinned = NULL;
+	ntbs_undo_pop(&pin->undo);
 }
 
 void ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags)

@@ -15,6 +15,9 @@
 #include "sock.h"
 #include "wait.h"
 
+/* What a step of a call that goes round says comes next. */
+enum next { GO_ON, AGAIN, WAIT, DONE };
+
 /*
  * connect() has ended the connection under a call that waited (sk_wait_event() in net/sock.h, sk_disconnects).  Of a process
  * that was given the socket the kernel tells it.
@@ -73,6 +76,24 @@ static inline bool ntbs_call_current(const struct ntbs_sock *sk, int fd)
  * was current.
  */
 struct ntbs_sock *ntbs_call_follow(struct ntbs_sock *sk, uint32_t serial, int fd);
+
+/*
+ * From its first wait (a send: its second try) to its end a call has what the kernel's call has all along, a reference to the
+ * open file: the program may close the descriptor meanwhile, whose number is free then, and the connection ends with the last
+ * such call.  It goes on with ntbs_fdtab_follow().
+ */
+struct ntbs_pin {
+	struct ntbs_sock *sk;		/* NULL: it has not waited */
+	struct ntbs_undo undo;
+};
+/* False: @fd is not @sk's any more. */
+bool ntbs_call_pin(struct ntbs_pin *pin, struct ntbs_wait *w, struct ntbs_sock *sk, int fd);
+void ntbs_call_unpin(struct ntbs_pin *pin, struct ntbs_wait *w);
+/* A handler has run in the wait, and the kernel begins the call anew: with whatever @fd means now. */
+static inline bool ntbs_call_restarts(const struct ntbs_wait *w)
+{
+	return w->restarts && ntbs_sig_since(&w->mark, false) && !ntbs_sig_since(&w->mark, true);
+}
 
 /* Before anything else: has the connection a part to play? */
 ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx);

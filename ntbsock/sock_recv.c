@@ -124,14 +124,14 @@ static inline ssize_t recv_at_once(struct ntbs_sock *sk, int fd, const struct io
 
 /*
  * A receive that takes more than one simple look.  It goes round: before_look(), look(), after_look(), and where it has to wait
- * before_wait() and wait_for_more().  Each says what comes next.
+ * before_wait() and wait_for_more().
  */
-enum next { GO_ON, AGAIN, WAIT, DONE };
-
 struct recv_call {
 	struct ntbs_sock *sk;
 	uint32_t serial;		/* of sk */
 	int fd, flags;
+	int number;			/* the program's for @fd, which has another one if it was closed under us */
+	struct ntbs_pin pin;
 	const struct iovec *iov;
 	size_t len;
 	size_t target;			/* enough, so that nothing more is waited for */
@@ -193,7 +193,7 @@ static bool kernel_does(const struct recv_call *r)
 {
 	struct ntbs_sock *sk = r->sk;
 
-	if ((ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || ntbs_sig_since(&r->w.mark, true))
+	if ((ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK) || r->fd != r->number || ntbs_sig_since(&r->w.mark, true))
 		return false;
 	return (r->w.deadline_ns || (r->flags & NTBS_MSG_LATER) ? sleeps_anew(r) : true) && ntbs_sock_kernel_alone(sk);
 }
@@ -251,9 +251,18 @@ static bool follows(struct recv_call *r)
 
 	if (!now)
 		return false;
+	if (r->pin.sk)
+		ntbs_call_unpin(&r->pin, &r->w);
 	r->sk = now;
 	r->serial = now->serial;
 	return true;
+}
+
+/* The descriptor was closed while we waited. */
+static bool goes_on(struct recv_call *r)
+{
+	r->fd = ntbs_fdtab_follow(r->sk, r->fd);
+	return r->pin.sk && r->sk->file.fds > 0;
 }
 
 /* Once, under the lock. */
@@ -273,7 +282,7 @@ static enum next look(struct recv_call *r)
 	ntbs_lock(&sk->shm->rx.lock);
 	if (__builtin_expect(!ntbs_call_current(sk, r->fd), 0)) {
 		ntbs_unlock(&sk->shm->rx.lock);
-		return follows(r) ? AGAIN : done_with(r, -ENTBS_STALE);
+		return follows(r) || goes_on(r) ? AGAIN : done_with(r, -ENTBS_STALE);
 	}
 	if (r->flags & MSG_PEEK)
 		r->w.seen = seen_so_far(sk);
@@ -386,9 +395,12 @@ static enum next wait_for_more(struct recv_call *r)
 	struct ntbs_sock *sk = r->sk;
 	ssize_t n;
 
+	if (!r->pin.sk && !ntbs_call_pin(&r->pin, &r->w, sk, r->fd))
+		return AGAIN;
 	ntbs_call_how_long(&r->w, sk, ntbs_read_once(sk->shm->rcvtimeo_ns), r->moved, r->flags);
 	r->w.peeks |= r->low;
 	n = ntbs_sock_wait(sk, r->fd, true, &r->w);
+	r->fd = ntbs_fdtab_follow(sk, r->fd);
 	r->low = ntbs_read_once(sk->shm->rcvlowat) > 1;	/* the kernel wakes nobody for less (tcp_data_ready()), whatever he wants */
 	if (ntbs_call_dissolved(sk, r->fd, &r->w)) {
 		ntbs_call_until_dissolved(r->fd, &r->w);
@@ -396,8 +408,10 @@ static enum next wait_for_more(struct recv_call *r)
 	}
 	if (n)
 		return done(r, r->moved ? (ssize_t)r->moved : n == -ETIMEDOUT ? -EAGAIN : n);
-	if (!r->moved && r->w.restarts && ntbs_sig_since(&r->w.mark, false) && !ntbs_sig_since(&r->w.mark, true)) {
-		r->w.deadline_ns = 0;	/* the kernel begins the call anew, and takes what there is */
+	if (!r->moved && ntbs_call_restarts(&r->w)) {
+		if (r->fd != r->number)
+			return done(r, -ENTBS_STALE);
+		r->w.deadline_ns = 0;	/* it takes what there is */
 		r->low = false;
 		begin(r);
 		return AGAIN;
@@ -438,7 +452,7 @@ static bool sleeps_below_mark(const struct recv_call *r)
 static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags,
 						    struct ntbs_sig_mark mark)
 {
-	struct recv_call r = { .sk = sk, .serial = sk->serial, .fd = fd, .flags = flags, .iov = iov, .held = 1 };
+	struct recv_call r = { .sk = sk, .serial = sk->serial, .fd = fd, .number = fd, .flags = flags, .iov = iov, .held = 1 };
 	enum next next;
 	ssize_t n;
 
@@ -474,6 +488,8 @@ static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, 
 		if (next == GO_ON)
 			next = wait_for_more(&r);
 	} while (next == AGAIN);
+	if (r.pin.sk)
+		ntbs_call_unpin(&r.pin, &r.w);
 	return r.ret;
 }
 

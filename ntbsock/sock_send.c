@@ -98,11 +98,150 @@ static bool kernels_alone(struct ntbs_sock *sk)
 	return ntbs_sock_stage(sk) == NTBS_PLAIN;
 }
 
+/*
+ * A send that one try was not enough for.  It goes round: after_try(), where it has to wait wait_for_room(), and try_again().
+ */
+struct send_call {
+	struct ntbs_sock *sk;
+	int fd, flags;
+	int number;			/* the program's for @fd, which has another one if it was closed under us */
+	struct ntbs_pin pin;
+	struct ntbs_iter *it;
+	size_t len;
+	bool may_wait;
+	bool soft;			/* more than the soft window may go into the ring only once a reader was waited for */
+	bool waited;
+	ssize_t n;			/* what the last try has said */
+	ssize_t ret;
+	struct ntbs_wait *w;
+};
+
+static enum next done(struct send_call *s, ssize_t ret)
+{
+	s->ret = ret;
+	return DONE;
+}
+
+static size_t sent(const struct send_call *s)
+{
+	return s->len - s->it->left;
+}
+
+/* With what was sent, else @ret. */
+static enum next done_with(struct send_call *s, ssize_t ret)
+{
+	return done(s, sent(s) ? (ssize_t)sent(s) : ret);
+}
+
+static void how_long(struct send_call *s)
+{
+	ntbs_call_how_long(s->w, s->sk, ntbs_read_once(s->sk->shm->sndtimeo_ns), sent(s), 0);
+}
+
+static enum next after_try(struct send_call *s)
+{
+	struct ntbs_sock *sk = s->sk;
+
+	if (!s->it->left)
+		return done(s, s->len);
+	if (s->n < 0 && s->n != -EAGAIN)
+		return done(s, stopped(sk, s->n, sent(s), s->flags));
+	if (!s->may_wait)
+		return done_with(s, -EAGAIN);
+	if (s->n > 0)
+		return error_waits(sk, s->fd) ? done(s, sent(s)) : GO_ON;
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_step(sk, s->fd);
+	if (s->soft && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
+		s->soft = ntbs_sock_await_credit(sk);
+		return GO_ON;
+	}
+	return WAIT;
+}
+
+static enum next wait_for_room(struct send_call *s)
+{
+	struct ntbs_sock *sk = s->sk;
+	ssize_t n;
+
+	how_long(s);
+	n = ntbs_sock_wait(sk, s->fd, false, s->w);
+	s->fd = ntbs_fdtab_follow(sk, s->fd);
+	s->waited = true;
+	if (ntbs_call_dissolved(sk, s->fd, s->w))
+		n = sent(s) ? -EPIPE : disconnected(s->fd, s->flags, s->w);
+	if (n)
+		return done_with(s, n == -ETIMEDOUT ? -EAGAIN : n);
+	if (!sent(s) && s->fd != s->number && ntbs_call_restarts(s->w))
+		return done(s, -ENTBS_STALE);
+	if (sent(s) && error_waits(sk, s->fd))
+		return done(s, sent(s));
+	s->soft = true;
+	return GO_ON;
+}
+
+/* The rest is the kernel's. */
+static enum next kernel_sends(struct send_call *s)
+{
+	ssize_t n = ntbs_sock_send_rest(s->sk, s->fd, s->it, s->flags, s->w);
+
+	s->fd = ntbs_fdtab_follow(s->sk, s->fd);
+	if (!s->it->left)
+		return done(s, s->len);
+	if (n < 0 && n != -EAGAIN)
+		return done(s, n == -EINTR && !sent(s) ? n : stopped(s->sk, n, sent(s), s->flags));
+	if (n > 0 && ntbs_sig_since(&s->w->mark, false))
+		return done(s, sent(s));
+	s->waited = n != -EAGAIN;	/* O_NONBLOCK or a time limit, set since this call began: the kernel heeds it, this call does not */
+	how_long(s);
+	return AGAIN;
+}
+
+static enum next try_again(struct send_call *s)
+{
+	struct ntbs_sock *sk = s->sk;
+
+	if (s->waited && kernels_alone(sk) && !ntbs_wait_ends(s->w))
+		return kernel_sends(s);
+	ntbs_lock(&sk->shm->tx.lock);
+	if (__builtin_expect(!ntbs_call_current(sk, s->fd), 0)) {
+		ntbs_unlock(&sk->shm->tx.lock);
+		s->fd = ntbs_fdtab_follow(sk, s->fd);
+		return s->pin.sk && sk->file.fds > 0 ? AGAIN : done_with(s, -ENTBS_STALE);
+	}
+	s->n = ntbs_stream_send(sk, s->fd, s->it, s->flags, s->may_wait && s->soft);
+	ntbs_unlock(&sk->shm->tx.lock);		/* S2 */
+	if (ntbs_sock_stage(sk) == NTBS_LIVE)
+		ntbs_mbox_poke(sk);
+	return GO_ON;
+}
+
+static __attribute__((noinline)) ssize_t send_on(struct send_call *s)
+{
+	enum next next;
+
+	s->w->pinned = NULL;
+	if (s->may_wait && (s->n >= 0 || s->n == -EAGAIN) && !ntbs_call_pin(&s->pin, s->w, s->sk, s->fd))
+		return sent(s) ? (ssize_t)sent(s) : -ENTBS_STALE;
+	do {
+		next = after_try(s);
+		if (next == WAIT)
+			next = wait_for_room(s);
+		if (next == GO_ON)
+			do
+				next = try_again(s);
+			while (next == AGAIN);
+	} while (next == GO_ON);
+	if (s->pin.sk)
+		ntbs_call_unpin(&s->pin, s->w);
+	return s->ret;
+}
+
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags)
 {
 	struct ntbs_wait w;
-	bool may_wait, soft = true, waited = false;
 	struct ntbs_iter it;
+	bool may_wait;
 	size_t len;
 	ssize_t n;
 
@@ -127,57 +266,17 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_hold(sk, fd, may_wait);
-	for (;;) {
-		if (__builtin_expect(waited, 0) && kernels_alone(sk) && !ntbs_wait_ends(&w)) {
-			n = ntbs_sock_send_rest(sk, fd, &it, flags, &w);
-			if (!it.left)
-				return len;
-			if (n < 0 && n != -EAGAIN)
-				return n == -EINTR && len == it.left ? n : stopped(sk, n, len - it.left, flags);
-			if (n > 0 && ntbs_sig_since(&w.mark, false))
-				return len - it.left;
-			waited = n != -EAGAIN;	/* O_NONBLOCK or a time limit, set since this call began: the kernel heeds it, this call does not */
-			ntbs_call_how_long(&w, sk, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left, 0);
-			continue;
-		}
-		ntbs_lock(&sk->shm->tx.lock);
-		if (__builtin_expect(!ntbs_call_current(sk, fd), 0)) {
-			ntbs_unlock(&sk->shm->tx.lock);
-			return len > it.left ? (ssize_t)(len - it.left) : -ENTBS_STALE;
-		}
-		n = ntbs_stream_send(sk, fd, &it, flags, may_wait && soft);
-		ntbs_unlock(&sk->shm->tx.lock);		/* S2 */
-		if (ntbs_sock_stage(sk) == NTBS_LIVE)
-			ntbs_mbox_poke(sk);
-		if (!it.left)
-			return len;
-		if (n < 0 && n != -EAGAIN)
-			return stopped(sk, n, len - it.left, flags);
-		if (!may_wait)
-			return len > it.left ? (ssize_t)(len - it.left) : -EAGAIN;
-		if (n > 0) {
-			if (error_waits(sk, fd))
-				return len - it.left;
-			continue;
-		}
-		if (ntbs_sock_stage(sk) == NTBS_OFFER)
-			ntbs_offer_step(sk, fd);
-		if (soft && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
-			soft = ntbs_sock_await_credit(sk);
-			continue;
-		}
-		ntbs_call_how_long(&w, sk, ntbs_read_once(sk->shm->sndtimeo_ns), len > it.left, 0);
-		n = ntbs_sock_wait(sk, fd, false, &w);
-		waited = true;
-		if (ntbs_call_dissolved(sk, fd, &w))
-			n = len > it.left ? -EPIPE : disconnected(fd, flags, &w);
-		if (n) {
-			if (len > it.left)
-				return len - it.left;
-			return n == -ETIMEDOUT ? -EAGAIN : n;
-		}
-		if (len > it.left && error_waits(sk, fd))
-			return len - it.left;
-		soft = true;
+	ntbs_lock(&sk->shm->tx.lock);
+	if (__builtin_expect(!ntbs_call_current(sk, fd), 0)) {
+		ntbs_unlock(&sk->shm->tx.lock);
+		return -ENTBS_STALE;
 	}
+	n = ntbs_stream_send(sk, fd, &it, flags, may_wait);
+	ntbs_unlock(&sk->shm->tx.lock);		/* S2 */
+	if (ntbs_sock_stage(sk) == NTBS_LIVE)
+		ntbs_mbox_poke(sk);
+	if (__builtin_expect(!it.left, 1))
+		return len;
+	return send_on(&(struct send_call){ .sk = sk, .fd = fd, .flags = flags, .number = fd, .it = &it, .len = len,
+					    .may_wait = may_wait, .soft = true, .n = n, .w = &w });
 }

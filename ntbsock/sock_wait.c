@@ -68,11 +68,6 @@ static void slept(void *sk)
 	ntbs_mbox_slept(sk);
 }
 
-static void put(void *sk)
-{
-	ntbs_sock_put(sk);
-}
-
 /* Wait on the ring: spin, arm, look, sleep. */
 static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
 {
@@ -184,33 +179,14 @@ static bool waits_on_ring(const struct ntbs_sock *sk, bool rx, const struct ntbs
 
 int ntbs_sock_wait(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wait *w)
 {
-	struct ntbs_undo undo;
-	int ret;
-
 	pthread_testcancel();
-	ntbs_section_enter();
-	ntbs_sock_get(sk);
-	ntbs_undo_push(&undo, put, sk);
-	ntbs_section_leave();
-	if (waits_on_ring(sk, rx, w))
-		ret = wait_ring(sk, fd, rx, w);
-	else
-		ret = wait_tcp(sk, fd, rx, w);
-	ntbs_undo_pop(&undo);
-	return ret;
+	return waits_on_ring(sk, rx, w) ? wait_ring(sk, fd, rx, w) : wait_tcp(sk, fd, rx, w);
 }
 
 ssize_t ntbs_sock_send_rest(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, const struct ntbs_wait *w)
 {
-	struct ntbs_undo undo;
-	ssize_t n;
+	ssize_t n = ntbs_shadow_send_rest(fd, it, flags & (MSG_MORE | MSG_DONTROUTE | MSG_CONFIRM), &w->mark);
 
-	ntbs_section_enter();
-	ntbs_sock_get(sk);
-	ntbs_undo_push(&undo, put, sk);
-	ntbs_section_leave();
-	n = ntbs_shadow_send_rest(fd, it, flags & (MSG_MORE | MSG_DONTROUTE | MSG_CONFIRM), &w->mark);
-	ntbs_undo_pop(&undo);
 	return n == -EINTR ? ntbs_wait_handled(w) : n;
 }
 

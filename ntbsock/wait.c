@@ -93,6 +93,8 @@ int ntbs_wait_shadow(int fd, short events, const struct ntbs_wait *w)
 	ntbs_undo_push(&undo, put_waiter, &waiter);
 	pfd[1].fd = waiter = ntbs_waiter_get();
 	ntbs_section_leave();
+	if (w->pinned && fd >= 0)		/* after that: who closes @fd from now on is heard */
+		pfd[0].fd = ntbs_fdtab_follow(w->pinned, fd);
 	if (ntbs_wait_ends(w) || waiter < 0) {
 		now = ntbs_now_ns();
 		wait = !ntbs_wait_ends(w) ? SLICE_NS : w->deadline_ns > now ? w->deadline_ns - now : 0;

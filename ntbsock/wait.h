@@ -18,12 +18,15 @@ int ntbs_waiter_get(void);
 void ntbs_waiter_put(int waiter);
 void ntbs_wait_fork_child(void);
 
+struct ntbs_sock;
+
 /* What ends a wait apart from what is waited for. */
 struct ntbs_wait {
 	uint64_t deadline_ns;		/* CLOCK_MONOTONIC, 0 or NTBS_NO_DEADLINE: none */
 	struct ntbs_sig_mark mark;	/* a handler that runs after this was taken */
 	bool restarts;			/* if it has SA_RESTART the wait goes on */
 	bool peeks;			/* MSG_PEEK has shown all that lay before @seen: only more is news */
+	struct ntbs_sock *pinned;	/* whose descriptor it is, if the program may close that meanwhile: ntbs_call_pin() */
 	bool urgent;			/* an urgent byte that comes ends it, too */
 	uint64_t seen;			/* ntbs_msgq_rx_mark() */
 	uint32_t dissolved, stirred;	/* counts of the socket, before this wait */

@@ -254,7 +254,10 @@ void exec_step(const struct op *op, int step)
 		wait_until_acknowledged(op, op->s, step);
 }
 
-/* LIMITATIONS: a descriptor that is closed under a call that waits on it.  Nor can its slot name another one meanwhile. */
+/*
+ * A descriptor that is closed under a call that waits on it: not drawn, since what is known of a blocked call is looked up by its
+ * slot (test/sock/close_under.c has it).  Nor can its slot name another one meanwhile.
+ */
 static bool closes(const struct op *op, const struct op *waits)
 {
 	int slot = SLOTS;
