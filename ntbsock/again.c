@@ -40,8 +40,10 @@
 #define MOVES_MAX 8
 /* A connection that has come to its end, or is tied to TCP, has nothing to come back for. */
 #define TIED (NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR | NTBS_SK_NO_SWITCH | NTBS_SK_WANT_TCP | NTBS_SK_RESET | NTBS_SK_DIED)
-/* What the program or handover.c may have set until the last moment. */
-#define LATE (NTBS_SK_NONBLOCK | NTBS_SK_LINGER0 | NTBS_SK_NO_SWITCH | NTBS_SK_SHUT_RD | NTBS_SK_OWED)
+/* What the program sets and clears. */
+#define SET (NTBS_SK_NONBLOCK | NTBS_SK_LINGER0 | NTBS_SK_USER_TIMEOUT)
+/* What it or handover.c may have set until the last moment. */
+#define LATE (SET | NTBS_SK_NO_SWITCH | NTBS_SK_SHUT_RD | NTBS_SK_OWED)
 
 /* A hint without the locks, an answer with them. */
 static bool may(struct ntbs_sock *sk)
@@ -81,7 +83,7 @@ static void take_over(struct ntbs_sock *sk, struct ntbs_sock *next)
 {
 	atomic_thread_fence(memory_order_seq_cst);	/* pairs with ntbs_sock_after() */
 	ntbs_sock_set_flag(next, ntbs_sock_flags(sk) & LATE);
-	ntbs_sock_clear_flag(next, ~ntbs_sock_flags(sk) & (NTBS_SK_NONBLOCK | NTBS_SK_LINGER0));
+	ntbs_sock_clear_flag(next, ~ntbs_sock_flags(sk) & SET);
 	ntbs_write_once(next->shm->rcvtimeo_ns, ntbs_read_once(sk->shm->rcvtimeo_ns));
 	ntbs_write_once(next->shm->sndtimeo_ns, ntbs_read_once(sk->shm->sndtimeo_ns));
 	ntbs_write_once(next->shm->rcvlowat, ntbs_read_once(sk->shm->rcvlowat));
@@ -143,7 +145,7 @@ bool ntbs_again(struct ntbs_sock *sk)
 		return true;
 	if (!may(sk) || ntbs_fdtab_foreign() || !ntbs_sock_try_get(sk))
 		return false;
-	next = ntbs_sock_new(fd, NTBS_SK_AGAIN | (flags & (NTBS_SK_CONNECTED | NTBS_SK_NONBLOCK | NTBS_SK_LINGER0)), NTBS_NEW);
+	next = ntbs_sock_new(fd, NTBS_SK_AGAIN | (flags & (NTBS_SK_CONNECTED | SET)), NTBS_NEW);
 	done = next && ntbs_offer_again_prepare(next, fd) && move(sk, next);
 	if (done) {
 		ntbs_service_let_go(sk);

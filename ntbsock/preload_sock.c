@@ -168,7 +168,7 @@ static int accepted(int listener, int fd, int flags)
 		ntbs_write_once(sk->shm->rcvtimeo_ns, ntbs_read_once(from->shm->rcvtimeo_ns));
 		ntbs_write_once(sk->shm->sndtimeo_ns, ntbs_read_once(from->shm->sndtimeo_ns));
 		ntbs_write_once(sk->shm->rcvlowat, ntbs_read_once(from->shm->rcvlowat));
-		ntbs_sock_set_flag(sk, ntbs_sock_flags(from) & NTBS_SK_LINGER0);
+		ntbs_sock_set_flag(sk, ntbs_sock_flags(from) & (NTBS_SK_LINGER0 | NTBS_SK_USER_TIMEOUT));
 		if (ntbs_sock_flags(from) & NTBS_SK_NO_SWITCH)
 			ntbs_sock_plain(sk, NTBS_WHY_OPTION);
 	}
@@ -331,6 +331,27 @@ static void reaches_mark(struct ntbs_sock *sk)
 		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 }
 
+/* Who waits for room waits on other terms from now on. */
+static void look_again(struct ntbs_sock *sk)
+{
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return;
+	ntbs_mbox_wake_own(sk);
+	if (atomic_load(&sk->shm->mbox_mask))
+		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
+}
+
+static void learn_tcp_option(struct ntbs_sock *sk, int name, const void *val)
+{
+	int timeout_ms;
+
+	if (name != TCP_USER_TIMEOUT)
+		return;
+	memcpy(&timeout_ms, val, sizeof(timeout_ms));
+	ntbs_sock_note_flag(sk, NTBS_SK_USER_TIMEOUT, timeout_ms);
+	look_again(sk);
+}
+
 static void learn_option(struct ntbs_sock *sk, int fd, int name, const void *val, socklen_t len)
 {
 	socklen_t mark_len = sizeof(int);
@@ -413,8 +434,12 @@ NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 		}
 	}
 	ret = LIBC(setsockopt)(fd, level, name, val, len);
-	for (; !ret && level == SOL_SOCKET && sk; sk = ntbs_sock_after(sk))
-		learn_option(sk, fd, name, val, len);
+	for (; !ret && sk; sk = ntbs_sock_after(sk)) {
+		if (level == SOL_SOCKET)
+			learn_option(sk, fd, name, val, len);
+		else if (level == IPPROTO_TCP)
+			learn_tcp_option(sk, name, val);
+	}
 	return ret;
 }
 

@@ -57,6 +57,7 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 #define NTBS_SK_PASSED (1u << 14)	/* others that we do not know may hold it: its end is what the kernel says */
 #define NTBS_SK_STAMPS (1u << 15)	/* time stamps were asked for while bytes were in the ring */
 #define NTBS_SK_FIN_LATER (1u << 16)	/* shut for writing; the kernel is told when what is to go once more by TCP has gone */
+#define NTBS_SK_USER_TIMEOUT (1u << 17)	/* TCP_USER_TIMEOUT: a wait for room ends, which only the kernel can do */
 
 #define NTBS_SK_WHO 6			/* processes that hold one socket and are known by name (holders.h) */
 
@@ -345,6 +346,8 @@ void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd);
 void ntbs_stream_state_final(struct ntbs_sock *sk);
 /* Our direction moves to TCP at the tail, or a byte before it if the peer has not read all: tx lock held. */
 void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
+/* There is no room in the ring.  True: TCP is to decide for how long, and the direction has gone there.  tx lock held. */
+bool ntbs_stream_full(struct ntbs_sock *sk, int fd);
 /* The peer has asked for TCP from position @from on: tx lock held.  Return 0, or -EAGAIN: bytes are left to replay. */
 int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from);
 int ntbs_stream_replay(struct ntbs_sock *sk, int fd);

@@ -125,18 +125,25 @@ static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 
 static short tx_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 {
+	bool left = false;
 	short ev = 0;
 
 	if (ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
 		if (!(wanted & TX_EVENTS))
 			return 0;
 		ntbs_lock(&sk->shm->tx.lock);
-		if (sk->shm->tx.state == NTBS_DIR_RING &&
-		    (ntbs_msgq_writable(&sk->q) || (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) ||
-		     ntbs_le64_read(&sk->q.in->asked) || ntbs_le32_read(&sk->q.in->rstate)))
-			ev = TX_EVENTS;
-		ntbs_unlock(&sk->shm->tx.lock);
-		return ev;
+		if (sk->shm->tx.state == NTBS_DIR_RING) {
+			if (ntbs_msgq_writable(&sk->q) || (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) ||
+			    ntbs_le64_read(&sk->q.in->asked) || ntbs_le32_read(&sk->q.in->rstate))
+				ev = TX_EVENTS;
+			else
+				left = ntbs_stream_full(sk, fd);
+		}
+		ntbs_unlock(&sk->shm->tx.lock);		/* S2 */
+		if (!left)
+			return ev;
+		ntbs_mbox_poke(sk);
+		return ntbs_shadow_poll(fd, TX_EVENTS);
 	}
 	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_FIN_LATER, 0))
 		return TX_EVENTS;	/* as the kernel, once it is told */

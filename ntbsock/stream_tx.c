@@ -272,6 +272,15 @@ static ssize_t send_owed(struct ntbs_sock *sk)
 	return -ntbs_sock_take_owed(sk);
 }
 
+/* The timer of TCP_USER_TIMEOUT runs as long as the peer's window is closed (tcp_probe_timer()), and only bytes on TCP close it. */
+bool ntbs_stream_full(struct ntbs_sock *sk, int fd)
+{
+	if (!(ntbs_sock_flags(sk) & NTBS_SK_USER_TIMEOUT))
+		return false;
+	ntbs_stream_leave_tx(sk, fd, NTBS_WHY_OPTION);
+	return true;
+}
+
 ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, bool may_wait)
 {
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
@@ -293,10 +302,13 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		}
 		if (!look_for_news(sk, fd) && !(check && peer_lost(sk, fd))) {
 			n = send_ring(sk, fd, it, may_wait);
-			if (n != -EAGAIN || may_wait || !ntbs_le64_read_acquire(&sk->q.in->final))
+			if (n != -EAGAIN || may_wait)
 				return n;
 			/* no room, and the peer's FIN is there: TCP knows if anybody reads */
-			ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
+			if (ntbs_le64_read_acquire(&sk->q.in->final))
+				ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
+			else if (!ntbs_stream_full(sk, fd))
+				return n;
 		}
 	}
 	if (__builtin_expect(ntbs_sock_flags(sk) & (NTBS_SK_OWED | NTBS_SK_FIN_LATER), 0)) {

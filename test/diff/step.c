@@ -304,7 +304,7 @@ bool competes(const struct op *op)
 	int d = op->s >= 0 ? slot_desc[op->proc][op->s] : -1;
 	enum class class = calls[op->call].class;
 
-	/* what finds no room for long ends the connection, on TCP (ntbsock(7), LIMITATIONS) */
+	/* what finds no room for long ends the connection: when, is chance */
 	if ((op->call == C_flood || (class == SEND && op->b > BIG)) && d >= 0 && desc[d].user_timeout)
 		return true;
 	/* a kernel that is shut for reading tells nobody of room (tcp_cleanup_rbuf()): more of a flood comes when its sender probes */
