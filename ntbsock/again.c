@@ -87,6 +87,8 @@ static void take_over(struct ntbs_sock *sk, struct ntbs_sock *next)
 	ntbs_write_once(next->shm->rcvtimeo_ns, ntbs_read_once(sk->shm->rcvtimeo_ns));
 	ntbs_write_once(next->shm->sndtimeo_ns, ntbs_read_once(sk->shm->sndtimeo_ns));
 	ntbs_write_once(next->shm->rcvlowat, ntbs_read_once(sk->shm->rcvlowat));
+	next->shm->sndbuf = sk->shm->sndbuf;
+	next->shm->rcvbuf = sk->shm->rcvbuf;
 	atomic_store(&next->shm->owed, atomic_exchange(&sk->shm->owed, 0));
 }
 

@@ -23,6 +23,12 @@
  *   reader 3/4 of a ring behind OPEN slots: small sends extend the last one, by its published end, so that a
  *                               slow reader costs bytes and not slots (only on a port that is @whole)
  *
+ * How much may lie unread in the bulk ring: all that it holds.  But on one host, where the programs at both ends have set the
+ * size of their buffers, no more than these would hold on TCP: its sender knows one of them, and reads the other in its inbox
+ * whenever it looks for room.  It may change at any time.  So a reader that states one gives credit for all that it has
+ * consumed, and from then on each time that it has consumed half of what it is sure to be allowed to have unread: a sender
+ * without room always has something unread in front of it.
+ *
  * Invariants:
  *  - tail - head <= nr_slots and bulk_tail - bulk_head <= bulk_bytes: nothing unread is overwritten;
  *  - what the reader acknowledges it has copied out before (ack after consumption);
@@ -45,7 +51,10 @@
 #define NTBS_MSGQ_CHUNK 16384u		/* most bytes a BULK slot names: the reader starts early */
 #define NTBS_MSGQ_LONG_MIN 16384u
 #define NTBS_MSGQ_ENGINE_SLOTS 16u	/* that an engine is told of at once */
+#define NTBS_MSGQ_ACK_BULK (1u << 18)	/* most bulk bytes consumed that earn no head word of their own, on one host */
 #define NTBS_MSGQ_OPEN_MAX (1u << 30)	/* an OPEN slot stays far below a 32-bit position */
+/* TCP takes a packet more than its buffers hold: a program that writes that much before it reads must not wait here. */
+#define NTBS_MSGQ_BUFS_SPARE 65536u
 
 struct ntbs_msgq_geo {
 	uint32_t nr_slots;		/* power of two */
@@ -59,6 +68,7 @@ struct ntbs_msgq_tx_shm {
 	uint32_t open_bytes;		/* length of the last slot if it is OPEN, else 0 */
 	uint32_t generation;
 	uint32_t engine_slots;		/* that an engine was asked for, comes round; begins at what it has done (@dma_done) */
+	uint32_t sndbuf;		/* SO_SNDBUF, if the program has set it, else 0; on one host */
 	uint64_t inline_msgs, short_msgs, long_msgs;
 };
 
@@ -73,6 +83,7 @@ struct ntbs_msgq_rx_shm {
 	uint32_t generation;
 	uint32_t bulk_freed;		/* end of the last bulk message passed: a part of one frees nothing where it may be looked at again */
 	uint32_t torn;			/* counts calls that found the next message announced and not whole */
+	uint32_t ack_bulk;		/* bulk bytes consumed that earn a head word of their own */
 	uint64_t inline_msgs, short_msgs, long_msgs;
 };
 
@@ -98,7 +109,6 @@ struct ntbs_msgq {
 	struct ntbs_msgq_held *held;	/* where the port is not whole; NULL: no memory for it, so bulk messages do not arrive */
 	uint32_t long_min;		/* messages from this size on are LONG: stored past the cache */
 	bool long_cached;		/* or not: through the cache is faster here */
-	uint32_t ack_bulk;		/* bulk bytes consumed that earn a head word of their own */
 	uint32_t epoch;
 	uint32_t engine_min;		/* LONG messages from this size on go by engine, while *@engine_on is not 0 */
 	const ntbs_le32 *engine_on;	/* NULL: there is none */
@@ -184,6 +194,9 @@ ssize_t ntbs_msgq_avail(const struct ntbs_msgq *q);
 
 /* Tell the peer all that has been consumed, if it has not been told.  True if something was stored. */
 bool ntbs_msgq_ack(struct ntbs_msgq *q);
+
+/* On one host: SO_RCVBUF of our socket, as the program has set it.  The peer may have got room by it. */
+void ntbs_msgq_state_rcvbuf(struct ntbs_msgq *q, uint32_t bytes);
 
 /* A number that moves whenever something new was published for us (for edges); any thread, no lock. */
 uint64_t ntbs_msgq_rx_mark(const struct ntbs_msgq *q);

@@ -272,7 +272,7 @@ static void count(struct ntbs_msgq *q, const struct view *v)
 static bool ack_due(const struct ntbs_msgq *q)
 {
 	return q->rx->head - __atomic_load_n(&q->rx->acked_slots, __ATOMIC_RELAXED) >= q->geo.nr_slots / 2 ||
-	       q->rx->bulk_head - q->rx->acked_bulk >= q->ack_bulk;
+	       q->rx->bulk_head - q->rx->acked_bulk >= q->rx->ack_bulk;
 }
 
 /* Our own line; a peer looks at it when we are dead, or has our broker look. */
@@ -447,6 +447,17 @@ bool ntbs_msgq_ack(struct ntbs_msgq *q)
 	__atomic_store_n(&rx->acked_slots, rx->head, __ATOMIC_RELAXED);
 	rx->acked_bulk = bulk;
 	return true;
+}
+
+void ntbs_msgq_state_rcvbuf(struct ntbs_msgq *q, uint32_t bytes)
+{
+	uint32_t sure = bytes + NTBS_MSGQ_BUFS_SPARE;
+
+	if (sure > q->geo.bulk_bytes)
+		sure = q->geo.bulk_bytes;
+	q->rx->ack_bulk = sure / 2 < NTBS_MSGQ_ACK_BULK ? sure / 2 : NTBS_MSGQ_ACK_BULK;
+	ntbs_window_store32(q->port, &q->out->rcvbuf, bytes);
+	ntbs_msgq_ack(q);
 }
 
 uint64_t ntbs_msgq_rx_mark(const struct ntbs_msgq *q)

@@ -49,9 +49,9 @@ void ntbs_msgq_init(struct ntbs_msgq *q, uint32_t generation, uint32_t tx_seq, u
 	q->tx->generation = q->rx->generation = generation;
 	q->rx->head = q->rx->acked_slots = rx_seq;
 	q->rx->peer_ack = tx_seq;
-	q->ack_bulk = q->geo.bulk_bytes / 2;
-	if (q->port->whole && q->ack_bulk > 1u << 18)
-		q->ack_bulk = 1u << 18;
+	q->rx->ack_bulk = q->geo.bulk_bytes / 2;
+	if (q->port->whole && q->rx->ack_bulk > NTBS_MSGQ_ACK_BULK)
+		q->rx->ack_bulk = NTBS_MSGQ_ACK_BULK;
 	if (!q->long_min)
 		q->long_min = NTBS_MSGQ_LONG_MIN;
 }
@@ -290,6 +290,16 @@ static int store_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t pos, u
 	return 0;
 }
 
+/* Of @limit bulk bytes as many as may lie there unread.  What the peer says of its buffer can make them no less than the spare. */
+static uint32_t within_bufs(const struct ntbs_msgq *q, uint32_t limit)
+{
+	uint64_t ours = q->tx->sndbuf, theirs;
+
+	if (!ours || !(theirs = ntbs_le32_read(&q->in->rcvbuf)))
+		return limit;
+	return ours + theirs + NTBS_MSGQ_BUFS_SPARE < limit ? ours + theirs + NTBS_MSGQ_BUFS_SPARE : limit;
+}
+
 /* Bytes that may still go into the bulk ring from @start on. */
 static uint32_t bulk_free(const struct ntbs_msgq *q, uint32_t start, uint32_t limit)
 {
@@ -430,6 +440,7 @@ ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_
 		bulk_limit = q->geo.bulk_bytes;
 	while (it->left) {
 		bool backlog = tx->tail - tx->head > backlog_limit(q);
+		uint32_t most;
 
 		if (backlog || tx->bulk_tail - tx->bulk_head > bulk_limit / 2) {
 			refresh(q);
@@ -439,12 +450,14 @@ ssize_t ntbs_msgq_send(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t bulk_
 			ret = send_inline(q, it, it->left);
 			break;
 		}
-		if (tx->head != tx->tail && (tx->bulk_tail & (q->geo.bulk_bytes - 1)) >= q->geo.bulk_bytes / 32)
+		most = within_bufs(q, bulk_limit);
+		if (tx->head != tx->tail && ((tx->bulk_tail & (q->geo.bulk_bytes - 1)) >= q->geo.bulk_bytes / 32 ||
+					     tx->bulk_tail - tx->bulk_head > most / 2))
 			refresh(q);	/* perhaps it is empty by now and may begin at its base */
 		if (is_long && q->engine_on && it->left >= q->engine_min && ntbs_le32_read(q->engine_on))
-			ret = send_engine(q, it, bulk_limit);
+			ret = send_engine(q, it, most);
 		else
-			ret = send_bulk(q, it, backlog, bulk_limit, is_long);
+			ret = send_bulk(q, it, backlog, most, is_long);
 		if (ret <= 0)
 			break;
 		at = it->left;
@@ -481,12 +494,13 @@ int ntbs_msgq_send_switch(struct ntbs_msgq *q, uint64_t bytes)
 
 bool ntbs_msgq_writable(struct ntbs_msgq *q)
 {
-	if (q->tx->tail - q->tx->head > q->geo.nr_slots / 2 ||
-	    q->tx->bulk_tail - q->tx->bulk_head > q->geo.bulk_bytes / 2)
+	uint32_t most = within_bufs(q, q->geo.bulk_bytes);
+
+	if (q->tx->tail - q->tx->head > q->geo.nr_slots / 2 || q->tx->bulk_tail - q->tx->bulk_head > most / 2)
 		refresh(q);
 	return (slots_free(q) >= q->geo.nr_slots / 4 || q->tx->open_bytes ||
 		(q->port->whole && slots_free(q))) &&
-	       bulk_free(q, q->tx->bulk_tail, q->geo.bulk_bytes) >= q->geo.bulk_bytes / 3;
+	       bulk_free(q, q->tx->bulk_tail, most) >= most / 3;
 }
 
 bool ntbs_msgq_all_acked(struct ntbs_msgq *q)

@@ -107,6 +107,7 @@ void ntbs_offer_live(struct ntbs_sock *sk)
 {
 	ntbs_write_once(sk->shm->conn.chan, sk->shm->chan);
 	ntbs_write_once(sk->shm->conn.lease, sk->shm->lease);
+	ntbs_stream_state_bufs(sk);
 	ntbs_sock_set_stage(sk, NTBS_LIVE, NTBS_WHY_NONE);
 	/* shut before it was claimed: shutdown() sets the flag before it looks at the stage, so one of us states it */
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)

@@ -59,6 +59,7 @@ static void prepare_lease(struct ntbs_sock *sk, struct ntbs_chan *c, int lease)
 	ntbs_msgq_init(&sk->q, gen, seq_out, seq_in);
 	if (c->is_far)
 		ntbs_far_begin(sk);
+	ntbs_stream_state_bufs(sk);	/* the connector may be LIVE, and send, long before we are */
 	shm->tx.rung = 0;
 	shm->end_asked_ns = 0;
 }

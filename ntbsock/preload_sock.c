@@ -168,6 +168,8 @@ static int accepted(int listener, int fd, int flags)
 		ntbs_write_once(sk->shm->rcvtimeo_ns, ntbs_read_once(from->shm->rcvtimeo_ns));
 		ntbs_write_once(sk->shm->sndtimeo_ns, ntbs_read_once(from->shm->sndtimeo_ns));
 		ntbs_write_once(sk->shm->rcvlowat, ntbs_read_once(from->shm->rcvlowat));
+		sk->shm->sndbuf = ntbs_read_once(from->shm->sndbuf);
+		sk->shm->rcvbuf = ntbs_read_once(from->shm->rcvbuf);
 		ntbs_sock_set_flag(sk, ntbs_sock_flags(from) & (NTBS_SK_LINGER0 | NTBS_SK_USER_TIMEOUT));
 		if (ntbs_sock_flags(from) & NTBS_SK_NO_SWITCH)
 			ntbs_sock_plain(sk, NTBS_WHY_OPTION);
@@ -341,6 +343,27 @@ static void look_again(struct ntbs_sock *sk)
 		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 }
 
+/* The kernel says what it has made of it, which is what it counts by.  ctl: who makes it LIVE states what is noted by then. */
+static void learn_buf(struct ntbs_sock *sk, int fd, int name, uint32_t *noted)
+{
+	socklen_t len = sizeof(int);
+	int bytes = 0;
+	bool stated;
+
+	if (ntbs_sock_stage(sk) == NTBS_OFFER)	/* a claim that nobody has noticed: its maker sends on the ring */
+		ntbs_offer_step(sk, fd);
+	ntbs_lock(&sk->shm->ctl);
+	if (!ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, name, &bytes, &len))
+		ntbs_write_once(*noted, bytes);
+	stated = (ntbs_sock_stage(sk) == NTBS_LIVE || ntbs_sock_stage(sk) == NTBS_OFFER) && ntbs_sock_attach(sk);
+	if (stated)
+		ntbs_stream_state_bufs(sk);
+	ntbs_unlock(&sk->shm->ctl);		/* S2 */
+	if (stated)
+		ntbs_mbox_poke(sk);
+	look_again(sk);
+}
+
 static void learn_tcp_option(struct ntbs_sock *sk, int name, const void *val)
 {
 	int timeout_ms;
@@ -373,6 +396,14 @@ static void learn_option(struct ntbs_sock *sk, int fd, int name, const void *val
 			memcpy(&l, val, sizeof(l));
 			ntbs_sock_note_flag(sk, NTBS_SK_LINGER0, l.l_onoff && !l.l_linger);
 		}
+		break;
+	case SO_SNDBUF:
+	case SO_SNDBUFFORCE:
+		learn_buf(sk, fd, SO_SNDBUF, &sk->shm->sndbuf);
+		break;
+	case SO_RCVBUF:
+	case SO_RCVBUFFORCE:
+		learn_buf(sk, fd, SO_RCVBUF, &sk->shm->rcvbuf);
 		break;
 	case SO_RCVLOWAT:
 		if (!ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVLOWAT, &mark, &mark_len) && mark > 0)

@@ -102,6 +102,7 @@ struct ntbs_sock_shm {
 	_Atomic uint32_t shadow_ev;		/* POLL* bits that the shadow has shown and nobody has used up */
 	uint64_t rcvtimeo_ns, sndtimeo_ns;	/* 0: none */
 	uint32_t rcvlowat;
+	uint32_t sndbuf, rcvbuf;		/* 0: the program has not set it; changed under ctl */
 	uint32_t generation, lease;
 	uint64_t chan;
 	uint64_t netns;
@@ -340,6 +341,8 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 /* @limit: most bytes to take from TCP while no switch has been seen - what was there before the look for one, so that
  * bytes of a later return to TCP are not taken for older ones. */
 ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags, size_t limit, bool *acked);
+/* The queue and the peer learn how large the program wants the socket's buffers; nobody is woken.  ctl lock held. */
+void ntbs_stream_state_bufs(struct ntbs_sock *sk);
 /* Our direction moves to the ring, if it can: tx lock held. */
 void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd);
 /* Say where what we send ends: tx lock held, before the kernel's FIN. */

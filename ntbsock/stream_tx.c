@@ -41,6 +41,20 @@ void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd)
 	tx_state(sk, NTBS_DIR_RING);
 }
 
+/* Over a port the ring is small, and what the peer says of itself costs a store across the link. */
+void ntbs_stream_state_bufs(struct ntbs_sock *sk)
+{
+	if (ntbs_sock_far(sk))
+		return;
+	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_lock(&sk->shm->rx.lock);
+	sk->q.tx->sndbuf = sk->shm->sndbuf;
+	if (sk->shm->rcvbuf)
+		ntbs_msgq_state_rcvbuf(&sk->q, sk->shm->rcvbuf);
+	ntbs_unlock(&sk->shm->rx.lock);
+	ntbs_unlock(&sk->shm->tx.lock);
+}
+
 /* One 8-byte store before the first byte that goes over TCP. */
 static void state_q(struct ntbs_sock *sk, uint64_t q, enum ntbs_reason why)
 {

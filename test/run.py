@@ -286,7 +286,7 @@ def sock_tests(build, linked_in, brokers, variant):
         yield Test("sock", name, source, command, f"{variant} warm".strip(), {**env, "T_WARM": "1"}, ring_used, 4 if linked_in else 1)
         if not linked_in:   # through the window of a port that leads back to this host (ntbsockd(8), loop)
             brokers.setdefault("bridge", build)
-            yield Test("sock", name, source, command, "bridge", {**env, "T_WARM": "4", "broker": "bridge"}, ring_used)
+            yield Test("sock", name, source, command, "bridge", {**env, "T_WARM": "4", "T_BRIDGE": "1", "broker": "bridge"}, ring_used)
         if header(source, "ring") in ("yes", "most"):
             yield Test("sock", name, source, command, f"{variant} cold".strip(), env, None, 4 if linked_in else 1)
 

@@ -144,7 +144,10 @@ struct ntbs_inbox_shm {
 	ntbs_le32 cpu;			/* CPU the peer last slept or sent on, + 1 */
 	ntbs_le32 wake;			/* futex word: counted up by the peer's bell and by our own service thread */
 	ntbs_le32 again;		/* 1: the peer leaves for an exec, and its next image looks for a new offer */
-	ntbs_le32 ended;		/* over a port, by the peer's broker: generation of which nothing more is to come */
+	union {
+		ntbs_le32 ended;	/* over a port, by the peer's broker: generation of which nothing more is to come */
+		ntbs_le32 rcvbuf;	/* on one host: SO_RCVBUF of the peer's socket, if its program has set it, else 0 */
+	};
 
 	alignas(128) struct ntbs_slot_shm slot[];
 };

@@ -17,6 +17,12 @@
  *   NO_FENCE_ACK   the armed word may be read before the credit is visible
  *   SHORT_ACK      the count on an answer wraps like the head word: an old one is taken for a new one
  *   STALE_STAMP    the ring starts with the stamps that its slots see first
+ *
+ * SHRINK: at any time another thread of the receiver's side says that less is to lie unread from now on (SO_RCVBUF).  It
+ * says so under the lock under which messages are taken, acknowledges what has been consumed, and from then on that is done
+ * after as little as that allows.  The slots stand for bytes of the bulk ring here.
+ *   STATE_ONLY     it does not acknowledge: what has been consumed may be all that the sender may have unread
+ *   ACK_AS_BEFORE  the receiver goes on acknowledging after half a ring
  */
 #ifndef N
 #define N 4
@@ -37,12 +43,19 @@
 #define RX_ARMED (2 * N + 1)	/* written by the receiver, read by the sender */
 #define TX_ARMED (2 * N + 2)	/* and the other way round */
 #define ANSWER_ACK (2 * N + 3)	/* written by the receiver's other thread, read by the sender */
-#define NWORDS (2 * N + 4)
+#define BOUND (2 * N + 4)	/* most that may lie unread: written by the receiver's other thread, read by the sender */
+#define NWORDS (2 * N + 5)
 #include "tso.pml"
 
 #define TX 0
 #define RX 1
+#define LESS 1
+
+#ifdef SHRINK
+#define credit() (n - head < mem[BOUND])
+#else
 #define credit() (n - head < N)
+#endif
 
 #ifdef SHORT_ACK
 #define ACK_WRAP WRAP
@@ -58,8 +71,10 @@
 
 bool bell[2];
 byte taken;
+bool rx_lock;
+byte acked, rx_rung, ack_at = ACK_AT;
 
-inline poke(me, word, peer)
+inline poke(me, word, peer, rung)
 {
 	load(me, word, armed);
 	if
@@ -126,7 +141,7 @@ proctype sender()
 		store(TX, DATA(n % N), n);
 		store(TX, STAMP(n % N), n % WRAP);
 		fence(TX);
-		poke(TX, RX_ARMED, RX);
+		poke(TX, RX_ARMED, RX, rung);
 		n++
 	od
 }
@@ -134,14 +149,14 @@ proctype sender()
 inline acknowledge(count)
 {
 	if
-	:: count - acked >= ACK_AT ->
+	:: count - acked >= ack_at ->
 		acked = count;
 		store(RX, HEAD, acked % WRAP);
 #ifndef NO_FENCE_ACK
 		fence(RX);
 #endif
 #ifndef NO_POKE
-		poke(RX, TX_ARMED, TX)
+		poke(RX, TX_ARMED, TX, rx_rung)
 #endif
 	:: else
 	fi
@@ -149,7 +164,7 @@ inline acknowledge(count)
 
 proctype receiver()
 {
-	byte acked, arms, armed, rung;
+	byte arms, armed;
 
 	do
 	:: taken == MSGS -> break
@@ -165,15 +180,43 @@ proctype receiver()
 			:: else -> atomic { bell[RX] -> bell[RX] = false }
 			fi
 		od;
+#ifdef SHRINK
+		atomic { !rx_lock -> rx_lock = true }
+#endif
 #ifdef ACK_EARLY
 		acknowledge(taken + 1);
 #endif
 		assert(mem[DATA(taken % N)] == taken);
 		taken++;
 #ifndef ACK_EARLY
-		acknowledge(taken)
+		acknowledge(taken);
+#endif
+#ifdef SHRINK
+		rx_lock = false		/* behind a fence, if something was stored */
 #endif
 	od
+}
+
+/* Its own stores take effect in their order; that any time may pass before one does is any time that it takes over it. */
+proctype shrinker()
+{
+	byte armed;
+
+	atomic { !rx_lock -> rx_lock = true }
+#ifndef ACK_AS_BEFORE
+	ack_at = LESS;
+#endif
+	mem[BOUND] = LESS;
+#ifndef STATE_ONLY
+	acked = taken;
+	mem[HEAD] = acked % WRAP;
+#endif
+	rx_lock = false;
+	armed = mem[TX_ARMED];
+	if
+	:: armed != rx_rung -> bell[TX] = true; rx_rung = armed
+	:: else
+	fi
 }
 
 proctype answerer()
@@ -204,8 +247,12 @@ init {
 			i++
 		:: else -> break
 		od;
+		mem[BOUND] = N;
 		run sender();
 		run receiver();
+#ifdef SHRINK
+		run shrinker();
+#endif
 		run answerer()
 	}
 }

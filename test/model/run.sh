@@ -79,6 +79,10 @@ for mistake in ACK_EARLY ACK_TOO_LATE NO_POKE NO_LOOK NO_FENCE_ACK STALE_STAMP; 
 	start credit fails $mistake
 done
 start credit fails SHORT_ACK N=2 MSGS=6 ANSWERS=1
+start credit holds SHRINK MSGS=3
+for mistake in STATE_ONLY ACK_AS_BEFORE; do
+	start credit fails SHRINK MSGS=3 $mistake
+done
 start switch holds
 start switch holds K0=3 K1=1
 start switch holds K0=1 K1=3

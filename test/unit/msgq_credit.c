@@ -114,8 +114,67 @@ static void half_ring(uint64_t chaos)
 	simpair_close(p);
 }
 
+static uint32_t in_flight(const struct simpair *p)
+{
+	return p->s[0].tx.bulk_tail - p->s[0].tx.bulk_head;
+}
+
+/* Both programs have set the size of their buffers: so much lies unread, and credit comes while there is some. */
+static void buffers(void)
+{
+	struct simpair *p = simpair_open(.nr_slots = 64, .bulk_bytes = 1 << 20);
+	const uint32_t most = 4608 + 2304 + NTBS_MSGQ_BUFS_SPARE, wild[] = { 1, INT32_MAX, UINT32_MAX };
+
+	p->s[0].tx.sndbuf = 4608;
+	while (simpair_send(p, 0, 5000) > 0)
+		;
+	t_ok(in_flight(p) > (1 << 20) - 5000, "one alone is no bound: %u bytes", in_flight(p));
+	simpair_settle(p);
+
+	ntbs_msgq_state_rcvbuf(&p->s[1].q, 2304);
+	for (unsigned i = 0; i < 100; i++) {
+		while (simpair_send(p, 0, 200 + i * 100) > 0)
+			;
+		t_ok(in_flight(p) <= most && in_flight(p) > most - NTBS_LINE, "%u bytes of %u", in_flight(p), most);
+		t_ok(!ntbs_msgq_writable(&p->s[0].q), "writable without room");
+		while (!ntbs_msgq_writable(&p->s[0].q))
+			t_must(simpair_recv(p, 1, 1000, 0) > 0, "all is read, and not writable");
+		t_ok(p->s[0].sent > p->s[1].got, "writable when all is read");
+	}
+	simpair_settle(p);
+
+	for (unsigned i = 0; i < 3; i++) {	/* nonsense, which the reader knows nothing of */
+		ntbs_le32_write(&p->s[0].in->rcvbuf, wild[i]);
+		while (simpair_send(p, 0, 5000) > 0)
+			;
+		t_ok(in_flight(p) > NTBS_MSGQ_BUFS_SPARE - NTBS_LINE && in_flight(p) <= 1 << 20, "%u bytes with %u", in_flight(p),
+		     wild[i]);
+		simpair_settle(p);
+	}
+	simpair_close(p);
+}
+
+/* Stated when more has been consumed than the sender may have unread from now on, and less than earned a head word. */
+static void buffers_later(void)
+{
+	struct simpair *p = simpair_open(.nr_slots = 64, .bulk_bytes = 1 << 20);
+
+	p->s[0].tx.sndbuf = 4608;
+	for (unsigned i = 0; i < 12; i++) {
+		t_eq(simpair_send(p, 0, 16000), 16000, "message %u", i);
+		t_eq(simpair_recv(p, 1, 16000, 0), 16000, "message %u", i);
+	}
+	ntbs_msgq_state_rcvbuf(&p->s[1].q, 2304);
+	t_ok(ntbs_msgq_writable(&p->s[0].q), "nothing is unread, and not writable");
+	t_eq(simpair_send(p, 0, 16000), 16000, "one more");
+	simpair_settle(p);
+	simpair_close(p);
+}
+
 int main(void)
 {
+	buffers();
+	buffers_later();
 	for (unsigned i = 0; i < 2; i++) {
 		uint64_t chaos = i ? t_rand() | 1 : 0;
 
