@@ -145,7 +145,7 @@ int ntbs_msgq_send_switch(struct ntbs_msgq *q, uint64_t bytes);
 /* Would a send of any size be taken, with a third of the ring to spare (what TCP calls writable)? */
 bool ntbs_msgq_writable(struct ntbs_msgq *q);
 
-/* Is less than a third of the bulk ring free, as far as the peer has told?  Any lock or none. */
+/* Is less than a third of what may lie in the bulk ring free, as far as the peer has told?  Any lock or none. */
 bool ntbs_msgq_full(const struct ntbs_msgq *q);
 
 /* Has the peer consumed everything that we published, as far as it has told? */

@@ -512,8 +512,9 @@ bool ntbs_msgq_all_acked(struct ntbs_msgq *q)
 bool ntbs_msgq_full(const struct ntbs_msgq *q)
 {
 	uint64_t word = ntbs_le64_read_acquire(q->port->whole ? &q->out->consumed : &q->in->head);
+	uint32_t most = within_bufs(q, q->geo.bulk_bytes);
 
-	return ntbs_read_once(q->tx->bulk_tail) - (uint32_t)(word >> 32) > q->geo.bulk_bytes - q->geo.bulk_bytes / 3;
+	return ntbs_read_once(q->tx->bulk_tail) - (uint32_t)(word >> 32) > most - most / 3;
 }
 
 bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q)
