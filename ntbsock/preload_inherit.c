@@ -15,6 +15,8 @@
  * Nobody has claimed it yet: all bytes are on TCP, the other side's offer stands.  This image lets go of it first.
  * It is on the ring: both directions go to TCP first, and the other side offers anew when it has seen that (again.c).
  * If exec fails the connection stays on TCP.
+ *
+ * An error that is still to be told, and that the kernel does not have any more, goes along in the same way.
  */
 #include "preload.h"
 
@@ -30,6 +32,7 @@
 #include "wait.h"
 
 #define SOCKS 8				/* adopted by one image, at most */
+#define ERRNO_MAX 4095
 #define ANSWER_WAIT_NS 200000000ull
 
 static uint64_t cookie_of(int fd)
@@ -84,6 +87,19 @@ static void await_answer(struct ntbs_sock *sk, int fd)
 		ntbs_stats_timer_ran_out();
 }
 
+/* '+': the other side offers anew, or has; ',': its first offer stands; 0: it stays on TCP. */
+static char comes_back(struct ntbs_sock *sk, int fd)
+{
+	bool live;
+
+	if (can_go(sk))
+		await_answer(sk, fd);
+	live = ntbs_sock_stage(sk) == NTBS_LIVE;
+	if (live ? !can_go(sk) || !ntbs_sock_attach(sk) || !ntbs_handover_for_exec(sk, fd) : !let_go(sk))
+		return 0;
+	return live || sk->shm->offered_ns ? '+' : ',';		/* or has come to us so, and the offer is still to come */
+}
+
 static char *put_number(char *at, uint64_t n, char end)
 {
 	char digits[20];
@@ -101,7 +117,8 @@ static char *put_number(char *at, uint64_t n, char end)
 void ntbs_inherit_leave(char *list, size_t size)
 {
 	char *at = list + sizeof(NTBS_INHERITED "=") - 1;
-	bool live, again;
+	char how;
+	int owed;
 
 	*list = 0;
 	at = put_number(at, ntbs_sys0(SYS_getpid), ';');
@@ -110,18 +127,18 @@ void ntbs_inherit_leave(char *list, size_t size)
 
 		if (!sk || !inheritable(fd))
 			continue;
-		if (can_go(sk))
-			await_answer(sk, fd);
-		live = ntbs_sock_stage(sk) == NTBS_LIVE;
-		if (live ? !can_go(sk) || !ntbs_sock_attach(sk) || !ntbs_handover_for_exec(sk, fd) : !let_go(sk))
+		owed = atomic_load(&sk->shm->owed);
+		how = owed ? '!' : comes_back(sk, fd);
+		if (!how)
 			continue;
-		again = live || sk->shm->offered_ns;	/* or has come to us so, and the offer is still to come */
 		for (int other = fd; other < ntbs_fdtab_highest() && at + 64 < list + size; other++) {
 			if (ntbs_fdtab_sock(other) != sk || !inheritable(other))
 				continue;
 			memcpy(list, NTBS_INHERITED "=", sizeof(NTBS_INHERITED "=") - 1);
 			at = put_number(at, other, ':');
-			at = put_number(at, cookie_of(other), again ? '+' : ',');
+			at = put_number(at, cookie_of(other), how);
+			if (owed)
+				at = put_number(at, owed, ',');
 			*at = 0;
 		}
 	}
@@ -201,10 +218,10 @@ void ntbs_inherit_take(const char *list)
 		long fd = strtol(list, &end, 10);
 		uint64_t cookie = *end == ':' ? strtoull(end + 1, &end, 10) : 0;
 		struct ntbs_sock *sk;
-		bool again;
+		bool again = *end == '+';
+		long owed = *end == '!' ? strtol(end + 1, &end, 10) : 0;
 
-		again = *end == '+';
-		if (!again && *end != ',')
+		if ((!again && *end != ',') || owed < 0 || owed > ERRNO_MAX)
 			return;
 		list = end + 1;
 		if (fd < 0 || fd > INT32_MAX || !cookie || cookie_of(fd) != cookie || ntbs_fdtab_peek(fd))
@@ -217,12 +234,16 @@ void ntbs_inherit_take(const char *list)
 		}
 		if (nr == SOCKS)
 			continue;
-		sk = ntbs_sock_new(fd, ntbs_sys2(SYS_fcntl, fd, F_GETFL) & O_NONBLOCK ? NTBS_SK_NONBLOCK : 0, NTBS_NEW);
+		sk = ntbs_sock_new(fd, ntbs_sys2(SYS_fcntl, fd, F_GETFL) & O_NONBLOCK ? NTBS_SK_NONBLOCK : 0,
+				  owed ? NTBS_PLAIN : NTBS_NEW);
 		if (!sk)
 			return;
 		seen[nr].cookie = cookie;
 		seen[nr++].fd = fd;
 		ntbs_fd_install(fd, sk);
-		ntbs_offer_inherited(sk, fd, again);
+		if (owed)
+			atomic_store(&sk->shm->owed, owed);
+		else
+			ntbs_offer_inherited(sk, fd, again);
 	}
 }

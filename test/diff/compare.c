@@ -197,9 +197,12 @@ static bool makes_descriptor(const struct op *op)
 	return op->call == C_socket || op->call == C_take || op->call == C_accept_any || op->call == C_accept || op->call == C_dup || op->call == C_dupfd || op->call == C_epoll_create;
 }
 
+/* A read that changes nothing. */
 static bool peeks(const struct op *op)
 {
-	return calls[op->call].class == RECV && op->call >= C_recv && op->call <= C_recvmmsg && (op->a & MSG_PEEK);
+	if (calls[op->call].class != RECV || op->call < C_recv || op->call > C_recvmmsg)
+		return false;
+	return (op->a & MSG_PEEK) || (!op->b && op->call != C_recvmmsg && !(op->a & (MSG_OOB | MSG_ERRQUEUE)));
 }
 
 enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *d, struct desc *peer, char *why, size_t size)
