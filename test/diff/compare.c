@@ -171,6 +171,8 @@ static enum verdict recv_uneven(const struct op *op, struct answer a[WORLDS], co
 		return V_SAME;		/* an urgent byte is next, or counts for nothing */
 	if (a[TCP].ret < 0 && a[NTBS].ret < 0 && a[TCP].err == a[NTBS].err && a[TCP].err != EAGAIN)
 		return V_SAME;		/* recvmmsg() shows it before the bytes that came before it; and who has ended the connection gets none */
+	if (!a[TCP].ret && !a[NTBS].ret && peer && peer->w[TCP].tx != d->w[TCP].rx)
+		return V_SAME;		/* a reset, told before, has thrown the rest away */
 	for (int w = 0; w < WORLDS; w++) {
 		bool dry = peer && peer->w[w].tx == d->w[w].rx;	/* a's own bytes are in rx already */
 
