@@ -221,6 +221,7 @@ void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why)
 static bool state_end(struct ntbs_sock *sk, int fd)
 {
 	bool unread = false, reset = ntbs_sock_flags(sk) & (NTBS_SK_LINGER0 | NTBS_SK_RESET);
+	bool full = (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) && sk->shm->tx.state == NTBS_DIR_RING && ntbs_msgq_full(&sk->q);
 	int on_tcp = 0;
 	ssize_t left;
 
@@ -247,7 +248,7 @@ static bool state_end(struct ntbs_sock *sk, int fd)
 	if (!on_tcp && (sk->shm->rx.state != NTBS_DIR_RING || ntbs_le64_read(&sk->q.in->q)))
 		ntbs_shadow_unread(fd, &on_tcp);	/* an urgent byte that is next counts */
 	reset |= unread;
-	ntbs_sock_state_rstate(sk, reset || on_tcp > 0 ? NTBS_R_RESET : NTBS_R_CLOSED);
+	ntbs_sock_state_rstate(sk, !reset && on_tcp <= 0 ? NTBS_R_CLOSED : full ? NTBS_R_ABORT : NTBS_R_RESET);
 	ntbs_unlock(&sk->shm->rx.lock);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);

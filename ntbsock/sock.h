@@ -221,12 +221,16 @@ static inline bool ntbs_sock_to_hand_over(const struct ntbs_sock *sk)
 {
 	return ntbs_sock_stage(sk) != NTBS_PLAIN || ntbs_sock_ends_ours(sk);
 }
+static inline bool ntbs_r_is_reset(uint32_t rstate)
+{
+	return rstate == NTBS_R_RESET || rstate == NTBS_R_ABORT;
+}
 /* The peer has closed; one that has only shut down is still there. */
 static inline bool ntbs_inbox_peer_closed(const struct ntbs_inbox_shm *in)
 {
 	uint32_t r = ntbs_le32_read_acquire(&in->rstate);
 
-	return r == NTBS_R_CLOSED || r == NTBS_R_RESET;
+	return r == NTBS_R_CLOSED || ntbs_r_is_reset(r);
 }
 /* What we say of our reading end. */
 static inline void ntbs_sock_state_rstate(struct ntbs_sock *sk, enum ntbs_rstate r)

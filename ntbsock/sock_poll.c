@@ -78,7 +78,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 			ev |= shadow_end(sk, fd, 0);
 		return ev & POLLRDHUP ? ev | RX_EVENTS : ev;	/* an end is below no mark */
 	}
-	if (final && ntbs_read_once(sk->shm->rx.pos) >= final - 1 && ntbs_le32_read(&in->rstate) != NTBS_R_RESET)
+	if (final && ntbs_read_once(sk->shm->rx.pos) >= final - 1 && !ntbs_r_is_reset(ntbs_le32_read(&in->rstate)))
 		ev |= RX_EVENTS | POLLRDHUP;
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)
 		ev |= RX_EVENTS | POLLRDHUP;

@@ -97,9 +97,13 @@ static ssize_t recv_nothing(struct ntbs_sock *sk, int fd, int flags)
 /* The end of the stream: where a FIN has come before the reset, the error is for another call (tcp_recvmsg_locked(), SOCK_DONE). */
 static ssize_t end_or_owed(struct ntbs_sock *sk)
 {
-	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_le64_read_acquire(&sk->q.in->final) &&
-	    (ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_RESET || (ntbs_sock_flags(sk) & NTBS_SK_DIED)))
-		return 0;
+	uint32_t r;
+
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_le64_read_acquire(&sk->q.in->final)) {
+		r = ntbs_le32_read_acquire(&sk->q.in->rstate);
+		if (!ntbs_r_is_reset(r) || (r == NTBS_R_RESET && (ntbs_sock_flags(sk) & NTBS_SK_DIED)))
+			return 0;
+	}
 	return -ntbs_sock_take_owed(sk);
 }
 

@@ -210,10 +210,15 @@ bool ntbs_stream_end_unknown(struct ntbs_sock *sk)
 	return !(ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) && end_unknown(sk);
 }
 
-/* Both sides had shut down when the peer closed with a full ring unread: the shadow was closed by then, and has met no reset. */
+/*
+ * Behind its own FIN the peer has closed with bytes of ours unread, and one of the rings was full: on TCP that FIN, or ours, would
+ * not have come yet, and the reset before it.
+ */
 static bool reset_unheard(struct ntbs_sock *sk)
 {
-	return (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) && ntbs_le32_read_acquire(&sk->q.in->rstate) == NTBS_R_RESET && ntbs_msgq_full(&sk->q);
+	uint32_t r = ntbs_le32_read_acquire(&sk->q.in->rstate);
+
+	return r == NTBS_R_ABORT || (r == NTBS_R_RESET && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) && ntbs_msgq_full(&sk->q));
 }
 
 /*
@@ -233,8 +238,9 @@ static bool reset_as_tcp(struct ntbs_sock *sk, int fd, bool owe)
 		return false;
 	if ((ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate)) && !reset_unheard(sk))
 		return false;
-	if (ntbs_offer_unnoticed(sk) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
-	    ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w || ntbs_msgq_peer_had_all(&sk->q))
+	if (ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_ABORT &&
+	    (ntbs_offer_unnoticed(sk) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
+	     ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w || ntbs_msgq_peer_had_all(&sk->q)))
 		return false;
 	if (atomic_fetch_or(&sk->shm->flags, NTBS_SK_DIED) & NTBS_SK_DIED)
 		return false;
@@ -276,7 +282,7 @@ static int stream_end(struct ntbs_sock *sk, int fd)
 		return -EAGAIN;		/* published before the end was stated */
 	if (final && rx->pos > final - 1)
 		return corrupt(sk, "more bytes than the peer says it has sent");
-	if (final && rx->pos == final - 1 && rstate != NTBS_R_RESET)
+	if (final && rx->pos == final - 1 && !ntbs_r_is_reset(rstate))
 		return 0;
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) {		/* our own end; an error of the connection comes before it */
 		end = ntbs_shadow_end(fd);

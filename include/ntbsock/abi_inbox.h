@@ -115,6 +115,7 @@ enum ntbs_rstate {
 	NTBS_R_CLOSED,		/* the last holder has closed, everything had been read */
 	NTBS_R_RESET,		/* closed with bytes of ours unread: TCP would have reset */
 	NTBS_R_SHUT,		/* shut both ways: what we still send goes to TCP, which answers it with a reset */
+	NTBS_R_ABORT,		/* as RESET, with a full ring on its way to us: on TCP the reset overtakes them, and the FIN behind */
 };
 
 /**
