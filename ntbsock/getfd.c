@@ -19,6 +19,7 @@
 #include "log.h"
 #include "runtime.h"
 #include "service.h"
+#include "shadow.h"
 #include "sleep.h"
 #include "stats.h"
 #include "sys.h"
@@ -45,14 +46,6 @@ static int option(int fd, int name)
 	socklen_t len = sizeof(value);
 
 	return ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, name, &value, &len) < 0 ? -1 : value;
-}
-
-static uint64_t cookie_of(int fd)
-{
-	uint64_t cookie = 0;
-	socklen_t len = sizeof(cookie);
-
-	return ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0 ? 0 : cookie;
 }
 
 /* ------------------------------------------------------------- the taker */
@@ -99,7 +92,7 @@ void ntbs_getfd_took(int pidfd, int fd)
 
 	if (option(fd, SO_PROTOCOL) != IPPROTO_TCP || option(fd, SO_ACCEPTCONN) || !ready(until))
 		return;
-	msg.cookie = cookie_of(fd);
+	msg.cookie = ntbs_shadow_cookie(fd);
 	ntbs_section_enter();
 	if (ntbs_sys2(SYS_pipe2, pipe, O_CLOEXEC) < 0) {
 		ntbs_section_leave();
@@ -124,7 +117,7 @@ static bool is_it(struct ntbs_sock *sk, struct taken *t)
 	bool is;
 
 	ntbs_lock(&sk->shm->tx.lock);	/* a descriptor that goes is not @fd any more, under it */
-	is = sk->file.fds > 0 && cookie_of(sk->fd) == t->cookie;
+	is = sk->file.fds > 0 && ntbs_shadow_cookie(sk->fd) == t->cookie;
 	if (is) {
 		if (ntbs_sock_stage(sk) == NTBS_LIVE)
 			ntbs_service_watch(sk, sk->fd);		/* not by the other number, which goes */

@@ -509,27 +509,25 @@ bool ntbs_msgq_all_acked(struct ntbs_msgq *q)
 	return q->tx->head == q->tx->tail;
 }
 
+/* Slots and bulk bytes that the peer has consumed, as it has told last: any lock or none. */
+static uint64_t told(const struct ntbs_msgq *q)
+{
+	return ntbs_le64_read_acquire(q->port->whole ? &q->out->consumed : &q->in->head);
+}
+
 bool ntbs_msgq_full(const struct ntbs_msgq *q)
 {
-	uint64_t word = ntbs_le64_read_acquire(q->port->whole ? &q->out->consumed : &q->in->head);
-	uint32_t most = within_bufs(q, q->geo.bulk_bytes);
+	uint32_t used = ntbs_read_once(q->tx->bulk_tail) - (uint32_t)(told(q) >> 32), most = within_bufs(q, q->geo.bulk_bytes);
 
-	return ntbs_read_once(q->tx->bulk_tail) - (uint32_t)(word >> 32) > most - most / 3;
+	return used > most - most / 3 && used <= q->geo.bulk_bytes;	/* more: of another generation, or nonsense */
 }
 
 bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q)
 {
-	uint64_t word;
-
-	if (!q->port->whole) {
-		word = ntbs_le64_read_acquire(&q->in->head);
-		return !((ntbs_read_once(q->tx->tail) - (uint32_t)word) & 0xffff);
-	}
-	word = ntbs_le64_read_acquire(&q->out->consumed);
-	/* the receiving side asks, without the lock that guards these */
+	uint64_t word = told(q);
 	uint32_t left = (ntbs_read_once(q->tx->tail) - (uint32_t)word) & 0xffff;
 
-	return !left || (left == 1 && ntbs_read_once(q->tx->open_bytes) &&
+	return !left || (q->port->whole && left == 1 && ntbs_read_once(q->tx->open_bytes) &&
 			 (uint32_t)(word >> 32) == ntbs_read_once(q->tx->bulk_tail));
 }
 
@@ -577,9 +575,7 @@ ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t l
 	while (covered < back) {		/* find the slot that holds the byte */
 		struct sent sent;
 
-		if (seq == q->tx->tail - q->geo.nr_slots)
-			return -EINVAL;
-		if (look_back(q, --seq, &sent))
+		if (seq == q->tx->tail - q->geo.nr_slots || look_back(q, --seq, &sent))
 			return -EINVAL;
 		covered += sent.size;
 	}

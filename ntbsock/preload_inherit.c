@@ -27,6 +27,7 @@
 #include "handover.h"
 #include "holders.h"
 #include "offer.h"
+#include "shadow.h"
 #include "stats.h"
 #include "sys.h"
 #include "wait.h"
@@ -34,14 +35,6 @@
 #define SOCKS 8				/* adopted by one image, at most */
 #define ERRNO_MAX 4095
 #define ANSWER_WAIT_NS 200000000ull
-
-static uint64_t cookie_of(int fd)
-{
-	uint64_t cookie;
-	socklen_t len = sizeof(cookie);
-
-	return ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) ? 0 : cookie;
-}
 
 static bool inheritable(int fd)
 {
@@ -136,7 +129,7 @@ void ntbs_inherit_leave(char *list, size_t size)
 				continue;
 			memcpy(list, NTBS_INHERITED "=", sizeof(NTBS_INHERITED "=") - 1);
 			at = put_number(at, other, ':');
-			at = put_number(at, cookie_of(other), how);
+			at = put_number(at, ntbs_shadow_cookie(other), how);
 			if (owed)
 				at = put_number(at, owed, ',');
 			*at = 0;
@@ -224,7 +217,7 @@ void ntbs_inherit_take(const char *list)
 		if ((!again && *end != ',') || owed < 0 || owed > ERRNO_MAX)
 			return;
 		list = end + 1;
-		if (fd < 0 || fd > INT32_MAX || !cookie || cookie_of(fd) != cookie || ntbs_fdtab_peek(fd))
+		if (fd < 0 || fd > INT32_MAX || !cookie || ntbs_shadow_cookie(fd) != cookie || ntbs_fdtab_peek(fd))
 			continue;
 		for (i = 0; i < nr && seen[i].cookie != cookie; i++)
 			;

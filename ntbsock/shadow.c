@@ -239,6 +239,14 @@ void ntbs_shadow_inq(int fd, int *bytes)
 		*bytes = 0;
 }
 
+uint64_t ntbs_shadow_cookie(int fd)
+{
+	uint64_t cookie;
+	socklen_t len = sizeof(cookie);
+
+	return ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) ? 0 : cookie;
+}
+
 bool ntbs_shadow_look_ends(int fd, size_t bytes, int unread)
 {
 	return (ntbs_shadow_poll(fd, POLLPRI) & POLLPRI) &&
