@@ -74,7 +74,8 @@ struct ntbs_ep {
 	_Atomic uint32_t nr_ours;	/* members ever in stage OFFER or LIVE, or nested: 0 means the kernel suffices */
 	struct ntbs_epm *_Atomic hot[NTBS_EP_HOT];
 	uint32_t hot_hand;		/* under @lock */
-	_Atomic uint32_t rotor;
+	_Atomic uint32_t rotor, hot_rotor;	/* where the next look begins, among all and in @hot */
+	_Atomic uint32_t full;		/* the last wait had no room for more */
 	_Atomic uint32_t mbox_in;
 	_Atomic uint32_t rung;		/* the mbox was rung: look at the cold ones */
 	_Atomic uint64_t asked_ns;	/* when the kernel was last asked */

@@ -7,7 +7,8 @@
  *
  * Invariants: the scans take no lock and check each member that they meet.  A hot member has a place in ep->hot; a cold
  * one of ours is armed or counts as rung: what comes is seen by one of the two scans.  Hot and cold change under @lock.
- * An edge is told by whoever moves its mark by compare-exchange: one of the threads that see it.
+ * An edge is told by whoever moves its mark by compare-exchange: one of the threads that see it.  A look that had no room
+ * for more is followed by one that begins behind its last event, and with the cold ones: each has its turn.
  */
 #include "epoll_impl.h"
 
@@ -343,9 +344,11 @@ static bool idle(struct ntbs_epm *m)
 
 static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max, uint64_t turn)
 {
+	uint32_t from = atomic_load_explicit(&ep->hot_rotor, memory_order_relaxed), k;
 	int n = 0, told;
 
-	for (uint32_t i = 0; i < NTBS_EP_HOT && n < max; i++) {
+	for (k = 0; k < NTBS_EP_HOT && n < max; k++) {
+		uint32_t i = (from + k) % NTBS_EP_HOT;
 		struct ntbs_epm *m = atomic_load_explicit(&ep->hot[i], memory_order_acquire);
 
 		if (!m || !ntbs_epm_in_set(m, ep))
@@ -363,6 +366,8 @@ static int look_hot(struct ntbs_ep *ep, struct epoll_event *out, int max, uint64
 			ntbs_unlock(&ep->lock);
 		}
 	}
+	if (n == max)
+		atomic_store_explicit(&ep->hot_rotor, (from + k) % NTBS_EP_HOT, memory_order_relaxed);
 	return n;
 }
 
@@ -370,10 +375,10 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint6
 {
 	uint32_t nr = atomic_load_explicit(&ep->nr, memory_order_acquire), span = all || nr < ROTATE ? nr : ROTATE;
 	struct ntbs_epm *_Atomic *member = ep->member;
-	uint32_t rotor = ep->rotor;
+	uint32_t rotor = ep->rotor, i;
 	int n = 0, told;
 
-	for (uint32_t i = 0; i < span && n < max; i++) {
+	for (i = 0; i < span && n < max; i++) {
 		struct ntbs_epm *m = member[(rotor + i) % nr];
 
 		if (!m || m->hot || !ntbs_epm_in_set(m, ep) || !ntbs_epm_is_ours(m) || !was_rung(m))
@@ -394,19 +399,22 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint6
 			return n ? n : told;
 		n += told;
 	}
-	atomic_store_explicit(&ep->rotor, nr ? (rotor + span) % nr : 0, memory_order_relaxed);
+	atomic_store_explicit(&ep->rotor, nr ? (rotor + i) % nr : 0, memory_order_relaxed);
 	return n;
 }
 
 int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max)
 {
-	bool rung = atomic_exchange(&ep->rung, 0);
+	bool rung = atomic_exchange(&ep->rung, 0), cold = rung || ep->nr > NTBS_EP_HOT / 2;
+	int cold_first = atomic_load_explicit(&ep->full, memory_order_relaxed), n = 0, k;
 	uint64_t turn = (uint64_t)ntbs_my_tid() << 32 | ++looks;
-	int n = look_hot(ep, out, max, turn), cold;
 
-	if (n >= 0 && n < max && (rung || ep->nr > NTBS_EP_HOT / 2)) {
-		cold = look_cold(ep, out + n, max - n, turn, rung);
-		n = cold >= 0 ? n + cold : n ? n : cold;
+	for (int part = 0; part < 2 && n >= 0 && n < max; part++) {
+		if (part == cold_first)
+			k = look_hot(ep, out + n, max - n, turn);
+		else
+			k = cold ? look_cold(ep, out + n, max - n, turn, rung) : 0;
+		n = k >= 0 ? n + k : n ? n : k;
 	}
 	if ((n == max || n < 0) && rung)
 		atomic_store(&ep->rung, 1);	/* there may be more */

@@ -284,6 +284,17 @@ static void left_of(uint64_t until, struct timespec *ts)
 	ts->tv_nsec = left % 1000000000;
 }
 
+/* While ours keep us busy. */
+static bool kernels_turn(struct ntbs_ep *ep)
+{
+	uint64_t now = ntbs_now_ns();
+
+	if (now - ep->asked_ns <= KERNEL_EVERY_NS)
+		return false;
+	ep->asked_ns = now;
+	return true;
+}
+
 static int wait_set(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts, const sigset_t *mask)
 {
 	const struct ntbs_sig_mark mark = ntbs_sig_mark();
@@ -299,19 +310,18 @@ static int wait_set(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 	/* also without a member of ours: the set may hold our mbox, and another thread may add one while we sleep */
 	ntbs_cancel_point();
 	n = ep->nr_pending ? take_pending(ep, out, max) : 0;
-	if (n)
+	if (!n && __builtin_expect(ep->full, 0) && ntbs_epoll_ours(ep) && kernels_turn(ep))
+		n = ask_kernel(ep, out, max, &zero, NULL, NULL, &more);
+	if (n > 0)
 		return n;
 	if (ts && !poll_only)
 		until = ntbs_now_ns() + ts->tv_sec * 1000000000ull + ts->tv_nsec;
 	for (;;) {
 		n = ntbs_epoll_ours(ep) ? ntbs_epoll_look(ep, out, max) : 0;
-		if (n) {		/* the kernel's members have their turn at least every 50 us */
-			uint64_t now = ntbs_now_ns();
-
+		if (n) {
 			if (n > 0 && n < max && ep->nr_pending) {
 				n += take_pending(ep, out + n, max - n);
-			} else if (n > 0 && n < max && now - ep->asked_ns > KERNEL_EVERY_NS) {
-				ep->asked_ns = now;
+			} else if (n > 0 && n < max && kernels_turn(ep)) {
 				k = ask_kernel(ep, out + n, max - n, &zero, NULL, NULL, &more);
 				n += k > 0 ? k : 0;
 			}
@@ -370,6 +380,8 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 {
 	int n = wait_set(ep, out, max, ts, mask);
 
+	if (ep->full != (n == max))
+		ep->full = n == max;
 	if (n > 0)		/* not before the kernel has been asked, which may show the bell to us again */
 		ntbs_epoll_wake_next(ep, n == max);
 	return n;

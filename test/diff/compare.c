@@ -52,6 +52,9 @@ const char *const rule_text[RULES] = {
 	/* MSG_MORE and TCP_CORK hold a segment back for 200 ms at most: questions that change nothing are asked again, for a second
 	 * at most.  It is waited for before a close or exit, whose reset would take it along. */
 	[R_LATER] = "what comes a moment later",
+	/* epoll_wait() with room for some of the ready members: epoll(7) promises no order, and the kernel's is that in which they
+	 * have become ready.  Asked until each world has told of the same members, with the same events. */
+	[R_ORDER] = "which members of a set come first",
 };
 unsigned long accepted[RULES];
 

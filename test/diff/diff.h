@@ -40,7 +40,7 @@ enum shape { INT, LINGER, TIMEVAL, INFO, STR };
 
 /* How two answers may differ: the table is in compare.c. */
 enum rule { SAME, R_SPLIT, R_TAKEN, R_ROOM, R_AMOUNT, R_OUTQ, R_INFO, R_RCVBUF, R_SNDBUF, R_CLAMP, R_MAXSEG, R_QUICKACK, R_CPU,
-	    R_NUMBER, R_LATER, RULES };
+	    R_NUMBER, R_LATER, R_ORDER, RULES };
 
 struct call_info {
 	const char *name;
@@ -92,6 +92,9 @@ struct answer {
 	uint16_t lport, rport;
 	int32_t tid, pid, family;
 };
+
+/* Members of a set, in whatever order they were told of. */
+void sort_values(struct answer *a);
 
 /* Bytes in order: the hash of two stretches follows from theirs. */
 #define HASH_FACTOR 0x9e3779b97f4a7c15ull

@@ -62,6 +62,11 @@ static int by_value(const void *x, const void *y)
 	return a < b ? -1 : a > b;
 }
 
+void sort_values(struct answer *a)
+{
+	qsort(a->v, a->nr, sizeof(a->v[0]), by_value);
+}
+
 void do_epoll_wait(const struct order *o, struct answer *a, int fd)
 {
 	struct epoll_event ev[VALUES];
@@ -69,5 +74,5 @@ void do_epoll_wait(const struct order *o, struct answer *a, int fd)
 	a->ret = epoll_wait(fd, ev, o->op.a < VALUES ? o->op.a : VALUES, o->op.b);
 	for (int i = 0; i < a->ret; i++)
 		a->v[a->nr++] = (int64_t)ev[i].data.u64 << 32 | ev[i].events;
-	qsort(a->v, a->nr, sizeof(a->v[0]), by_value);
+	sort_values(a);
 }

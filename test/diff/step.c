@@ -41,6 +41,21 @@ void found(int step, enum call call, const char *fmt, ...)
 	va_end(ap);
 }
 
+/* @now and what was told @before: one entry for each member. */
+static void told_too(struct answer *now, const struct answer *before)
+{
+	for (int i = 0, k; i < before->nr; i++) {
+		for (k = 0; k < now->nr && now->v[k] >> 32 != before->v[i] >> 32; k++)
+			;
+		if (k < now->nr)
+			now->v[k] |= before->v[i];
+		else if (now->nr < VALUES)
+			now->v[now->nr++] = before->v[i];
+	}
+	now->ret = now->nr;
+	sort_values(now);
+}
+
 /* Questions that change nothing are asked again until both worlds agree. */
 static enum verdict ask_again(struct op op, int step, struct pending *e, struct desc *d, struct desc *p, char *why, size_t size)
 {
@@ -59,16 +74,17 @@ static enum verdict ask_again(struct op op, int step, struct pending *e, struct 
 		for (int w = 0; w < WORLDS; w++)
 			if (!ask_one(w, &op, step, &a[w]))
 				return V_DIFFERENT;
-		if (calls[op.call].class == EPOLL)		/* an edge is told once: what came first counts too */
-			for (int w = 0; w < WORLDS; w++)
-				if (a[w].ret == 0)
-					a[w] = e->a[w];
+		for (int w = 0; w < WORLDS && calls[op.call].class == EPOLL; w++)
+			if (!a[w].ret)			/* an edge is told once: what came first counts too */
+				a[w] = e->a[w];
+			else if (op.call == C_epoll_wait && e->a[w].ret > 0 && e->a[w].ret >= op.a)
+				told_too(&a[w], &e->a[w]);
 		e->a[TCP] = a[TCP];
 		e->a[NTBS] = a[NTBS];
 		v = compare(&op, a, d, p, why, size);
 	}
 	if (v == V_SAME)
-		accept_as(R_LATER);
+		accept_as(op.call == C_epoll_wait && e->a[TCP].ret >= op.a ? R_ORDER : R_LATER);
 	return v == V_AGAIN ? V_DIFFERENT : v;
 }
 
@@ -337,6 +353,9 @@ bool competes(const struct op *op)
 			return true;
 		if (!e->busy || d < 0 || e->op.s < 0 || slot_desc[e->op.proc][e->op.s] != d)
 			continue;
+		/* SIGIO spares who sleeps in the kernel since O_ASYNC was set (SOCKWQ_ASYNC_WAITDATA); ours may get there before or after */
+		if (op->call == C_async && (c == RECV || c == DRAIN || c == SEND))
+			return true;
 		/* nor how much a reader has taken that still waits for more */
 		if (((class == RECV || class == DRAIN || op->call == C_fionread) && (c == RECV || c == DRAIN)) || (class == SEND && c == SEND) ||
 		    (op->call == C_accept && e->op.call == C_accept) || (op->call == C_connect && e->op.call == C_connect))
