@@ -50,7 +50,7 @@ void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	for (; sk; sk = ntbs_sock_after(sk)) {
 		if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP))
-			ntbs_stream_died_for_others(sk, fd);
+			ntbs_stream_died_for_others(sk, fd, why != NTBS_WHY_SANDBOX);
 		leave_tx(sk, fd, why);
 	}
 }
@@ -230,7 +230,7 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		ntbs_sock_set_flag(sk, NTBS_SK_PASSED);
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP)) {
 		if (why == NTBS_WHY_EXEC || why == NTBS_WHY_PASSED || why == NTBS_WHY_SANDBOX)
-			ntbs_stream_died_for_others(sk, fd);
+			ntbs_stream_died_for_others(sk, fd, why != NTBS_WHY_SANDBOX);
 		else
 			ntbs_stream_died(sk, fd);
 	}

@@ -130,8 +130,10 @@ void ntbs_inherit_leave(char *list, size_t size)
 			memcpy(list, NTBS_INHERITED "=", sizeof(NTBS_INHERITED "=") - 1);
 			at = put_number(at, other, ':');
 			at = put_number(at, ntbs_shadow_cookie(other), how);
+			if (owed < 0)
+				*at++ = '-';
 			if (owed)
-				at = put_number(at, owed, ',');
+				at = put_number(at, labs(owed), ',');
 			*at = 0;
 		}
 	}
@@ -214,7 +216,7 @@ void ntbs_inherit_take(const char *list)
 		bool again = *end == '+';
 		long owed = *end == '!' ? strtol(end + 1, &end, 10) : 0;
 
-		if ((!again && *end != ',') || owed < 0 || owed > ERRNO_MAX)
+		if ((!again && *end != ',') || labs(owed) > ERRNO_MAX)
 			return;
 		list = end + 1;
 		if (fd < 0 || fd > INT32_MAX || !cookie || ntbs_shadow_cookie(fd) != cookie || ntbs_fdtab_peek(fd))

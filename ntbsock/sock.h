@@ -95,7 +95,8 @@ struct ntbs_sock_shm {
 	_Atomic uint32_t stage;			/* enum ntbs_stage */
 	_Atomic int32_t holders;		/* processes */
 	_Atomic uint32_t who[NTBS_SK_WHO];	/* which, as many as have room; 0: free */
-	_Atomic int owed;			/* an error that came to a call that had moved bytes: the next call's */
+	_Atomic int owed;			/* an error that came to a call that had moved bytes: the next call's;
+						 * negative: the kernel has it, and does not tell a read */
 	_Atomic uint32_t dissolved;		/* counts connect() to AF_UNSPEC: who waits meanwhile gets EPIPE */
 	_Atomic uint32_t stirred;		/* ntbs_sock_stir() */
 	_Atomic uint32_t tcp_readers;		/* who wait where TCP has a say: on the process's mbox */
@@ -372,8 +373,8 @@ ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd);
  * reset as well, and ECONNRESET is owed.  Any lock or none.
  */
 bool ntbs_stream_died(struct ntbs_sock *sk, int fd);
-/* The same before others get the socket, to whom the kernel alone can tell it. */
-void ntbs_stream_died_for_others(struct ntbs_sock *sk, int fd);
+/* The same before others get the socket: the kernel keeps it for the first who asks.  @tell: a read of ours is one. */
+void ntbs_stream_died_for_others(struct ntbs_sock *sk, int fd, bool tell);
 
 /*
  * The shadow shows a FIN, and no end was stated.  Over a port that may be because the words are still under way: true as

@@ -27,7 +27,7 @@ int ntbs_sock_owed(struct ntbs_sock *sk)
 
 	if (owed && sk->file.fds > 0)
 		ntbs_sys5(SYS_getsockopt, sk->fd, SOL_SOCKET, SO_ERROR, &err, &len);
-	return err ? err : owed;
+	return err ? err : owed > 0 ? owed : 0;
 }
 
 static void unpin(void *arg)

@@ -157,7 +157,7 @@ short ntbs_sock_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return ask ? ntbs_shadow_poll(fd, RX_EVENTS | TX_EVENTS | POLLRDHUP | POLLPRI) : 0;
 	ev = rx_ready(sk, fd, ask) | tx_ready(sk, fd, wanted, ask);
-	if (__builtin_expect(atomic_load_explicit(&sk->shm->owed, memory_order_relaxed), 0))
+	if (__builtin_expect(atomic_load_explicit(&sk->shm->owed, memory_order_relaxed) > 0, 0))
 		ev |= POLLERR;
 	if ((ev & POLLRDHUP) && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) && !ntbs_msgq_readable(&sk->q))
 		ev |= POLLHUP;		/* both directions are closed */
@@ -202,7 +202,7 @@ static int look(struct set *s, bool arm)
 		if (!sk)
 			continue;
 		if (ntbs_sock_stage(sk) == NTBS_PLAIN) {
-			if (atomic_load_explicit(&sk->shm->owed, memory_order_relaxed)) {
+			if (atomic_load_explicit(&sk->shm->owed, memory_order_relaxed) > 0) {
 				u->revents = POLLERR;
 				ready++;
 			}

@@ -226,7 +226,7 @@ static bool reset_unheard(struct ntbs_sock *sk)
  * ours unread: a byte to its kernel, where nobody is any more, brings the reset, and with it all that the kernel says of such
  * a socket.  With our FIN in the same segment, since behind a FIN that is alone the kernel calls a reset EPIPE (tcp_reset()).
  */
-static bool reset_as_tcp(struct ntbs_sock *sk, int fd, bool owe)
+static bool reset_as_tcp(struct ntbs_sock *sk, int fd, int owe)
 {
 	char c = 0;
 
@@ -247,7 +247,7 @@ static bool reset_as_tcp(struct ntbs_sock *sk, int fd, bool owe)
 	if (ntbs_shadow_was_reset(fd))		/* bytes of TCP were left unread as well: the kernel tells it */
 		return false;
 	if (owe)
-		atomic_store(&sk->shm->owed, ECONNRESET);
+		atomic_store(&sk->shm->owed, owe);
 	ntbs_sys6(SYS_sendto, fd, (long)&c, 1, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE, 0, 0);
 	ntbs_sys2(SYS_shutdown, fd, SHUT_WR);
 	return true;
@@ -259,15 +259,15 @@ bool ntbs_stream_died(struct ntbs_sock *sk, int fd)
 	int err;
 	socklen_t len = sizeof(err);
 
-	if (!reset_as_tcp(sk, fd, true))
+	if (!reset_as_tcp(sk, fd, ECONNRESET))
 		return false;
 	ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &err, &len);
 	return true;
 }
 
-void ntbs_stream_died_for_others(struct ntbs_sock *sk, int fd)
+void ntbs_stream_died_for_others(struct ntbs_sock *sk, int fd, bool tell)
 {
-	reset_as_tcp(sk, fd, false);
+	reset_as_tcp(sk, fd, tell ? -ECONNRESET : 0);
 }
 
 /* The ring is empty: has the stream ended?  -EAGAIN no, 0 end of file, -errno. */
