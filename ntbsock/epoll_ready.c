@@ -105,13 +105,13 @@ static uint64_t in_mark(const struct ntbs_epm *m)
 {
 	struct ntbs_shadow_info info;
 	uint32_t state = ntbs_sock_rx_state(m->sk);
-	uint64_t w, mark, twice;
+	uint64_t w, mark, twice, came;
 
 	if (ntbs_sock_stage(m->sk) != NTBS_LIVE || !(w = ntbs_read_once(m->sk->shm->rx.w)))
 		return ntbs_shadow_info(m->sk->fd, &info) ? UINT64_MAX : TCP_MARK | info.bytes_received;
 	mark = ntbs_msgq_rx_mark(&m->sk->q);
-	if ((state != NTBS_DIR_RING || ntbs_le64_read(&m->sk->q.in->q)) && !ntbs_shadow_info(m->sk->fd, &info)) {
-		uint64_t tcp = info.bytes_received - (w - 1);
+	if ((state != NTBS_DIR_RING || ntbs_le64_read(&m->sk->q.in->q)) && !ntbs_shadow_came(m->sk->fd, &came)) {
+		uint64_t tcp = came - (w - 1);
 
 		twice = come_twice(m->sk);
 		if ((int64_t)tcp < 0)

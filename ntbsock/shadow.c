@@ -190,14 +190,28 @@ bool ntbs_shadow_was_reset(int fd)
 	return !ended_by_fin(fd, inq);
 }
 
+static bool fin_came(uint8_t state)
+{
+	return state == ST_CLOSE_WAIT || state == ST_LAST_ACK || state == ST_CLOSING || state == ST_TIME_WAIT;
+}
+
 bool ntbs_shadow_peer_ended(int fd)
 {
 	struct ntbs_shadow_info info = { 0 };
 
 	if (ntbs_shadow_info(fd, &info))
 		return false;
-	return info.state == ST_CLOSE_WAIT || info.state == ST_LAST_ACK || info.state == ST_CLOSING || info.state == ST_TIME_WAIT ||
-	       info.state == ST_CLOSE;
+	return fin_came(info.state) || info.state == ST_CLOSE;
+}
+
+int ntbs_shadow_came(int fd, uint64_t *bytes)
+{
+	struct ntbs_shadow_info info = { 0 };
+	int ret = ntbs_shadow_info(fd, &info);
+
+	if (!ret)
+		*bytes = info.bytes_received - (fin_came(info.state) || (info.state == ST_CLOSE && !ntbs_shadow_was_reset(fd)));
+	return ret;
 }
 
 int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
@@ -217,8 +231,7 @@ int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
 		if (ret)
 			return ret;
 		if (a.bytes_received == b.bytes_received && a.state == b.state) {
-			bool fin = a.state == ST_CLOSE_WAIT || a.state == ST_LAST_ACK || a.state == ST_CLOSING ||
-				   a.state == ST_TIME_WAIT;
+			bool fin = fin_came(a.state);
 			int known = a.state == ST_CLOSE ? ended_by_fin(fd, inq) : fin;
 
 			fin |= known > 0;

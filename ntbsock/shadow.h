@@ -28,6 +28,8 @@ int ntbs_shadow_sent(int fd, bool connected, uint64_t *bytes);
  * FINs or by a reset, and does not say which: a FIN may be counted.
  */
 int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed);
+/* Bytes that have come from TCP so far, FIN not counted.  0 or -errno. */
+int ntbs_shadow_came(int fd, uint64_t *bytes);
 /* connect() to AF_UNSPEC has ended it, in whatever process. */
 bool ntbs_shadow_dissolved(int fd);
 /* A reset has ended it, and no FIN came before that. */
