@@ -405,18 +405,20 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint6
 
 int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max)
 {
-	bool rung = atomic_exchange(&ep->rung, 0), cold = rung || ep->nr > NTBS_EP_HOT / 2;
+	bool rung = atomic_exchange(&ep->rung, 0), all = false;
 	int cold_first = atomic_load_explicit(&ep->full, memory_order_relaxed), n = 0, k;
 	uint64_t turn = (uint64_t)ntbs_my_tid() << 32 | ++looks;
 
 	for (int part = 0; part < 2 && n >= 0 && n < max; part++) {
-		if (part == cold_first)
+		if (part == cold_first) {
 			k = look_hot(ep, out + n, max - n, turn);
-		else
-			k = cold ? look_cold(ep, out + n, max - n, turn, rung) : 0;
+		} else {
+			k = rung || ep->nr > NTBS_EP_HOT / 2 ? look_cold(ep, out + n, max - n, turn, rung) : 0;
+			all = k >= 0 && n + k < max;
+		}
 		n = k >= 0 ? n + k : n ? n : k;
 	}
-	if ((n == max || n < 0) && rung)
+	if (rung && !all)
 		atomic_store(&ep->rung, 1);	/* there may be more */
 	return n;
 }

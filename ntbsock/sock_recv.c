@@ -335,7 +335,10 @@ static enum next after_look(struct recv_call *r)
 		   ntbs_msgq_readable(&sk->q)) {
 		return AGAIN;		/* the switch has just come; over a port it may be on its way for long */
 	} else if (atomic_load(&sk->shm->owed)) {
-		return r->sum ? done(r, r->sum) : done(r, -ntbs_sock_take_owed(sk));
+		int owed = r->sum ? 0 : ntbs_sock_take_owed(sk);
+
+		if (r->sum || owed)
+			return done(r, r->sum ? (ssize_t)r->sum : -owed);
 	}
 	if (took)
 		return AGAIN;		/* perhaps the other way has more */
