@@ -252,6 +252,13 @@ void ntbs_shadow_inq(int fd, int *bytes)
 		*bytes = 0;
 }
 
+bool ntbs_shadow_has_urgent(int fd)
+{
+	char c;
+
+	return ntbs_sys6(SYS_recvfrom, fd, (long)&c, 1, MSG_OOB | MSG_PEEK | MSG_DONTWAIT, 0, 0) > 0;
+}
+
 uint64_t ntbs_shadow_cookie(int fd)
 {
 	uint64_t cookie;

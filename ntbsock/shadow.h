@@ -50,6 +50,8 @@ int ntbs_shadow_unread(int fd, int *bytes);
 int ntbs_shadow_arrived(int fd);
 /* The next byte of TCP is an urgent one: no read goes past it that has got something. */
 bool ntbs_shadow_at_mark(int fd);
+/* There is an urgent byte to be read apart. */
+bool ntbs_shadow_has_urgent(int fd);
 /* SO_COOKIE; 0 if it is no socket. */
 uint64_t ntbs_shadow_cookie(int fd);
 /* Of @unread bytes, does a look end behind the first @bytes?  At an urgent byte that is in the stream (SO_OOBINLINE). */

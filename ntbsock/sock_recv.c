@@ -455,6 +455,14 @@ static bool sleeps_below_mark(const struct recv_call *r)
 	return there < (ssize_t)r->target;	/* he wants less than the mark, and it is there */
 }
 
+/* The kernel's; but of a peer that was killed with bytes unread TCP has a reset without a FIN, and the byte is gone (tcp_recv_urg()). */
+static ssize_t recv_urgent(struct ntbs_sock *sk, int fd)
+{
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP))
+		ntbs_stream_died(sk, fd);
+	return (ntbs_sock_flags(sk) & NTBS_SK_DIED) && ntbs_shadow_has_urgent(fd) ? -ENOTCONN : -ENTBS_PASS;
+}
+
 /* @mark: from the beginning of the call. */
 static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags,
 						    struct ntbs_sig_mark mark)
@@ -467,7 +475,7 @@ static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, 
 	r.w.mark = mark;
 	r.ran = mark.all;
 	if (flags & (MSG_OOB | MSG_ERRQUEUE))
-		return -ENTBS_PASS;
+		return flags & MSG_OOB ? recv_urgent(sk, fd) : -ENTBS_PASS;
 	n = __builtin_expect(ntbs_sock_stage(sk) == NTBS_LIVE, 1) ? 0 : ntbs_call_enter(sk, fd, true);
 	if (n && n != -ENTBS_PASS && !(flags & MSG_PEEK))
 		ntbs_shadow_pass_urgent(fd);
