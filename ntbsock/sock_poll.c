@@ -159,7 +159,7 @@ short ntbs_sock_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 	ev = rx_ready(sk, fd, ask) | tx_ready(sk, fd, wanted, ask);
 	if (__builtin_expect(atomic_load_explicit(&sk->shm->owed, memory_order_relaxed) > 0, 0))
 		ev |= POLLERR;
-	if ((ev & POLLRDHUP) && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) && !ntbs_msgq_readable(&sk->q))
+	if ((ev & POLLRDHUP) && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))
 		ev |= POLLHUP;		/* both directions are closed */
 	return ev;
 }

@@ -37,12 +37,14 @@ static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t su
 {
 	bool ring = ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING;
 	int before_mark = 0, all = 0;
+	size_t on_tcp = sum;
 
 	if (ring) {
-		uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q);
+		uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q), end = ntbs_read_once(sk->shm->rx.pos) + (flags & MSG_PEEK ? sum : 0);
 
-		if (!q || ntbs_read_once(sk->shm->rx.pos) + (flags & MSG_PEEK ? sum : 0) < q - 1)
+		if (!q || end < q - 1)
 			return false;
+		on_tcp = end - (q - 1);
 	}
 	if (!(flags & MSG_PEEK))
 		return ntbs_shadow_at_mark(fd);
@@ -51,7 +53,9 @@ static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t su
 	ntbs_shadow_inq(fd, &before_mark);		/* a look has not moved up to the mark */
 	if (ntbs_shadow_unread(fd, &all) || all > before_mark)
 		return all > before_mark;
-	return !ring && (size_t)all > sum && ntbs_shadow_look_ends(fd, sum, all);
+	if (ring && !on_tcp)
+		return ntbs_shadow_at_mark(fd);
+	return (size_t)all > on_tcp && ntbs_shadow_look_ends(fd, on_tcp, all);
 }
 
 static bool urgent_is_next(const struct ntbs_sock *sk, int fd)

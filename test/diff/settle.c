@@ -22,7 +22,7 @@ bool undecided(const struct desc *d)
 /* It answers bytes with a reset, as soon as they are there. */
 bool shuns(const struct desc *d)
 {
-	return d && d->shut_rd && d->shut_wr;
+	return d && (!d->refs || (d->shut_rd && d->shut_wr));
 }
 
 /* A thread that can do @call on @d: @op's, if it can. */
@@ -108,7 +108,7 @@ static bool settle_send(const struct desc *d, const struct op *op, int step)
 {
 	const struct desc *p = peer_of(d);
 
-	return !p || (p->refs && !shuns(p)) || read_all(d, op, step);
+	return !p || !shuns(p) || read_all(d, op, step);
 }
 
 int ends_slot(const struct op *op)
