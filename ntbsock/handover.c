@@ -262,18 +262,17 @@ static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
 	       gone(sk, fd);
 }
 
-/* Both directions.  Returns the object of which bytes could not be brought back; NULL: none. */
-static struct ntbs_sock *pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+/* Both directions.  Returns the object of which bytes could not be brought back, or are left to be sent again; NULL: none. */
+static struct ntbs_sock *pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why, bool *brought)
 {
 	if (!ntbs_sock_to_hand_over(sk)) {
 		ntbs_sock_set_flag(sk, NTBS_SK_PASSED);
 		return NULL;
 	}
-	if (ntbs_handover_both(sk, fd, why))
-		return NULL;
+	*brought = ntbs_handover_both(sk, fd, why);
 	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
 		;
-	return sk;
+	return *brought && !ntbs_relay_has_rest(sk) ? NULL : sk;
 }
 
 static void say_lost(const struct ntbs_sock *sk, bool late, const char *why)
@@ -286,19 +285,26 @@ static void say_lost(const struct ntbs_sock *sk, bool late, const char *why)
 void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	int ret = -ETIMEDOUT;
+	bool brought;
 
-	sk = pass(sk, fd, why);
+	sk = pass(sk, fd, why, &brought);
 	if (!sk)
 		return;
-	if (no_answer_to_come(sk, fd))
+	if (ntbs_relay_has_rest(sk) || no_answer_to_come(sk, fd))
 		ret = ntbs_relay(sk, fd);
-	if (ret)
+	if (ret && brought)
+		ntbs_relay_lost_rest(sk, -ret);
+	else if (ret)
 		say_lost(sk, ret == -ETIMEDOUT, ret == -ETIMEDOUT ? "it did not answer in time" : strerror(-ret));
 }
 
 void ntbs_handover_taken(struct ntbs_sock *sk, int fd)
 {
-	sk = pass(sk, fd, NTBS_WHY_PASSED);
+	bool brought;
+
+	sk = pass(sk, fd, NTBS_WHY_PASSED, &brought);
+	if (sk && brought)
+		return;
 	if (sk && no_answer_to_come(sk, fd))
 		say_lost(sk, false, "it cannot send it again");
 	else if (sk)
@@ -310,7 +316,7 @@ bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
 	ntbs_lock(&sk->shm->tx.lock);
 	ntbs_window_store32(sk->q.port, &sk->q.out->again, 1);
 	ntbs_unlock(&sk->shm->tx.lock);
-	return ntbs_handover_both(sk, fd, NTBS_WHY_EXEC);
+	return ntbs_handover_both(sk, fd, NTBS_WHY_EXEC) && !ntbs_relay_has_rest(sk);
 }
 
 void ntbs_handover_look(struct ntbs_sock *sk)

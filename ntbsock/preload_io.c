@@ -134,6 +134,7 @@ static bool iov_ok(const struct iovec *iov, int cnt)
 	return cnt >= 0 && cnt <= IOV_MAX && ntbs_user_readable(iov, cnt * sizeof(*iov));
 }
 
+/* For none of them the kernel does not even look at the socket. */
 static bool any_room(const struct iovec *iov, int cnt)
 {
 	for (int i = 0; i < cnt; i++)
@@ -150,7 +151,7 @@ NTBS_EXPORT ssize_t readv(int fd, const struct iovec *iov, int cnt)
 
 NTBS_EXPORT ssize_t writev(int fd, const struct iovec *iov, int cnt)
 {
-	OURS(fd, iov_ok(iov, cnt) ? ntbs_sock_send(sk, fd, iov, cnt, 0) : -ENTBS_PASS);
+	OURS(fd, iov_ok(iov, cnt) && any_room(iov, cnt) ? ntbs_sock_send(sk, fd, iov, cnt, 0) : -ENTBS_PASS);
 	return LIBC(writev)(fd, iov, cnt);
 }
 
@@ -188,7 +189,7 @@ NTBS_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int cnt, off64_t
 NTBS_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
 {
 	if (stream_rw(fd, off, flags))
-		OURS(fd, iov_ok(iov, cnt) ? ntbs_sock_send(sk, fd, iov, cnt, rwf(flags)) : -ENTBS_PASS);
+		OURS(fd, iov_ok(iov, cnt) && any_room(iov, cnt) ? ntbs_sock_send(sk, fd, iov, cnt, rwf(flags)) : -ENTBS_PASS);
 	return LIBC(pwritev2)(fd, iov, cnt, off, flags);
 }
 NTBS_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int cnt, off64_t off, int flags)

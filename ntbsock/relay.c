@@ -34,6 +34,12 @@
 #define MOST_BYTES (1u << 30)
 #define PUMP_BYTES (64u << 10)		/* one way at a time; at the start of the mapping */
 
+/* What goes one way before anything else. */
+struct first {
+	char *bytes;
+	size_t len;
+};
+
 /* From one socket to another. */
 struct way {
 	int from, to;
@@ -83,10 +89,11 @@ static void step(struct way *w, char *buf)
 	}
 }
 
-static void __attribute__((noreturn)) pump(int program, int peer, char *buf, char *first, size_t bytes)
+static void __attribute__((noreturn)) pump(int program, int peer, char *buf, const struct first *in_first,
+					   const struct first *out_first)
 {
-	struct way in = { .from = peer, .to = program, .bytes = first, .have = bytes };
-	struct way out = { .from = program, .to = peer };
+	struct way in = { .from = peer, .to = program, .bytes = in_first->bytes, .have = in_first->len };
+	struct way out = { .from = program, .to = peer, .bytes = out_first->bytes, .have = out_first->len };
 
 	while (!in.told || !out.told) {
 		struct pollfd p[2] = { { .fd = program }, { .fd = peer } };
@@ -131,12 +138,12 @@ static void become_relay(int program, int peer)
 }
 
 /* In the child: never comes back. */
-static void __attribute__((noreturn)) relay(int program, int peer, char *buf, char *first, size_t bytes)
+static void __attribute__((noreturn)) relay(int program, int peer, char *buf, const struct first *in, const struct first *out)
 {
 	if (ntbs_sys5(SYS_clone, 0, 0, 0, 0, 0))
 		leave();		/* its parent waits for us alone */
 	become_relay(program, peer);
-	pump(program, peer, buf, first, bytes);
+	pump(program, peer, buf, in, out);
 }
 
 /* Neither end below 3, so that no standard descriptor of the program, closed now, is taken. */
@@ -196,7 +203,7 @@ static int loopback(int family, int end[2])
 }
 
 /* What of @fd a program would miss on the descriptor that takes its place. */
-static void like(int fd, int next)
+static void like(const struct ntbs_sock *sk, int fd, int next)
 {
 	static const struct {
 		int level, name;
@@ -213,6 +220,10 @@ static void like(int fd, int next)
 			ntbs_sys5(SYS_setsockopt, next, opts[i].level, opts[i].name, val, len);
 	}
 	ntbs_sys3(SYS_fcntl, next, F_SETFL, ntbs_sys2(SYS_fcntl, fd, F_GETFL) & (O_NONBLOCK | O_ASYNC));
+	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)
+		ntbs_sys2(SYS_shutdown, next, SHUT_WR);
+	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)
+		ntbs_sys2(SYS_shutdown, next, SHUT_RD);
 }
 
 /* All that is there to be read, behind the room that the pump needs.  Return: the mapping, or NULL. */
@@ -342,6 +353,17 @@ void ntbs_relay_rest(struct ntbs_sock *sk, int fd)
 		ntbs_sys1(SYS_close, peer);
 }
 
+void ntbs_relay_lost_rest(struct ntbs_sock *sk, int err)
+{
+	if (ntbs_read_once(sk->shm->tx.replay))		/* if not, that has been said */
+		lost(sk, ntbs_read_once(sk->shm->tx.replay), err);
+}
+
+bool ntbs_relay_has_rest(const struct ntbs_sock *sk)
+{
+	return ntbs_read_once(sk->shm->tx.replay) && atomic_load(&sk->shm->holders) == 1 && !ntbs_fdtab_foreign();
+}
+
 int ntbs_relay(struct ntbs_sock *sk, int fd)
 {
 	const uint64_t all = ~0ull;
@@ -349,7 +371,8 @@ int ntbs_relay(struct ntbs_sock *sk, int fd)
 	struct sockaddr_storage name;
 	socklen_t len = sizeof(name);
 	int end[2], peer, ret;
-	size_t size, bytes;
+	struct first in = { 0 }, out = { 0 };
+	size_t size;
 	char *map;
 	long child;
 
@@ -359,22 +382,32 @@ int ntbs_relay(struct ntbs_sock *sk, int fd)
 	if (ret)
 		return ret;
 	peer = ntbs_sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 16);
-	map = peer < 0 ? NULL : take(sk, fd, &size, &bytes);
+	map = peer < 0 ? NULL : take(sk, fd, &size, &in.len);
 	ret = peer < 0 ? peer : -ENOMEM;
 	if (!map)
 		goto out;
+	in.bytes = map + 2 * PUMP_BYTES;
+	if (ntbs_relay_has_rest(sk)) {
+		ntbs_lock(&sk->shm->tx.lock);
+		out.bytes = take_rest(sk, fd, &out.len);
+		ntbs_unlock(&sk->shm->tx.lock);
+	}
 	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &was, sizeof(all));
 	child = ntbs_sys5(SYS_clone, 0, 0, 0, 0, 0);
 	if (!child)
-		relay(end[1], peer, map, map + 2 * PUMP_BYTES, bytes);
+		relay(end[1], peer, map, &in, &out);
 	if (child > 0)
 		ntbs_sys4(SYS_wait4, child, NULL, __WALL, NULL);
 	ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &was, NULL, sizeof(was));
 	munmap(map, size);
 	ret = child < 0 ? child : 0;
+	if (ret && out.len)
+		lost(sk, out.len, -ret);
+	if (out.len)
+		munmap(out.bytes, out.len);
 	if (ret)
 		goto out;
-	like(fd, end[0]);
+	like(sk, fd, end[0]);
 	ntbs_sock_get(sk);
 	if (ntbs_fdtab_foreign()) {
 		put(fd, end[0]);

@@ -184,6 +184,9 @@ bool loses_bytes(const struct op *op)
 
 		if (!d || (op->call == C_give && s != op->s) || !p)
 			continue;
+		/* nor where the other side has left the ring, and there is more in it than TCP has room for */
+		if (p->left && undecided(p))
+			return true;
 		/* nor, yet, between two ends of the process that execs: the one leaves before the other has asked */
 		if (op->call == C_exec && holds(op->proc, p) && (unread(d, TCP) || unread(d, NTBS)))
 			return true;

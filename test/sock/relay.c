@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * relay.c - bytes that their sender cannot bring back, since it has shut down or gone, reach the image that gets the socket
+ * relay.c - bytes that their sender cannot bring back, since it has shut down or gone, reach the image that gets the socket;
+ * and what that image sends comes behind bytes that TCP has had no room for yet
  *
  * ring: yes
  */
@@ -118,8 +119,74 @@ static void ended(int family, bool we_connect, enum way way, bool closed)
 	p_end(&p);
 }
 
+static uint64_t flood(int fd)
+{
+	char buf[65536];
+	uint64_t pos = 0;
+	ssize_t n;
+
+	s_nonblock(fd, true);
+	for (;;) {
+		t_fill(buf, sizeof(buf), 4, pos);
+		n = send(fd, buf, sizeof(buf), MSG_NOSIGNAL);
+		if (n < 0)
+			break;
+		pos += n;
+	}
+	t_eq(errno, EAGAIN, "%s: full", s_case);
+	s_nonblock(fd, false);
+	return pos;
+}
+
+/*
+ * The peer reads nothing and wants TCP, which has no room for all that lies in the ring.  Then the socket goes to cat, which
+ * sends a file.
+ */
+static void unsent(int family, bool we_connect, enum way way)
+{
+	int fd, un[2] = { -1, -1 }, file = memfd_create("in", 0);
+	uint64_t pos = 0;
+	char bytes[1000];
+	struct peer p;
+	pid_t pid;
+
+	snprintf(s_case, sizeof(s_case), "unsent: IPv%d, we_connect %d, way %d", family == AF_INET ? 4 : 6, we_connect, way);
+	t_fill(bytes, sizeof(bytes), 5, 0);
+	t_must(write(file, bytes, sizeof(bytes)) == sizeof(bytes) && !lseek(file, 0, SEEK_SET), "a file");
+	if (way == PASS) {
+		t_must(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, un), "socketpair");
+		pid = t_fork();
+		if (!pid) {
+			close(un[0]);
+			become_cat(file, s_take(un[1]));
+		}
+		close(un[1]);
+	}
+	fd = s_peer(&p, family, true, we_connect);
+	s_warm(&p, fd);
+	p_send(&p, 2, 0, 1000);
+	t_must(s_recv_stream(fd, 2, 0, 1000), "before");
+	pos = flood(fd);
+	p_zerocopy(&p);
+	if (way == PASS)
+		s_pass(un[0], fd);
+	else
+		pid = start(way, file, fd);
+	close(fd);
+	t_eq(p_recv(&p, 4, 0, pos), pos, "%s: what was sent before", s_case);
+	t_eq(p_recv(&p, 5, 0, sizeof(bytes)), sizeof(bytes), "%s: what the new image has sent", s_case);
+	t_eq(p_recv(&p, 5, 0, 1), 0, "%s: EOF", s_case);
+	t_reap(pid);
+	if (un[0] >= 0)
+		close(un[0]);
+	close(file);
+	p_end(&p);
+}
+
 int main(void)
 {
+	for (int i = 0; i < 4; i++)
+		unsent(i & 1 ? AF_INET6 : AF_INET, i & 1, i & 2 ? PASS : SPAWN);
 	for (int i = 0; i < NR_WAYS * 4; i++)
 		ended(i & 1 ? AF_INET6 : AF_INET, i & 2, i / 4, i & 1);
 	for (int i = 0; i < NR_WAYS; i++)

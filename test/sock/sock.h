@@ -197,7 +197,7 @@ T_UNUSED static bool s_recv_stream(int fd, uint64_t stream, uint64_t pos, size_t
 /* -------------------------------------------------------------------- peer */
 
 enum s_order { S_SEND, S_SEND_LATER, S_RECV, S_SHUTDOWN, S_CLOSE, S_LINGER0, S_EXIT, S_SHUTDOWN_LATER, S_CLOSE_LATER,
-	       S_RECV_LATER, S_NONBLOCK, S_RCVBUF };
+	       S_RECV_LATER, S_NONBLOCK, S_RCVBUF, S_ZEROCOPY };
 
 struct s_msg {
 	enum s_order order;
@@ -257,6 +257,8 @@ T_UNUSED static int64_t s_obey_(int *fd, const struct s_msg *m)
 		return 0;
 	case S_RCVBUF:
 		return setsockopt(*fd, SOL_SOCKET, SO_RCVBUF, &(int){ (int)m->len }, sizeof(int)) ? -errno : 0;
+	case S_ZEROCOPY:
+		return setsockopt(*fd, SOL_SOCKET, SO_ZEROCOPY, &(int){ 1 }, sizeof(int)) ? -errno : 0;
 	case S_CLOSE:
 		close(*fd);
 		*fd = -1;
@@ -373,6 +375,7 @@ T_UNUSED static int64_t s_do_(struct peer *p, struct s_msg m)
 #define p_close(p) ((void)s_do_(p, (struct s_msg){ .order = S_CLOSE }))
 #define p_nonblock(p, on) ((void)s_do_(p, (struct s_msg){ .order = S_NONBLOCK, .len = (on) }))
 #define p_rcvbuf(p, bytes_) t_eq(s_do_(p, (struct s_msg){ .order = S_RCVBUF, .len = (bytes_) }), 0, "%s: SO_RCVBUF", s_case)
+#define p_zerocopy(p) t_eq(s_do_(p, (struct s_msg){ .order = S_ZEROCOPY }), 0, "%s: SO_ZEROCOPY", s_case)	/* leaves the ring */
 #define p_linger0(p) ((void)s_do_(p, (struct s_msg){ .order = S_LINGER0 }))
 
 /* The same in @ms milliseconds, while the caller goes on; the peer does nothing else until then. */
