@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define WARM_ROUNDS 60
+#define HALF_WINDOW 16384	/* of the smallest a kernel offers (tcp_bound_to_half_wnd()) */
 
 struct traced traced[TRACED];
 int nr_traced;
@@ -334,6 +335,9 @@ bool competes(const struct op *op)
 	if ((op->call == C_flood || (class == SEND && op->b > BIG)) && d >= 0 && ends_if_woken(&desc[d]))
 		return true;
 
+	/* is the urgent byte in the first segment, which brings the reset?  That is half a window, which grows with what TCP carries */
+	if (class == SEND && (op->a & MSG_OOB) && op->b > HALF_WINDOW && d >= 0 && shuns(peer_of(&desc[d])))
+		return true;
 	/* is there room in a stream of which each world has taken what it could?  Sizes of buffers, and chance */
 	if (class == SEND && op->call != C_flood && d >= 0 && undecided(peer_of(&desc[d])))
 		return true;
