@@ -216,7 +216,7 @@ void ntbs_inherit_take(const char *list)
 		bool again = *end == '+';
 		long owed = *end == '!' ? strtol(end + 1, &end, 10) : 0;
 
-		if ((!again && *end != ',') || labs(owed) > ERRNO_MAX)
+		if ((!again && *end != ',') || owed < -ERRNO_MAX || owed > ERRNO_MAX)
 			return;
 		list = end + 1;
 		if (fd < 0 || fd > INT32_MAX || !cookie || ntbs_shadow_cookie(fd) != cookie || ntbs_fdtab_peek(fd))

@@ -222,8 +222,6 @@ static void like(const struct ntbs_sock *sk, int fd, int next)
 	ntbs_sys3(SYS_fcntl, next, F_SETFL, ntbs_sys2(SYS_fcntl, fd, F_GETFL) & (O_NONBLOCK | O_ASYNC));
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR)
 		ntbs_sys2(SYS_shutdown, next, SHUT_WR);
-	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)
-		ntbs_sys2(SYS_shutdown, next, SHUT_RD);
 }
 
 /* All that is there to be read, behind the room that the pump needs.  Return: the mapping, or NULL. */
