@@ -262,6 +262,29 @@ static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
 	       gone(sk, fd);
 }
 
+/*
+ * Bytes of ours that are to go by TCP once more: what the next holder sends must come behind them.  If nobody else has them a relay
+ * can, and soon; a process that stays, and sends itself, is waited for.
+ */
+static void await_sent(struct ntbs_sock *sk, int fd)
+{
+	bool stays = !ntbs_relay_has_rest(sk);
+	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + (stays ? ANSWER_WAIT_NS : REPLAY_WAIT_NS) };
+	int ret = 0;
+
+	while (ntbs_read_once(sk->shm->tx.replay) && ret != -ETIMEDOUT) {
+		w.mark = ntbs_sig_mark();
+		ntbs_lock(&sk->shm->tx.lock);
+		ntbs_stream_replay(sk, fd);
+		ntbs_unlock(&sk->shm->tx.lock);
+		if (ntbs_read_once(sk->shm->tx.replay))
+			ret = ntbs_wait_shadow(fd, POLLOUT, &w);
+	}
+	if (stays && ntbs_read_once(sk->shm->tx.replay))
+		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: TCP has no room yet for bytes that the other side wants once "
+			 "more: what the new holder sends may overtake them", sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport);
+}
+
 /* Both directions.  Returns the object of which bytes could not be brought back, or are left to be sent again; NULL: none. */
 static struct ntbs_sock *pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why, bool *brought)
 {
@@ -272,6 +295,8 @@ static struct ntbs_sock *pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why
 	*brought = ntbs_handover_both(sk, fd, why);
 	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
 		;
+	if (ntbs_read_once(sk->shm->tx.replay))
+		await_sent(sk, fd);
 	return *brought && !ntbs_relay_has_rest(sk) ? NULL : sk;
 }
 
