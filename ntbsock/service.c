@@ -239,6 +239,11 @@ void ntbs_service_stop(void)
 			ntbs_bell_ring(ntbs_rt.service_bell);
 			ntbs_sys0(SYS_sched_yield);
 		}
+		/*
+		 * Its number is gone a moment before its share of the signal handlers (__exit_signal()), which unshare(2) counts:
+		 * both under a lock that signalling a group waits for, with no signal as well (kill_something_info()).
+		 */
+		ntbs_sys2(SYS_kill, 0, 0);
 		service_tid = running = stopping = 0;
 	}
 	ntbs_unlock(&start_lock);
