@@ -315,6 +315,18 @@ static bool waits_for_room(const struct op *op, int slot)
 	return op->a & room && undecided(peer_of(desc_of(op->proc, slot)));
 }
 
+/* SIGIO, which ends a wait for events, for each segment of a stream of which each world moves what it can at its own pace. */
+static bool may_be_signalled(int proc)
+{
+	for (int s = 0; s < SLOTS; s++) {
+		const struct desc *d = desc_of(proc, s);
+
+		if (d && d->async && (undecided(d) || undecided(peer_of(d))))
+			return true;
+	}
+	return false;
+}
+
 /* Does another blocked call compete for the same bytes, connections or room?  Who wins is chance. */
 bool competes(const struct op *op)
 {
@@ -344,6 +356,8 @@ bool competes(const struct op *op)
 	if (waits_for_events(op) && op->b < 0 && (waits_for_room(op, op->s) || waits_for_room(op, op->t)))
 		return true;
 
+	if (waits_for_events(op) && op->b && may_be_signalled(op->proc))
+		return true;
 	if (class == SEND && d >= 0 && in_pieces(op) && waits_for_messages(peer_of(&desc[d])))
 		return true;
 	for (int i = 0; i < THREADS; i++)
