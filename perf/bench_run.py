@@ -50,8 +50,8 @@ class Runner:
         self.build = os.path.abspath(build)
         self.tmp = tempfile.mkdtemp(prefix="ntbs-bench-")
         os.chmod(self.tmp, 0o755)
-        self.ctl = os.path.join(self.build, "ntbsock-ctl")
-        self.lib = os.path.join(self.build, "libntbsock.so")
+        self.ctl = self.for_every_user("ntbsock-ctl")
+        self.lib = self.for_every_user("libntbsock.so")
         self.pingpong_bin = os.path.join(self.build, "pingpong")
         self.limit_bin = os.path.join(self.build, "limit")
         self.cpus = sorted(os.sched_getaffinity(0))[:2]
@@ -65,6 +65,11 @@ class Runner:
         self.env["PATH"] = self.env.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
         self.env.pop("LD_PRELOAD", None)
         self.env.pop("NTBSOCK_STATS", None)
+
+    def for_every_user(self, name):
+        """A copy that postgres, too, can run: a clone in /root is out of its reach."""
+        path = os.path.join(self.build, name)
+        return shutil.copy(path, self.tmp) if os.path.exists(path) else path
 
     def close(self):
         for group in list(self.groups):
