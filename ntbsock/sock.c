@@ -284,11 +284,26 @@ void ntbs_sock_dissolve(struct ntbs_sock *sk)
 	ntbs_mbox_wake_own(sk);
 }
 
+/*
+ * No descriptor is left here, and @fd is about to be the kernel's to give away.  The service thread may be sending on that number:
+ * it is let out, and looks at the count before it sends again.
+ */
+static void let_service_out(struct ntbs_sock *sk)
+{
+	if (ntbs_sock_stage(sk) != NTBS_LIVE)
+		return;
+	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_unlock(&sk->shm->tx.lock);
+}
+
 void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 {
-	bool last = !ntbs_holders_count_out(sk, false), others = !last || (ntbs_sock_flags(sk) & NTBS_SK_PASSED);
-	bool rest = !others && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_read_once(sk->shm->tx.replay), reset = false;
+	bool last, others, rest, reset = false;
 
+	let_service_out(sk);
+	last = !ntbs_holders_count_out(sk, false);
+	others = !last || (ntbs_sock_flags(sk) & NTBS_SK_PASSED);
+	rest = !others && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_read_once(sk->shm->tx.replay);
 	sk->last = last;
 	ntbs_epoll_sock_closed(sk, fd, others, rest);
 	if (atomic_load(&sk->watched) || sk->before)
