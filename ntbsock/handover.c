@@ -263,12 +263,11 @@ static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
 }
 
 /*
- * Bytes of ours that are to go by TCP once more: what the next holder sends must come behind them.  If nobody else has them a relay
- * can, and soon; a process that stays, and sends itself, is waited for.
+ * Bytes of ours that are to go by TCP once more: what the next holder sends must come behind them.  A relay can have them, and
+ * soon; where a process @stays that sends them, it is waited for.
  */
-static void await_sent(struct ntbs_sock *sk, int fd)
+static void await_sent(struct ntbs_sock *sk, int fd, bool stays)
 {
-	bool stays = !ntbs_relay_has_rest(sk);
 	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + (stays ? ANSWER_WAIT_NS : REPLAY_WAIT_NS) };
 	int ret = 0;
 
@@ -286,7 +285,7 @@ static void await_sent(struct ntbs_sock *sk, int fd)
 }
 
 /* Both directions.  Returns the object of which bytes could not be brought back, or are left to be sent again; NULL: none. */
-static struct ntbs_sock *pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why, bool *brought)
+static struct ntbs_sock *pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why, bool stays, bool *brought)
 {
 	if (!ntbs_sock_to_hand_over(sk)) {
 		ntbs_sock_set_flag(sk, NTBS_SK_PASSED);
@@ -296,7 +295,7 @@ static struct ntbs_sock *pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why
 	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
 		;
 	if (ntbs_read_once(sk->shm->tx.replay))
-		await_sent(sk, fd);
+		await_sent(sk, fd, stays || !ntbs_relay_has_rest(sk));
 	return *brought && !ntbs_relay_has_rest(sk) ? NULL : sk;
 }
 
@@ -312,7 +311,7 @@ void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	int ret = -ETIMEDOUT;
 	bool brought;
 
-	sk = pass(sk, fd, why, &brought);
+	sk = pass(sk, fd, why, false, &brought);
 	if (!sk)
 		return;
 	if (ntbs_relay_has_rest(sk) || no_answer_to_come(sk, fd))
@@ -327,9 +326,9 @@ void ntbs_handover_taken(struct ntbs_sock *sk, int fd)
 {
 	bool brought;
 
-	sk = pass(sk, fd, NTBS_WHY_PASSED, &brought);
+	sk = pass(sk, fd, NTBS_WHY_PASSED, true, &brought);
 	if (sk && brought)
-		return;
+		return;		/* ours to send again, and if that took too long it has been said */
 	if (sk && no_answer_to_come(sk, fd))
 		say_lost(sk, false, "it cannot send it again");
 	else if (sk)

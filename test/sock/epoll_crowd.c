@@ -13,21 +13,6 @@
 
 static int ours[CONNS], theirs[CONNS];
 
-/* s_warm() for all of them at once. */
-static void warm(void)
-{
-	double end = t_now() + 0.05;
-
-	for (uint64_t n = 0; getenv("T_WARM") && (n < 10 || t_now() < end); n++) {
-		for (int i = 0; i < CONNS; i++) {
-			s_send_stream(theirs[i], 99, n, 1);
-			t_must(s_recv_stream(ours[i], 99, n, 1), "warming up");
-			s_send_stream(ours[i], 98, n, 1);
-			t_must(s_recv_stream(theirs[i], 98, n, 1), "warming up");
-		}
-	}
-}
-
 /* All that was sent comes, with room for @max events a turn. */
 static void read_bits(int ep, int max, uint64_t stream)
 {
@@ -57,14 +42,7 @@ int main(void)
 {
 	int ep = epoll_create1(EPOLL_CLOEXEC);
 
-	for (int i = 0; i < CONNS; i++) {
-		int sv[2];
-
-		s_pair(i & 1 ? AF_INET6 : AF_INET, sv);
-		ours[i] = sv[i >> 1 & 1];
-		theirs[i] = sv[!(i >> 1 & 1)];
-	}
-	warm();
+	s_crowd(ours, theirs, CONNS);
 	for (uint32_t i = 0; i < CONNS; i++)
 		t_must(!epoll_ctl(ep, EPOLL_CTL_ADD, ours[i], &(struct epoll_event){ EPOLLIN, { .u32 = i } }), "epoll_ctl");
 	read_bits(ep, CONNS, 1);

@@ -17,21 +17,6 @@
 
 static int ours[CONNS], theirs[CONNS];
 
-/* s_warm() for all of them at once. */
-static void warm(void)
-{
-	double end = t_now() + 0.05;
-
-	for (uint64_t n = 0; getenv("T_WARM") && (n < 10 || t_now() < end); n++) {
-		for (int i = 0; i < CONNS; i++) {
-			s_send_stream(theirs[i], 99, n, 1);
-			t_must(s_recv_stream(ours[i], 99, n, 1), "warming up");
-			s_send_stream(ours[i], 98, n, 1);
-			t_must(s_recv_stream(theirs[i], 98, n, 1), "warming up");
-		}
-	}
-}
-
 static void add(int ep, int fd, uint32_t member)
 {
 	t_must(!epoll_ctl(ep, EPOLL_CTL_ADD, fd, &(struct epoll_event){ EPOLLIN, { .u32 = member } }), "epoll_ctl");
@@ -61,14 +46,7 @@ int main(void)
 	int few = epoll_create1(EPOLL_CLOEXEC), many = epoll_create1(EPOLL_CLOEXEC), inner = epoll_create1(EPOLL_CLOEXEC), p[2];
 
 	t_must(few >= 0 && many >= 0 && inner >= 0 && !pipe(p) && write(p[1], "x", 1) == 1, "sets and a pipe");
-	for (int i = 0; i < CONNS; i++) {
-		int sv[2];
-
-		s_pair(i & 1 ? AF_INET6 : AF_INET, sv);
-		ours[i] = sv[i >> 1 & 1];
-		theirs[i] = sv[!(i >> 1 & 1)];
-	}
-	warm();
+	s_crowd(ours, theirs, CONNS);
 	for (int i = 0; i < CONNS; i++) {
 		add(many, ours[i], i);
 		s_send_stream(theirs[i], 1, 0, 10);

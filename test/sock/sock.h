@@ -194,6 +194,29 @@ T_UNUSED static bool s_recv_stream(int fd, uint64_t stream, uint64_t pos, size_t
 	return true;
 }
 
+/* @n pairs of both families, either end of them ours; warmed up all at once if T_WARM is set, as s_warm() does one. */
+T_UNUSED static void s_crowd(int *ours, int *theirs, int n)
+{
+	double end;
+
+	for (int i = 0; i < n; i++) {
+		int sv[2];
+
+		s_pair(i & 1 ? AF_INET6 : AF_INET, sv);
+		ours[i] = sv[i >> 1 & 1];
+		theirs[i] = sv[!(i >> 1 & 1)];
+	}
+	end = t_now() + 0.05;
+	for (uint64_t k = 0; getenv("T_WARM") && (k < 10 || t_now() < end); k++) {
+		for (int i = 0; i < n; i++) {
+			s_send_stream(theirs[i], 99, k, 1);
+			t_must(s_recv_stream(ours[i], 99, k, 1), "warming up");
+			s_send_stream(ours[i], 98, k, 1);
+			t_must(s_recv_stream(theirs[i], 98, k, 1), "warming up");
+		}
+	}
+}
+
 /* -------------------------------------------------------------------- peer */
 
 enum s_order { S_SEND, S_SEND_LATER, S_RECV, S_SHUTDOWN, S_CLOSE, S_LINGER0, S_EXIT, S_SHUTDOWN_LATER, S_CLOSE_LATER,
