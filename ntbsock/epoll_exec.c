@@ -19,6 +19,8 @@
 #include "runtime.h"
 #include "sys.h"
 
+#define ANYTHING (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP)		/* with EPOLLERR and EPOLLHUP, which always are */
+
 static void tell_kernel(struct ntbs_epm *m, bool bare)
 {
 	uint32_t events = !bare ? ntbs_epm_kernel_events(m) : m->events;
@@ -36,18 +38,32 @@ static int would_tell(struct ntbs_ep *ep, struct epoll_event *ev)
 	return n < 0 ? 0 : n;
 }
 
+static bool is_among(uint64_t data, const struct epoll_event *ev, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (ev[i].data.u64 == data)
+			return true;
+	return false;
+}
+
 /* Only the kernel knows of it; in one form and the other it is found by what the event says. */
 static bool is_told(const struct ntbs_epm *m, const struct epoll_event *ev, int n)
 {
-	for (int i = 0; i < n; i++)
-		if (ev[i].data.u64 == m->data || ev[i].data.u64 == ntbs_epm_cookie(m))
-			return true;
-	return false;
+	return is_among(m->data, ev, n) || is_among(ntbs_epm_cookie(m), ev, n);
 }
 
 static bool by_memory(const struct ntbs_epm *m)
 {
 	return m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE;
+}
+
+/*
+ * A ONESHOT that has been told is silent in the kernel, for EPOLLERR and EPOLLHUP too, which epoll_ctl() does not let be said:
+ * so let the kernel tell it, of anything.  Those that nothing can be told of now stay as tell_kernel() has them.
+ */
+static bool is_silent(const struct ntbs_epm *m)
+{
+	return !m->inner && (m->events & EPOLLONESHOT) && atomic_load(&m->disabled);
 }
 
 static void rewrite(struct ntbs_ep *ep, bool bare)
@@ -65,16 +81,19 @@ static void rewrite(struct ntbs_ep *ep, bool bare)
 
 		m->quiet = exact && (m->events & EPOLLET) && !(m->events & EPOLLONESHOT) &&
 			   (by_memory(m) ? ntbs_epm_would_repeat(m) : !is_told(m, ev, n));
-		any |= m->quiet;
 		if (m->quiet)
 			tell_kernel(m, bare);
+		if (exact && bare && is_silent(m)) {
+			m->quiet = true;
+			ntbs_epm_register(m, ANYTHING | EPOLLONESHOT, ntbs_epm_cookie(m));	/* the next data come with epoll_ctl() */
+		}
+		any |= m->quiet;
 	}
-	if (any)
-		would_tell(ep, ev);
+	n = any ? would_tell(ep, ev) : 0;
 	for (uint32_t i = 0; i < ep->nr; i++) {
 		struct ntbs_epm *m = ep->member[i];
 
-		if (!m->quiet || (by_memory(m) && !ntbs_epm_would_repeat(m)))
+		if (!m->quiet || (is_silent(m) ? !is_among(ntbs_epm_cookie(m), ev, n) : by_memory(m) && !ntbs_epm_would_repeat(m)))
 			tell_kernel(m, bare);
 	}
 }

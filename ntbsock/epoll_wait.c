@@ -82,14 +82,14 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 		return false;			/* registered for nothing: the kernel adds EPOLLERR and EPOLLHUP to that */
 	ev->events &= ntbs_epm_wanted(m) & ~(ntbs_offer_held(m->sk) ? (uint32_t)NTBS_EP_OUT_NEWS : 0);
 	ev->data.u64 = m->data;
-	if (ntbs_sock_stage(m->sk) != NTBS_NEW && ev->events) {
-		/* told by the kernel: not news any more once we are the ones who tell */
-		if (ntbs_sock_stage(m->sk) == NTBS_OFFER && (m->events & EPOLLET))
-			ev->events |= ntbs_epm_edges(m, ev->events, ev->events);
-		if (m->events & EPOLLONESHOT)
-			atomic_store(&m->disabled, 1);
-	}
-	return ev->events != 0;
+	if (!ev->events)
+		return false;
+	/* told by the kernel: not news any more once we are the ones who tell */
+	if (ntbs_sock_stage(m->sk) == NTBS_OFFER && (m->events & EPOLLET))
+		ev->events |= ntbs_epm_edges(m, ev->events, ev->events);
+	if (m->events & EPOLLONESHOT)
+		atomic_store(&m->disabled, 1);
+	return true;
 }
 
 /* The wait of the set in the kernel.  @mark: the one in which the program sleeps; NULL: a look. */

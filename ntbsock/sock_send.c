@@ -32,15 +32,10 @@ static ssize_t send_error(ssize_t n, int flags)
 	return n == -EPIPE ? broken_pipe(flags) : n;
 }
 
-/*
- * Of a peer that was killed after we had shut down, before anybody has noticed, only we know that it has reset: to the kernel
- * both ends are closed.
- */
+/* Of a peer that was killed with bytes of the ring unread, before anybody has noticed, only we know that it has reset. */
 ssize_t ntbs_sock_send_owed(struct ntbs_sock *sk, int flags)
 {
-	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) &&
-	    ((ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) || ntbs_le32_read_acquire(&sk->q.in->rstate) == NTBS_R_ABORT) &&
-	    ntbs_shadow_poll(sk->fd, POLLRDHUP))
+	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(sk->fd, POLLRDHUP))
 		ntbs_stream_died(sk, sk->fd);
 	return send_error(-ntbs_sock_take_owed(sk), flags);
 }

@@ -344,8 +344,8 @@ void learn(const struct op *op, struct answer a[WORLDS])
 			d->async = op->a;
 		break;
 	case C_setopt:
-		if (ok && d && options[op->a].shape == TIMEVAL && op->b > 0)
-			*(options[op->a].opt == SO_SNDTIMEO ? &d->sndtimeo : &d->rcvtimeo) = true;
+		if (ok && d && options[op->a].shape == TIMEVAL)
+			*(options[op->a].opt == SO_SNDTIMEO ? &d->sndtimeo : &d->rcvtimeo) = op->b > 0;
 		if (ok && d && user_timeout(op))
 			d->user_timeout = op->b > 0;
 		if (ok && d && low_mark(op))
