@@ -114,6 +114,10 @@ void ntbs_offer_live(struct ntbs_sock *sk)
 		ntbs_stream_state_final(sk);
 	ntbs_epoll_sock_live(sk);
 	ntbs_offer_let_go(sk);
+	/* a claim that binds rings nobody here, and the peer's bytes would not either: they are to arm now */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&sk->slept_on, memory_order_relaxed))
+		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 }
 
 /*
@@ -220,6 +224,8 @@ void ntbs_offer_sleepy(struct ntbs_sock *sk)
 	if (ntbs_read_once(sk->shm->conn.accepted)) {	/* its entry is the connector's, and may just be found by another thread */
 		if (__builtin_expect(atomic_load_explicit(&sk->awaits, memory_order_relaxed), 0))
 			ntbs_offer_acceptor_awaits(sk);
+		atomic_store(&sk->slept_on, 1);		/* then the caller's look at the stage: pairs with ntbs_offer_live() */
+		atomic_thread_fence(memory_order_seq_cst);
 		return;
 	}
 	/* seq_cst on both sides: either the claimer sees the hint or we see the claim in the step that follows */

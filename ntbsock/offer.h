@@ -58,7 +58,7 @@ int ntbs_offer_tick(void);
 bool ntbs_offer_unnoticed(const struct ntbs_sock *sk);
 /* Before the kernel's FIN: the other side may be LIVE before we are, and takes one without a word for our death. */
 void ntbs_offer_before_shut_wr(struct ntbs_sock *sk);
-/* We are about to sleep, on mbox 0: the claimer shall ring. */
+/* We are about to sleep, on mbox 0: the claimer shall ring, or the thread of ours that claims. */
 void ntbs_offer_sleepy(struct ntbs_sock *sk);
 /* Take it back, or go LIVE if it was claimed first. */
 void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why);

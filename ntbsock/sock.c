@@ -152,6 +152,7 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 	atomic_store(&sk->attached, 0);
 	atomic_store(&sk->watched, 0);
 	atomic_store(&sk->awaits, 0);
+	atomic_store(&sk->slept_on, 0);
 	memset(&sk->q, 0, sizeof(sk->q));
 	memset(&sk->tx, 0, sizeof(sk->tx));
 	memset(&sk->rx, 0, sizeof(sk->rx));

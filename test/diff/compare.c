@@ -163,6 +163,12 @@ static bool only_tcp_has_room(const struct answer *x, const struct answer *y, in
 	return !ring_has_room || !ring_sends(d->w[NTBS].lport, d->w[NTBS].rport);
 }
 
+/* Does how much of a send is taken depend on sizes of buffers alone? */
+static bool room_counts(const struct desc *d, const struct desc *peer)
+{
+	return peer ? peer->uneven || peer->backlog : d && d->crammed;
+}
+
 bool room_unknown(const struct desc *d)
 {
 	return d && (d->uneven || d->backlog) && !d->full;
@@ -233,9 +239,9 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 			return V_SAME;
 		if (peer && peer->uneven && (x->ret < 0) == (y->ret < 0) && x->err == y->err && x->sigs == y->sigs && accept_as(R_TAKEN))
 			return V_SAME;
-		if (peer && (peer->uneven || peer->backlog) && (x->ret > 0 || x->err == EAGAIN) && (y->ret > 0 || y->err == EAGAIN) &&
-		    accept_as(R_TAKEN)) {
-			peer->uneven |= x->bytes != y->bytes;
+		if (room_counts(d, peer) && (x->ret > 0 || x->err == EAGAIN) && (y->ret > 0 || y->err == EAGAIN) && accept_as(R_TAKEN)) {
+			if (peer)
+				peer->uneven |= x->bytes != y->bytes;
 			return V_SAME;
 		}
 		if (op->b > BIG && x->ret > 0 && y->ret > 0 && x->sigs == y->sigs) {
@@ -278,10 +284,10 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		if (op->call == C_getopt && options[op->a].how == R_SNDBUF && peer && (peer->uneven || peer->grown) && plain &&
 		    in_range(R_SNDBUF, x) && in_range(R_SNDBUF, y) && accept_as(R_SNDBUF))
 			return V_SAME;
-		if (peer && (peer->uneven || peer->backlog) && x->ret >= 0 && y->ret >= 0) {
+		if (room_counts(d, peer) && x->ret >= 0 && y->ret >= 0) {
 			const int64_t room = op->call == C_select || op->call == C_pselect ? 2 : EPOLLOUT | EPOLLWRNORM;
 
-			if ((room_unknown(peer) ? values_same(op, x, y, ~room) : only_tcp_has_room(x, y, room, d)) && accept_as(R_ROOM))
+			if ((!peer || room_unknown(peer) ? values_same(op, x, y, ~room) : only_tcp_has_room(x, y, room, d)) && accept_as(R_ROOM))
 				return V_SAME;
 		}
 		differ(op, a, why, size);

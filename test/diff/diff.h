@@ -188,6 +188,7 @@ struct desc {
 	bool backlog;		/* it was full, and has not been read dry since: part of what is unread waits at its sender */
 	bool grown;		/* it was full once: how large its sender's buffer is was measured then */
 	bool coming;		/* a blocked call still sends */
+	bool crammed;		/* it has sent all there was room for, to one that nobody has accepted yet */
 	bool unhashed, oob;	/* bytes were thrown away unseen; urgent ones were sent or came */
 	bool rcvtimeo, sndtimeo;	/* a wait for bytes, for room ends by itself */
 	bool shut_wr, shut_rd, connected, listening;

@@ -78,6 +78,18 @@ static void find_peer(int me)
 	}
 }
 
+/* What has been sent to @d before it was accepted. */
+static void take_over_crammed(struct desc *d)
+{
+	struct desc *p = peer_of(d);
+
+	if (!p || !p->crammed)
+		return;
+	p->crammed = false;
+	d->full = d->backlog = d->grown = true;
+	d->uneven = p->w[TCP].tx != p->w[NTBS].tx;
+}
+
 /* On its way: the descriptor is held, whoever closes his. */
 static void mail_put(int to, int proc, int slot)
 {
@@ -294,7 +306,7 @@ void learn(const struct op *op, struct answer a[WORLDS])
 			d->connected = ok;
 			find_peer(slot_desc[op->proc][op->s]);
 		} else if (d && op->a == 1 && ok) {	/* what was on its way is gone */
-			d->uneven = d->full = d->backlog = d->grown = d->coming = d->connected = false;
+			d->uneven = d->full = d->backlog = d->grown = d->coming = d->crammed = d->connected = false;
 			d->peer = -1;
 		}
 		break;
@@ -315,6 +327,7 @@ void learn(const struct op *op, struct answer a[WORLDS])
 				desc[i].rcvtimeo = d->rcvtimeo, desc[i].sndtimeo = d->sndtimeo, desc[i].user_timeout = d->user_timeout,
 				desc[i].low_mark = d->low_mark;
 			find_peer(i);
+			take_over_crammed(&desc[i]);
 		}
 		set_slot(op->proc, op->call == C_accept ? op->t : op->b, i);
 		break;

@@ -67,6 +67,8 @@ void wait_until_acknowledged(const struct op *op, int slot, int step);
 
 /* settle.c */
 bool undecided(const struct desc *d);
+/* Read all that is on the way to @d; false: nobody can, or there is more. */
+bool read_dry(const struct desc *d, const struct op *op, int step);
 bool in_pieces(const struct op *op);
 bool waits_for_messages(const struct desc *d);
 bool shuns(const struct desc *d);

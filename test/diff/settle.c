@@ -42,16 +42,19 @@ static bool find_thread(const struct desc *d, const struct op *op, enum call cal
 	return false;
 }
 
+bool read_dry(const struct desc *d, const struct op *op, int step)
+{
+	struct op read;
+
+	if (!d || !find_thread(d, op, C_drain, &read) || competes(&read))
+		return false;
+	exec_step(&read, step);
+	return !undecided(d);
+}
+
 static bool read_all(const struct desc *d, const struct op *op, int step)
 {
-	struct op drain;
-
-	if (!undecided(d))
-		return true;
-	if (!find_thread(d, op, C_drain, &drain) || competes(&drain))
-		return false;
-	exec_step(&drain, step);
-	return !undecided(d);
+	return !undecided(d) || read_dry(d, op, step);
 }
 
 /* Has the peer ended, with its end behind what is on the way? */

@@ -119,6 +119,8 @@ static void finish(struct pending *e, bool first)
 		v = ask_again(op, e->step, e, d, p, why, sizeof(why));
 	if (v == V_DIFFERENT)
 		found(e->step, op.call, "%s%s", why, first ? "" : " (the call had blocked)");
+	if ((op.call == C_flood || (class == SEND && op.b > BIG)) && !p && d && e->a[TCP].bytes)
+		d->crammed = true;
 	if (op.call == C_flood && p && (e->a[TCP].bytes || p->uneven))
 		p->full = p->backlog = p->grown = true;
 	else if (class == SEND && op.b > BIG && p && e->a[TCP].bytes && e->a[TCP].bytes < (uint64_t)op.b)
@@ -132,6 +134,25 @@ static void finish(struct pending *e, bool first)
 	learn(&op, e->a);
 }
 
+/*
+ * How much of a send there is room for sizes of buffers decide: one world has taken all of it, of its own accord, and the other
+ * does when it is read.
+ */
+static bool only_room(const struct op *op)
+{
+	return calls[op->call].class == SEND && (op->b > BIG || undecided(peer_of(desc_of(op->proc, op->s))));
+}
+
+static bool making_room;
+
+/* Where nobody can read now it stays pending. */
+static void make_room(const struct pending *e)
+{
+	making_room = true;
+	read_dry(peer_of(desc_of(e->op.proc, e->op.s)), &e->op, e->step);
+	making_room = false;
+}
+
 /* Calls that have blocked and do no more. */
 static void finish_blocked(void)
 {
@@ -143,8 +164,10 @@ static void finish_blocked(void)
 			continue;
 		if (await(e) == BOTH)
 			finish(e, false);
-		else
+		else if (!only_room(&e->op) || making_room)
 			found(e->step, e->op.call, "%s (the call had blocked)", one_only(e, why, sizeof(why)));
+		else
+			make_room(e);
 	}
 }
 
@@ -242,6 +265,12 @@ void exec_step(const struct op *op, int step)
 		give(w, op, step, e);
 	switch (await(e)) {
 	case BOTH: finish(e, true); break;
+	case ONE_ONLY:
+		if (!only_room(op)) {
+			found(step, op->call, "%s", one_only(e, why, sizeof(why)));
+			break;
+		}
+		/* fall through */
 	case BLOCKED:
 		traced[nr_traced - 1].blocked = true;
 		learn_blocked(op);
@@ -251,7 +280,6 @@ void exec_step(const struct op *op, int step)
 		if (verbose)
 			fprintf(stderr, "      blocks\n");
 		break;
-	case ONE_ONLY: found(step, op->call, "%s", one_only(e, why, sizeof(why))); break;
 	case RESTLESS:
 		found(step, op->call, "blocks in both worlds, and %s does not sleep", world_name[world_quiet(&world[TCP]) ? NTBS : TCP]);
 		break;
