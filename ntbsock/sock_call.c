@@ -65,21 +65,25 @@ void ntbs_call_unpin(struct ntbs_pin *pin, struct ntbs_wait *w)
 	ntbs_undo_pop(&pin->undo);
 }
 
-void ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags)
+bool ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags)
 {
 	const struct ntbs_sig_mark now = ntbs_sig_mark();
+	bool anew = false;
 
 	w->dissolved = atomic_load(&sk->shm->dissolved);
 	if (!w->deadline_ns)
 		w->deadline_ns = timeo_ns ? ntbs_now_ns() + timeo_ns : NTBS_NO_DEADLINE;
 	w->restarts = !ntbs_wait_ends(w) && !moved && !(flags & NTBS_MSG_LATER);
 	w->peeks = moved && (flags & MSG_PEEK);
-	if (flags & NTBS_MSG_LATER)
+	if (flags & NTBS_MSG_LATER) {
 		w->mark = first_message;
-	else if (w->restarts && now.hard == w->mark.hard)
+	} else if (w->restarts && now.hard == w->mark.hard) {
+		anew = now.all != w->mark.all;
 		w->mark = now;
+	}
 	if (flags & NTBS_MSG_FIRST)
 		first_message = w->mark;
+	return anew;
 }
 
 struct ntbs_sock *ntbs_call_follow(struct ntbs_sock *sk, uint32_t serial, int fd)

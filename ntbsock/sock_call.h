@@ -46,9 +46,9 @@ static inline void ntbs_call_begin(struct ntbs_wait *w)
 /*
  * A call with a time limit (SO_RCVTIMEO, SO_SNDTIMEO) is never restarted, nor one that has moved bytes or messages: that one
  * ends by any handler.  A handler stands for the signal that the kernel would see as long as the call is in it: one that has
- * run counts until the call waits anew with nothing in its hands, which is where the kernel begins it again.
+ * run counts until the call waits anew with nothing in its hands, which is where the kernel begins it again: true if it does.
  */
-void ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags);
+bool ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags);
 
 static inline bool ntbs_call_total(const struct iovec *iov, int cnt, size_t *len)
 {

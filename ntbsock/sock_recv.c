@@ -401,6 +401,18 @@ static enum next before_wait(struct recv_call *r)
 	return next;
 }
 
+/* With whatever its descriptor means by now; and it takes what there is. */
+static enum next begins_anew(struct recv_call *r)
+{
+	r->fd = ntbs_fdtab_follow(r->sk, r->fd);
+	if (r->fd != r->number)
+		return done(r, -ENTBS_STALE);
+	r->w.deadline_ns = 0;
+	r->low = false;
+	begin(r);
+	return AGAIN;
+}
+
 static enum next wait_for_more(struct recv_call *r)
 {
 	struct ntbs_sock *sk = r->sk;
@@ -408,7 +420,8 @@ static enum next wait_for_more(struct recv_call *r)
 
 	if (!r->pin.sk && !ntbs_call_pin(&r->pin, &r->w, sk, r->fd))
 		return AGAIN;
-	ntbs_call_how_long(&r->w, sk, ntbs_read_once(sk->shm->rcvtimeo_ns), r->moved, r->flags);
+	if (ntbs_call_how_long(&r->w, sk, ntbs_read_once(sk->shm->rcvtimeo_ns), r->moved, r->flags))
+		return begins_anew(r);
 	r->w.peeks |= r->low;
 	n = ntbs_sock_wait(sk, r->fd, true, &r->w);
 	r->fd = ntbs_fdtab_follow(sk, r->fd);
@@ -419,14 +432,8 @@ static enum next wait_for_more(struct recv_call *r)
 	}
 	if (n)
 		return done(r, r->moved ? (ssize_t)r->moved : n == -ETIMEDOUT ? -EAGAIN : n);
-	if (!r->moved && ntbs_call_restarts(&r->w)) {
-		if (r->fd != r->number)
-			return done(r, -ENTBS_STALE);
-		r->w.deadline_ns = 0;	/* it takes what there is */
-		r->low = false;
-		begin(r);
-		return AGAIN;
-	}
+	if (!r->moved && ntbs_call_restarts(&r->w))
+		return begins_anew(r);
 	if (r->moved && r->w.urgent && !looks_only(r) && urgent_next(sk, r->fd, r->flags, r->moved))	/* before a look passes it */
 		return done(r, r->moved);
 	return AGAIN;

@@ -129,9 +129,9 @@ static enum next done_with(struct send_call *s, ssize_t ret)
 	return done(s, sent(s) ? (ssize_t)sent(s) : ret);
 }
 
-static void how_long(struct send_call *s)
+static bool how_long(struct send_call *s)
 {
-	ntbs_call_how_long(s->w, s->sk, ntbs_read_once(s->sk->shm->sndtimeo_ns), sent(s), 0);
+	return ntbs_call_how_long(s->w, s->sk, ntbs_read_once(s->sk->shm->sndtimeo_ns), sent(s), 0);
 }
 
 static enum next after_try(struct send_call *s)
@@ -160,7 +160,8 @@ static enum next wait_for_room(struct send_call *s)
 	struct ntbs_sock *sk = s->sk;
 	ssize_t n;
 
-	how_long(s);
+	if (how_long(s) && ntbs_fdtab_follow(sk, s->fd) != s->number)
+		return done(s, -ENTBS_STALE);
 	n = ntbs_sock_wait(sk, s->fd, false, s->w);
 	s->fd = ntbs_fdtab_follow(sk, s->fd);
 	s->waited = true;
