@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * run.h - what step.c, names.c, ask.c and streams.c share of the run of a sequence
+ * run.h - what step.c, compete.c, settle.c, names.c, ask.c and streams.c share of the run of a sequence
  */
 #ifndef NTBSOCK_TEST_DIFF_RUN_H
 #define NTBSOCK_TEST_DIFF_RUN_H
@@ -79,8 +79,18 @@ int ends_slot(const struct op *op);
 void wait_before_end(const struct op *op, int step);
 void wait_until_came(const struct desc *d, const struct op *op, int step);
 
-/* step.c */
+/* compete.c */
+/*
+ * With whatever wakes it: a read of no bytes, one that sleeps below its mark and finds some (tcp_recvmsg_locked()).  Among that is
+ * room in what the same socket has sent before, and when there is some depends on how much is on its way: each world has its own
+ * measure of that.
+ */
+bool ends_when_woken(const struct op *op, const struct desc *d);
+bool somebody_reads(const struct desc *d);
+/* Does another blocked call compete for the same bytes, connections or room? */
 bool competes(const struct op *op);
+
+/* step.c */
 void exec_step(const struct op *op, int step);
 void found(int step, enum call call, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
