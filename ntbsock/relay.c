@@ -28,6 +28,7 @@
 #include "fdtab.h"
 #include "log.h"
 #include "preload.h"
+#include "runtime.h"
 #include "sys.h"
 
 #define FIRST_BYTES (1u << 20)
@@ -413,6 +414,9 @@ int ntbs_relay(struct ntbs_sock *sk, int fd)
 		for (int other = 0; other < ntbs_fdtab_highest(); other++)
 			if (ntbs_fdtab_sock(other) == sk)
 				put(other, end[0]);
+		/* who sleeps on the number sleeps on what it meant */
+		if (atomic_load(&sk->calls))
+			ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 	}
 	ntbs_sock_put(sk);
 out:

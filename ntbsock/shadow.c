@@ -104,6 +104,7 @@ static uint32_t inq_by_message(int fd)
 	struct iovec iov;
 	socklen_t len = sizeof(int);
 	int was = 0, n = 0;
+	long got;
 	char c;
 
 	iov = (struct iovec){ &c, 1 };
@@ -112,10 +113,13 @@ static uint32_t inq_by_message(int fd)
 	if (ntbs_sys5(SYS_getsockopt, fd, SOL_TCP, TCP_INQ, &was, &len) ||
 	    ntbs_sys5(SYS_setsockopt, fd, SOL_TCP, TCP_INQ, &on, sizeof(on)))
 		return 0;
-	if (ntbs_sys3(SYS_recvmsg, fd, &msg, MSG_PEEK | MSG_DONTWAIT) > 0)
+	got = ntbs_sys3(SYS_recvmsg, fd, &msg, MSG_PEEK | MSG_DONTWAIT);
+	if (got >= 0)
 		for (struct cmsghdr *m = CMSG_FIRSTHDR(&msg); m; m = CMSG_NXTHDR(&msg, m))
 			if (m->cmsg_level == SOL_TCP && m->cmsg_type == TCP_CM_INQ)
 				memcpy(&n, CMSG_DATA(m), sizeof(n));
+	if (!got && n > 0)
+		n--;		/* the FIN, which it has met behind an urgent byte or at once */
 	if (!was)
 		ntbs_sys5(SYS_setsockopt, fd, SOL_TCP, TCP_INQ, &was, sizeof(was));
 	return n;

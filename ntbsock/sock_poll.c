@@ -201,13 +201,12 @@ static int look(struct set *s, bool arm)
 		}
 		if (!sk)
 			continue;
-		if (ntbs_sock_stage(sk) == NTBS_PLAIN) {
-			if (atomic_load_explicit(&sk->shm->owed, memory_order_relaxed) > 0) {
-				u->revents = POLLERR;
-				ready++;
-			}
-			continue;
+		if (ntbs_sock_stage(sk) != NTBS_LIVE && atomic_load_explicit(&sk->shm->owed, memory_order_relaxed) > 0) {
+			u->revents = POLLERR;
+			ready++;
 		}
+		if (ntbs_sock_stage(sk) == NTBS_PLAIN)
+			continue;
 		if (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING)
 			ntbs_offer_look_connected(sk, u->fd);
 		if (ntbs_sock_stage(sk) == NTBS_OFFER) {

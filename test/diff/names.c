@@ -196,6 +196,9 @@ bool loses_bytes(const struct op *op)
 
 		if (!d || (op->call == C_give && s != op->s) || !p)
 			continue;
+		/* nor a reset of a peer that was killed, to an image without the library (ntbsock(7), LIMITATIONS) */
+		if (op->call != C_give && op->b == 1 && !p->refs && (unread(p, TCP) || unread(p, NTBS)))
+			return true;
 		/* nor where the other side has left the ring, and there is more in it than TCP has room for */
 		if (p->left && undecided(p))
 			return true;

@@ -104,6 +104,10 @@ static void finish(struct pending *e, bool first)
 		for (int i = 0; i < nr_desc; i++)	/* any member may have room or not */
 			if (room_unknown(&desc[i]) && !room_unknown(p))
 				p = &desc[i], d = peer_of(p);
+	if (waits_for_events(&op) && op.call != C_epoll_wait && !d)
+		for (int i = 0; i < nr_desc && !p; i++)		/* a set, which is ready when a member is */
+			if (undecided(&desc[i]))
+				p = &desc[i];
 	for (int w = 0; w < WORLDS; w++)
 		account(&op, d, w, &e->a[w]);
 	if (class == DRAIN && d)
@@ -359,6 +363,18 @@ static bool any_busy(int proc)
 	return false;
 }
 
+/*
+ * Killed between two messages of recvmmsg(), it leaves others who have the socket the kernel's inner word for that as an error
+ * (do_recvmmsg()): 512, which has no name.  Not ours (ntbsock(7), LIMITATIONS).
+ */
+static bool leaves_word(int proc)
+{
+	for (int i = 0; i < THREADS; i++)
+		if (pending[proc][i].busy && pending[proc][i].op.call == C_recvmmsg)
+			return true;
+	return false;
+}
+
 /* The thread that is meant, or one that is free; -1: all are blocked. */
 static int free_thread(const struct op *op)
 {
@@ -384,7 +400,7 @@ static void step(const struct op *wanted, int nr)
 	op->thr = thr;
 	if ((op->call == C_fork || op->call == C_spawn) && (op->a < FIRST_PROCS || op->a >= PROCS || world[TCP].pid[op->a]))
 		return;
-	if (op->call == C_exec && any_busy(op->proc))
+	if ((op->call == C_exec && any_busy(op->proc)) || (op->call == C_kill && leaves_word(op->proc)))
 		return;
 	if ((op->call == C_exec || op->call == C_spawn || op->call == C_give) && loses_bytes(op))
 		return;
