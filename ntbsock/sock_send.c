@@ -187,7 +187,7 @@ static enum next kernel_sends(struct send_call *s)
 		return done(s, s->len);
 	if (n < 0 && n != -EAGAIN)
 		return done(s, n == -EINTR && !sent(s) ? n : stopped(s->sk, n, sent(s), s->flags));
-	if (n > 0 && ntbs_sig_since(&s->w->mark, false))
+	if (n > 0 && (ntbs_sig_since(&s->w->mark, false) || error_waits(s->sk, s->fd)))
 		return done(s, sent(s));
 	s->waited = n != -EAGAIN;	/* O_NONBLOCK or a time limit, set since this call began: the kernel heeds it, this call does not */
 	how_long(s);

@@ -7,7 +7,7 @@
  * a line of it is counted and shown at the end; `diff --reference`, where both worlds are kernel TCP, shows that it is the
  * kernel's.
  */
-#include "diff.h"
+#include "run.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -163,15 +163,23 @@ static bool only_tcp_has_room(const struct answer *x, const struct answer *y, in
 	return !ring_has_room || !ring_sends(d->w[NTBS].lport, d->w[NTBS].rport);
 }
 
-/* Of epoll_wait(): members of which only room is told are as if they were not there. */
-static bool members_same(const struct answer *a, const struct answer *b, int64_t room)
+/* Nothing but room is told of the member; a set does not say of what it tells. */
+static bool tells_room(const struct op *op, int64_t v, int64_t room)
+{
+	int slot = v >> 32;
+
+	return !(v & 0xffffffff & ~room) || (slot >= 0 && slot < SLOTS && !desc_of(op->proc, slot));
+}
+
+/* Of epoll_wait(): such members are as if they were not there. */
+static bool members_same(const struct op *op, const struct answer *a, const struct answer *b, int64_t room)
 {
 	int i = 0, k = 0;
 
 	for (;;) {
-		while (i < a->nr && !(a->v[i] & 0xffffffff & ~room))
+		while (i < a->nr && tells_room(op, a->v[i], room))
 			i++;
-		while (k < b->nr && !(b->v[k] & 0xffffffff & ~room))
+		while (k < b->nr && tells_room(op, b->v[k], room))
 			k++;
 		if (i == a->nr || k == b->nr)
 			return i == a->nr && k == b->nr;
@@ -304,7 +312,7 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 		if (room_counts(d, peer) && x->ret >= 0 && y->ret >= 0) {
 			const int64_t room = op->call == C_select || op->call == C_pselect ? 2 : EPOLLOUT | EPOLLWRNORM;
 
-			if (op->call == C_epoll_wait && room_unknown(peer) && members_same(x, y, room) && accept_as(R_ROOM))
+			if (op->call == C_epoll_wait && room_unknown(peer) && members_same(op, x, y, room) && accept_as(R_ROOM))
 				return V_SAME;
 			if (!d && op->call != C_epoll_wait && accept_as(R_ROOM))	/* a set: of what is not said */
 				return V_SAME;
