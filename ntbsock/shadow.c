@@ -170,7 +170,11 @@ static int ended_by_fin(int fd, int inq)
 		zc.inq = inq_by_message(fd);
 		ret = zc.inq ? 0 : -1;
 	}
-	return ret || len != offsetof(struct tcp_zerocopy_receive, err) ? -1 : zc.inq > (uint32_t)inq;
+	if (ret || len != offsetof(struct tcp_zerocopy_receive, err))
+		return -1;
+	if (!inq && zc.inq && ntbs_shadow_at_mark(fd))
+		zc.inq--;		/* an urgent byte, which SIOCINQ ends at */
+	return zc.inq > (uint32_t)inq;
 }
 
 /* tcp_disconnect() begins to count anew, where a reset leaves what was counted. */

@@ -155,7 +155,7 @@ bool settle(const struct op *op, int step)
 	for (int s = 0; s < SLOTS && ok; s++)
 		if (s == slot || slot < 0)
 			ok = settle_end(desc_of(op->proc, s), op, slot >= 0, step);
-	if (op->call == C_shutdown && op->a != SHUT_WR)		/* the kernel tells nobody of room any more */
+	if (op->call == C_shutdown && d && (op->a != SHUT_WR || d->shut_rd))	/* the kernel tells nobody of room any more */
 		ok = ok && read_all(d, op, step);
 	if (user_timeout(op))
 		ok = ok && read_all(peer_of(d), op, step);

@@ -23,7 +23,7 @@
 struct traced traced[TRACED];
 int nr_traced;
 static struct difference *diff;
-static bool calm, verbose, oneshot;
+static bool calm, verbose, oneshot, edges;
 static int running;		/* step */
 unsigned long again_count[CALLS];
 
@@ -199,6 +199,8 @@ static void wait_before_telling(const struct op *op, int step)
 		wait_until_came(desc_of(op->proc, op->s), op, step);
 	if ((op->call == C_epoll_add || op->call == C_epoll_mod) && (op->a & EPOLLONESHOT))
 		oneshot = true;
+	if ((op->call == C_epoll_add || op->call == C_epoll_mod) && (op->a & EPOLLET))
+		edges = true;
 	for (int i = 0; i < nr_desc && oneshot && op->call == C_epoll_wait; i++)
 		if (desc[i].refs)
 			wait_until_came(&desc[i], op, step);
@@ -267,8 +269,8 @@ void exec_step(const struct op *op, int step)
 	if (diff->step < 0 && !e->busy && calls[op->call].class == SEND && e->a[TCP].bytes &&
 	    (calm || when_counts(peer_of(desc_of(op->proc, op->s)))))
 		wait_until_sent(op, op->s, step);
-	/* the acknowledgement of a FIN wakes who reads below his mark (tcp_rcv_state_process()), with whatever it comes */
-	if (diff->step < 0 && op->call == C_shutdown && !e->busy && somebody_reads(desc_of(op->proc, op->s)))
+	/* the acknowledgement of a FIN wakes who reads below his mark (tcp_rcv_state_process()), with whatever it comes, and is an edge */
+	if (diff->step < 0 && op->call == C_shutdown && !e->busy && (edges || somebody_reads(desc_of(op->proc, op->s))))
 		wait_until_acknowledged(op, op->s, step);
 }
 
@@ -455,7 +457,7 @@ enum outcome run_sequence(const struct seq *s, struct difference *d, bool say)
 	diff = d;
 	*d = (struct difference){ .step = -1 };
 	calm = s->calm;
-	oneshot = false;
+	oneshot = edges = false;
 	verbose = say;
 	if (world_start(&world[TCP], TCP) && world_start(&world[NTBS], NTBS)) {
 		for (running = 0; running < s->nr && d->step < 0; running++)
