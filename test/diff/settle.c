@@ -163,7 +163,7 @@ bool settle(const struct op *op, int step)
 		ok = ok && settle_send(d, op, step);
 	if (op->call == C_warm)
 		ok = ok && settle_send(d, op, step) && settle_send(desc_of(op->a, op->t), op, step);
-	if (op->call == C_getopt || waits_for_events(op))
+	if (op->call == C_getopt || op->call == C_peername || waits_for_events(op))
 		ok = ok && settle_question(d, op, step) && settle_question(desc_of(op->proc, op->t), op, step);
 	if (waits_for_events(op) && !d)		/* a set: any could be a member */
 		for (int i = 0; i < nr_desc && ok; i++)
