@@ -110,6 +110,9 @@ bool competes(const struct op *op)
 		return true;
 	if (low_mark(op) && op->b > 1 && d >= 0 && undecided(peer_of(&desc[d])) && somebody_reads(&desc[d]))
 		return true;
+	/* an urgent byte counts for the mark on TCP (tcp_epollin_ready()), not here (ntbsock(7), LIMITATIONS) */
+	if (low_mark(op) && op->b > 1 && d >= 0 && peer_of(&desc[d]) && peer_of(&desc[d])->oob && somebody_reads(&desc[d]))
+		return true;
 	if ((op->call == C_flood || (class == SEND && op->b > BIG)) && d >= 0 && ends_if_woken(&desc[d]))
 		return true;
 

@@ -195,6 +195,7 @@ struct desc {
 	bool linger0;		/* its close resets */
 	bool async;		/* what comes raises SIGIO */
 	bool low_mark;		/* SO_RCVLOWAT: a reader may sleep though bytes are there */
+	bool word;		/* recvmmsg() has ended behind a message, and may have left an error that only the library knows */
 	bool user_timeout;	/* it ends when nobody reads what it has sent */
 	bool left;		/* something has been done that may take its sending away from the ring */
 	int refs;		/* slots that name it */

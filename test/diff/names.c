@@ -194,7 +194,11 @@ bool loses_bytes(const struct op *op)
 	for (int s = 0; s < SLOTS; s++) {
 		const struct desc *d = desc_of(op->proc, s), *p = peer_of(d);
 
-		if (!d || (op->call == C_give && s != op->s) || !p)
+		if (!d || (op->call == C_give && s != op->s))
+			continue;
+		if (op->call == C_give && d->word)
+			return true;
+		if (!p)
 			continue;
 		/* nor a reset of a peer that was killed, to an image without the library (ntbsock(7), LIMITATIONS) */
 		if (op->call != C_give && op->b == 1 && !p->refs && (unread(p, TCP) || unread(p, NTBS)))

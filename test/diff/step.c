@@ -122,6 +122,8 @@ static void finish(struct pending *e, bool first)
 		v = ask_again(op, e->step, e, d, p, why, sizeof(why));
 	if (v == V_DIFFERENT)
 		found(e->step, op.call, "%s%s", why, first ? "" : " (the call had blocked)");
+	if (op.call == C_recvmmsg && !first && d)
+		d->word = true;
 	if ((op.call == C_flood || (class == SEND && op.b > BIG)) && !p && d && e->a[TCP].bytes)
 		d->crammed = true;
 	if (op.call == C_flood && p && (e->a[TCP].bytes || p->uneven))
