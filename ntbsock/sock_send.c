@@ -129,9 +129,11 @@ static enum next done_with(struct send_call *s, ssize_t ret)
 	return done(s, sent(s) ? (ssize_t)sent(s) : ret);
 }
 
-static bool how_long(struct send_call *s)
+/* Before it waits.  True: it is begun anew, and the program has closed its descriptor. */
+static bool begins_elsewhere(struct send_call *s)
 {
-	return ntbs_call_how_long(s->w, s->sk, ntbs_read_once(s->sk->shm->sndtimeo_ns), sent(s), 0);
+	return ntbs_call_how_long(s->w, s->sk, ntbs_read_once(s->sk->shm->sndtimeo_ns), sent(s), 0) &&
+	       ntbs_fdtab_follow(s->sk, s->fd) != s->number;
 }
 
 static enum next after_try(struct send_call *s)
@@ -160,7 +162,7 @@ static enum next wait_for_room(struct send_call *s)
 	struct ntbs_sock *sk = s->sk;
 	ssize_t n;
 
-	if (how_long(s) && ntbs_fdtab_follow(sk, s->fd) != s->number)
+	if (begins_elsewhere(s))
 		return done(s, -ENTBS_STALE);
 	n = ntbs_sock_wait(sk, s->fd, false, s->w);
 	s->fd = ntbs_fdtab_follow(sk, s->fd);
@@ -190,8 +192,7 @@ static enum next kernel_sends(struct send_call *s)
 	if (n > 0 && (ntbs_sig_since(&s->w->mark, false) || error_waits(s->sk, s->fd)))
 		return done(s, sent(s));
 	s->waited = n != -EAGAIN;	/* O_NONBLOCK or a time limit, set since this call began: the kernel heeds it, this call does not */
-	how_long(s);
-	return AGAIN;
+	return begins_elsewhere(s) ? done(s, -ENTBS_STALE) : AGAIN;
 }
 
 static enum next try_again(struct send_call *s)

@@ -311,11 +311,12 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 			return V_SAME;
 		if (room_counts(d, peer) && x->ret >= 0 && y->ret >= 0) {
 			const int64_t room = op->call == C_select || op->call == C_pselect ? 2 : EPOLLOUT | EPOLLWRNORM;
+			const int64_t in = op->call == C_select || op->call == C_pselect ? 1 : EPOLLIN | EPOLLRDNORM;
 
 			if (op->call == C_epoll_wait && room_unknown(peer) && members_same(op, x, y, room) && accept_as(R_ROOM))
 				return V_SAME;
-			if (!d && op->call != C_epoll_wait && accept_as(R_ROOM))	/* a set: of what is not said */
-				return V_SAME;
+			if (!d && op->call != C_epoll_wait && values_same(op, x, y, ~in) && accept_as(R_ROOM))
+				return V_SAME;		/* a set is readable: of what is not said */
 			if ((!peer || room_unknown(peer) ? values_same(op, x, y, ~room) : only_tcp_has_room(x, y, room, d)) && accept_as(R_ROOM))
 				return V_SAME;
 		}

@@ -196,7 +196,7 @@ bool loses_bytes(const struct op *op)
 
 		if (!d || (op->call == C_give && s != op->s))
 			continue;
-		if (op->call == C_give && d->word)
+		if ((op->call != C_exec || op->b == 1) && d->word)
 			return true;
 		if (!p)
 			continue;
