@@ -50,7 +50,8 @@ const char *const rule_text[RULES] = {
 	/* The library has some of its own, and for an instant a low one: both succeed; dup2() and dup3() give what was asked for. */
 	[R_NUMBER] = "number of a descriptor",
 	/* MSG_MORE and TCP_CORK hold a segment back for 200 ms at most: questions that change nothing are asked again, for a second
-	 * at most.  It is waited for before a close or exit, whose reset would take it along. */
+	 * at most.  It is waited for before a close or exit, whose reset would take it along.  So with edges: what two members have
+	 * to tell one epoll_wait() may tell, or two of them. */
 	[R_LATER] = "what comes a moment later",
 	/* epoll_wait() with room for some of the ready members: epoll(7) promises no order, and the kernel's is that in which they
 	 * have become ready.  Asked until each world has told of the same members, with the same events. */

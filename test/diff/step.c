@@ -79,9 +79,15 @@ static enum verdict ask_again(struct op op, int step, struct pending *e, struct 
 				a[w] = e->a[w];
 			else if (op.call == C_epoll_wait && e->a[w].ret > 0 && e->a[w].ret >= op.a)
 				told_too(&a[w], &e->a[w]);
+		v = compare(&op, a, d, p, why, size);
+		if (v == V_AGAIN && op.call == C_epoll_wait) {	/* edges that one wait has told, or two */
+			for (int w = 0; w < WORLDS; w++)
+				if (e->a[w].ret > 0)
+					told_too(&a[w], &e->a[w]);
+			v = compare(&op, a, d, p, why, size);
+		}
 		e->a[TCP] = a[TCP];
 		e->a[NTBS] = a[NTBS];
-		v = compare(&op, a, d, p, why, size);
 	}
 	if (v == V_SAME)
 		accept_as(op.call == C_epoll_wait && e->a[TCP].ret >= op.a ? R_ORDER : R_LATER);
@@ -201,8 +207,12 @@ static void wait_before_telling(const struct op *op, int step)
 		wait_until_came(desc_of(op->proc, op->s), op, step);
 	if ((op->call == C_epoll_add || op->call == C_epoll_mod) && (op->a & EPOLLONESHOT))
 		oneshot = true;
-	if ((op->call == C_epoll_add || op->call == C_epoll_mod) && (op->a & EPOLLET))
+	if ((op->call == C_epoll_add || op->call == C_epoll_mod) && (op->a & EPOLLET)) {
 		edges = true;
+		for (int s = 0; s < SLOTS; s++)		/* the acknowledgement of a FIN is one, see exec_step() */
+			if (desc_of(op->proc, s) && desc_of(op->proc, s)->shut_wr)
+				wait_until_acknowledged(op, s, step);
+	}
 	for (int i = 0; i < nr_desc && oneshot && op->call == C_epoll_wait; i++)
 		if (desc[i].refs)
 			wait_until_came(&desc[i], op, step);

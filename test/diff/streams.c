@@ -96,12 +96,17 @@ void top_up(const struct op *op, int step, struct desc *d, struct answer a[WORLD
 	}
 }
 
+static bool says_again(const struct answer *a)
+{
+	return a->ret < 0 && a->err == EAGAIN;
+}
+
 void drain_on(const struct op *op, int step, struct desc *d, struct answer a[WORLDS])
 {
 	double end = now() + late_s;
 
-	for (int w = 0; w < WORLDS; w++)
-		while ((unread(d, w) || sends_on(d, w)) && a[w].ret < 0 && a[w].err == EAGAIN && now() < end) {
+	for (int w = 0; w < WORLDS; w++)		/* an end may come some time behind the last byte */
+		while ((unread(d, w) || sends_on(d, w) || !says_again(&a[!w])) && says_again(&a[w]) && now() < end) {
 			struct answer m;
 
 			if (!ask_one(w, op, step, &m))
