@@ -155,6 +155,25 @@ int ntbs_shadow_arrived(int fd)
 }
 
 /*
+ * SIOCINQ ends at an urgent byte that is not in line, read or unread: what lies on both sides of it (tcp_inq()).  For a moment
+ * it is in line, which shows to nobody but a read at the mark just then, when all is over.
+ */
+static uint32_t unread_past_mark(int fd)
+{
+	static const int on = 1, off = 0;
+	socklen_t len = sizeof(int);
+	int in_line = 1, n;
+
+	ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_OOBINLINE, &in_line, &len);
+	if (!in_line)
+		ntbs_sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(int));
+	ntbs_shadow_inq(fd, &n);
+	if (!in_line)
+		ntbs_sys5(SYS_setsockopt, fd, SOL_SOCKET, SO_OOBINLINE, &off, sizeof(int));
+	return n;
+}
+
+/*
  * All is over: was there a FIN among what came?  Its hint is what is unread with the FIN, SIOCINQ is without; with nothing
  * unread but a FIN it fails (tcp_zerocopy_receive(), tcp_inq_hint(), tcp_inq()).  -1: nobody can say.
  */
@@ -172,9 +191,7 @@ static int ended_by_fin(int fd, int inq)
 	}
 	if (ret || len != offsetof(struct tcp_zerocopy_receive, err))
 		return -1;
-	if (!inq && zc.inq && ntbs_shadow_at_mark(fd))
-		zc.inq--;		/* an urgent byte, which SIOCINQ ends at */
-	return zc.inq > (uint32_t)inq;
+	return zc.inq > (uint32_t)inq && zc.inq > unread_past_mark(fd);
 }
 
 /* tcp_disconnect() begins to count anew, where a reset leaves what was counted. */
