@@ -214,7 +214,8 @@ void wait_before_end(const struct op *op, int step)
 			wait_until_sent(op, s, step);
 		if (op->call != C_shutdown && d->shut_wr)
 			wait_until_heard(d, op, step);
-		if (op->call != C_shutdown || shuts_both(op, d))
+		/* and who waits meanwhile gets what has come before he is woken */
+		if (op->call != C_shutdown || shuts_both(op, d) || (op->a != SHUT_WR && anybody_waits(d)))
 			wait_until_came(d, op, step);
 	}
 }
