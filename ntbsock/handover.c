@@ -306,20 +306,64 @@ static void say_lost(const struct ntbs_sock *sk, bool late, const char *why)
 		 late ? "reaches the new reader late, if at all" : "is lost to the new reader", why);
 }
 
-void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+/* One that the new image gets. */
+static struct ntbs_sock *goes_along(int fd, bool (*dupped)(int fd))
 {
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	long flags;
+
+	if (!sk)
+		return NULL;
+	flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
+	return flags >= 0 && (!(flags & FD_CLOEXEC) || (dupped && dupped(fd))) ? sk : NULL;
+}
+
+struct image {
+	bool stays;		/* the one that starts it goes on */
+	bool (*dupped)(int fd);
+};
+
+/*
+ * Does the new image get what the sender cannot bring back, which is for one reader alone?  Not by the chance that a
+ * descriptor is not close-on-exec, where a process that goes on holds it, too: a helper that is started does not read it.
+ */
+static bool gets_unread(struct ntbs_sock *sk, const struct image *image)
+{
+	if (!image->stays && !ntbs_fdtab_foreign() && atomic_load(&sk->shm->holders) == 1)
+		return true;
+	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++)
+		if (ntbs_fdtab_sock(fd) == sk && (fd == STDIN_FILENO || (image->dupped && image->dupped(fd))) &&
+		    goes_along(fd, image->dupped))
+			return true;
+	return false;
+}
+
+/* @image: it is a new one that gets it; NULL: somebody who was given it. */
+static void pass_on(struct ntbs_sock *sk, int fd, enum ntbs_reason why, const struct image *image)
+{
+	struct ntbs_sock *of_fd = sk;
 	int ret = -ETIMEDOUT;
 	bool brought;
 
 	sk = pass(sk, fd, why, false, &brought);
 	if (!sk)
 		return;
-	if (ntbs_relay_has_rest(sk) || no_answer_to_come(sk, fd))
+	if (ntbs_relay_has_rest(sk) || (no_answer_to_come(sk, fd) && (!image || gets_unread(of_fd, image)))) {
 		ret = ntbs_relay(sk, fd);
+	} else if (no_answer_to_come(sk, fd)) {
+		ntbs_log(NTBS_LOG_INFO, "connection of port %u with port %u: what the other side sent last stays with this program, the "
+			 "one that it starts does not get it", sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport);
+		return;
+	}
 	if (ret && brought)
 		ntbs_relay_lost_rest(sk, -ret);
 	else if (ret)
 		say_lost(sk, ret == -ETIMEDOUT, ret == -ETIMEDOUT ? "it did not answer in time" : strerror(-ret));
+}
+
+void ntbs_handover_pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	pass_on(sk, fd, why, NULL);
 }
 
 void ntbs_handover_taken(struct ntbs_sock *sk, int fd)
@@ -474,24 +518,14 @@ void ntbs_handover_before_sandbox(void)
 	ntbs_service_stop();
 }
 
-/* One that the new image gets. */
-static struct ntbs_sock *goes_along(int fd, bool (*dupped)(int fd))
-{
-	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-	long flags;
-
-	if (!sk)
-		return NULL;
-	flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
-	return flags >= 0 && (!(flags & FD_CLOEXEC) || (dupped && dupped(fd))) ? sk : NULL;
-}
-
 /*
  * Where both ends are ours: bytes that are in the ring can be brought back as long as their sender is there, so all ask before
  * any leaves.
  */
-void ntbs_handover_before_exec(bool (*dupped)(int fd))
+void ntbs_handover_before_exec(bool stays, bool (*dupped)(int fd))
 {
+	const struct image image = { stays, dupped };
+
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = goes_along(fd, dupped);
 
@@ -502,6 +536,6 @@ void ntbs_handover_before_exec(bool (*dupped)(int fd))
 		struct ntbs_sock *sk = goes_along(fd, dupped);
 
 		if (sk)
-			ntbs_handover_pass(sk, fd, NTBS_WHY_EXEC);
+			pass_on(sk, fd, NTBS_WHY_EXEC, &image);
 	}
 }

@@ -47,8 +47,11 @@ bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd);
 void ntbs_handover_peer_gone(uint32_t proc);
 /* See where the peer's direction is, and settle.  No lock held. */
 void ntbs_handover_look(struct ntbs_sock *sk);
-/* Every socket that an image started now would inherit; @dupped says which it gets although they are close-on-exec. */
-void ntbs_handover_before_exec(bool (*dupped)(int fd));
+/*
+ * Every socket that an image started now would inherit; @dupped says which it gets although they are close-on-exec.  @stays:
+ * this one goes on beside it.
+ */
+void ntbs_handover_before_exec(bool stays, bool (*dupped)(int fd));
 /*
  * A seccomp filter is about to take effect: everything goes back to the kernel, and the library does nothing any more in
  * this process, since it cannot know which of its system calls the filter punishes with death.

@@ -45,12 +45,12 @@ NTBS_EXPORT int posix_spawn_file_actions_adddup2(posix_spawn_file_actions_t *act
 	return LIBC(posix_spawn_file_actions_adddup2)(actions, fd, new_fd);
 }
 
-static void before_exec(bool (*gets)(int fd))
+static void before_exec(bool stays, bool (*gets)(int fd))
 {
 	int saved = errno;
 
 	if (ntbs_on)
-		ntbs_handover_before_exec(gets);
+		ntbs_handover_before_exec(stays, gets);
 	errno = saved;
 }
 
@@ -65,7 +65,7 @@ static void before_exec(bool (*gets)(int fd))
 		*list_ = 0;                                                               \
 		if (ntbs_on && env_ && !ntbs_fdtab_foreign())                             \
 			ntbs_inherit_leave(list_, NTBS_INHERIT_BYTES);                    \
-		before_exec(NULL);                                                        \
+		before_exec(false, NULL);                                                 \
 		if (ntbs_on && !ntbs_fdtab_foreign())                                     \
 			ntbs_inherit_let_go();                                            \
 		if (*list_) {                                                             \
@@ -182,7 +182,7 @@ NTBS_EXPORT int posix_spawn(pid_t *restrict pid, const char *restrict path,
 			    const posix_spawn_file_actions_t *restrict actions,
 			    const posix_spawnattr_t *restrict attr, char *const argv[restrict], char *const env[restrict])
 {
-	before_exec(actions ? dupped : NULL);
+	before_exec(true, actions ? dupped : NULL);
 	return LIBC(posix_spawn)(pid, path, actions, attr, argv, env);
 }
 
@@ -190,20 +190,20 @@ NTBS_EXPORT int posix_spawnp(pid_t *restrict pid, const char *restrict file,
 			     const posix_spawn_file_actions_t *restrict actions,
 			     const posix_spawnattr_t *restrict attr, char *const argv[restrict], char *const env[restrict])
 {
-	before_exec(actions ? dupped : NULL);
+	before_exec(true, actions ? dupped : NULL);
 	return LIBC(posix_spawnp)(pid, file, actions, attr, argv, env);
 }
 
 NTBS_EXPORT int system(const char *command)
 {
 	if (command)
-		before_exec(NULL);
+		before_exec(true, NULL);
 	return LIBC(system)(command);
 }
 
 NTBS_EXPORT FILE *popen(const char *command, const char *mode)
 {
-	before_exec(NULL);
+	before_exec(true, NULL);
 	return LIBC(popen)(command, mode);
 }
 

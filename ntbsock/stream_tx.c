@@ -208,14 +208,15 @@ static bool look_for_news(struct ntbs_sock *sk, int fd)
 
 /*
  * Has the peer gone without a word (kill -9)?  Then TCP shall say what that means.  A half-close that was stated is no
- * death: a living reader goes on taking from the ring.
+ * death: a living reader goes on taking from the ring.  Nor is one of our own.
  */
 static bool peer_lost(struct ntbs_sock *sk, int fd)
 {
 	short ev = ntbs_shadow_poll(fd, POLLRDHUP);
 	bool stated = ntbs_le64_read_acquire(&sk->q.in->final);
 
-	if (!(ev & (POLLHUP | POLLERR)) && (!(ev & POLLRDHUP) || stated))
+	if (!(ev & (POLLHUP | POLLERR)) &&
+	    (!(ev & POLLRDHUP) || stated || ((ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) && !ntbs_shadow_peer_ended(fd))))
 		return false;
 	ntbs_stream_died(sk, fd);
 	ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);

@@ -187,7 +187,8 @@ static bool holds(int proc, const struct desc *d)
 
 /*
  * Would a new image, or another process, get a connection on which bytes are under way that their sender cannot bring back to TCP?
- * It has ended, or left the ring before.  A relay brings them then, on a socket of other names (ntbsock(7), LIMITATIONS): not drawn.
+ * It has ended, or left the ring before.  A relay brings them then, on a socket of other names, or they stay with who has started the
+ * image (ntbsock(7), LIMITATIONS): not drawn.
  */
 bool loses_bytes(const struct op *op)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * relay.c - bytes that their sender cannot bring back, since it has shut down or gone, reach the image that gets the socket;
- * and what that image sends comes behind bytes that TCP has had no room for yet
+ * and what that image sends comes behind bytes that TCP has had no room for yet; a helper that only happens to inherit the
+ * socket takes nothing from the program that has started it
  *
  * ring: yes
  */
@@ -183,8 +184,72 @@ static void unsent(int family, bool we_connect, enum way way)
 	p_end(&p);
 }
 
+enum helper { BY_FORK, BY_VFORK, BY_SPAWN, BY_SYSTEM, BY_POPEN, NR_HELPERS };
+
+static void help(enum helper how)
+{
+	static char *const helper[] = { "true", NULL };
+	pid_t pid = -1;
+	FILE *f;
+
+	switch (how) {
+	case BY_FORK:
+		pid = t_fork();
+		if (!pid) {
+			execve("/bin/true", helper, s_foreign_env());
+			_exit(126);
+		}
+		break;
+	case BY_VFORK:
+		pid = vfork();
+		if (!pid) {
+			execve("/bin/true", helper, s_foreign_env());
+			_exit(126);
+		}
+		break;
+	case BY_SPAWN: t_ok(!posix_spawn(&pid, "/bin/true", NULL, NULL, helper, s_foreign_env()), "%s: spawn", s_case); break;
+	case BY_SYSTEM: t_eq(system("true"), 0, "%s: system()", s_case); break;
+	default:
+		f = popen("true", "r");
+		t_ok(f && !pclose(f), "%s: popen()", s_case);
+	}
+	if (pid > 0)
+		t_reap(pid);
+}
+
+/* The peer has ended, and nobody has read yet what it sent: who starts a program then reads it, with the same names. */
+static void helped(int family, bool we_connect, enum helper how, bool closed)
+{
+	struct sockaddr_storage before = { 0 }, after = { 0 };
+	socklen_t len = sizeof(before);
+	struct peer p;
+	char c;
+	int fd;
+
+	snprintf(s_case, sizeof(s_case), "helped: IPv%d, we_connect %d, by %d, closed %d", family == AF_INET ? 4 : 6, we_connect, how,
+		 closed);
+	fd = s_peer(&p, family, true, we_connect);
+	t_must(!fcntl(fd, F_SETFD, 0), "F_SETFD");
+	s_warm(&p, fd);
+	p_send(&p, 3, 0, BYTES);
+	if (closed)
+		p_close(&p);
+	else
+		p_shutdown(&p, SHUT_WR);
+	t_must(!getpeername(fd, (void *)&before, &len), "getpeername");
+	help(how);
+	len = sizeof(after);
+	t_ok(!getpeername(fd, (void *)&after, &len) && !memcmp(&before, &after, sizeof(before)), "%s: the same peer", s_case);
+	t_ok(s_recv_stream(fd, 3, 0, BYTES), "%s: what was sent before", s_case);
+	t_eq(recv(fd, &c, 1, 0), 0, "%s: EOF", s_case);
+	close(fd);
+	p_end(&p);
+}
+
 int main(void)
 {
+	for (int i = 0; i < NR_HELPERS * 2; i++)
+		helped(i & 2 ? AF_INET6 : AF_INET, i & 4, i / 2, i & 1);
 	for (int i = 0; i < 3; i++)
 		unsent(i & 1 ? AF_INET6 : AF_INET, i & 1, i == 0 ? FORK : i == 1 ? PASS : SPAWN);
 	for (int i = 0; i < NR_WAYS * 4; i++)
