@@ -158,7 +158,7 @@ int ntbs_shadow_arrived(int fd)
  * SIOCINQ ends at an urgent byte that is not in line, read or unread: what lies on both sides of it (tcp_inq()).  For a moment
  * it is in line, which shows to nobody but a read at the mark just then, when all is over.
  */
-static uint32_t unread_past_mark(int fd)
+static int unread_past_mark(int fd)
 {
 	static const int on = 1, off = 0;
 	socklen_t len = sizeof(int);
@@ -175,9 +175,10 @@ static uint32_t unread_past_mark(int fd)
 
 /*
  * All is over: was there a FIN among what came?  Its hint is what is unread with the FIN, SIOCINQ is without; with nothing
- * unread but a FIN it fails (tcp_zerocopy_receive(), tcp_inq_hint(), tcp_inq()).  -1: nobody can say.
+ * unread but a FIN it fails (tcp_zerocopy_receive(), tcp_inq_hint(), tcp_inq()).  -1: nobody can say.  @inq: what SIOCINQ says,
+ * and then what is behind an urgent byte as well.
  */
-static int ended_by_fin(int fd, int inq)
+static int ended_by_fin(int fd, int *inq)
 {
 	struct tcp_zerocopy_receive zc = { 0 };
 	socklen_t len = offsetof(struct tcp_zerocopy_receive, err);
@@ -191,7 +192,9 @@ static int ended_by_fin(int fd, int inq)
 	}
 	if (ret || len != offsetof(struct tcp_zerocopy_receive, err))
 		return -1;
-	return zc.inq > (uint32_t)inq && zc.inq > unread_past_mark(fd);
+	if (zc.inq > (uint32_t)*inq)
+		*inq = unread_past_mark(fd);
+	return zc.inq > (uint32_t)*inq;
 }
 
 /* tcp_disconnect() begins to count anew, where a reset leaves what was counted. */
@@ -212,7 +215,7 @@ bool ntbs_shadow_was_reset(int fd)
 	if (info.state != ST_CLOSE)
 		return false;
 	ntbs_shadow_inq(fd, &inq);
-	return !ended_by_fin(fd, inq);
+	return !ended_by_fin(fd, &inq);
 }
 
 static bool fin_came(uint8_t state)
@@ -257,7 +260,7 @@ int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed)
 			return ret;
 		if (a.bytes_received == b.bytes_received && a.state == b.state) {
 			bool fin = fin_came(a.state);
-			int known = a.state == ST_CLOSE ? ended_by_fin(fd, inq) : fin;
+			int known = a.state == ST_CLOSE ? ended_by_fin(fd, &inq) : fin;
 
 			fin |= known > 0;
 			/* the hint counts a FIN; when all is over nobody knows if there is one */

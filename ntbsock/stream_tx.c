@@ -319,8 +319,8 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			n = send_ring(sk, fd, it, may_wait);
 			if (n != -EAGAIN || may_wait)
 				return n;
-			/* no room, and the peer's FIN is there: TCP knows if anybody reads */
-			if (ntbs_le64_read_acquire(&sk->q.in->final))
+			/* no room, and the peer's FIN is there, or would not be seen behind our own end: TCP knows if anybody reads */
+			if (ntbs_le64_read_acquire(&sk->q.in->final) || (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD))
 				ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
 			else if (!ntbs_stream_full(sk, fd))
 				return n;
