@@ -254,9 +254,10 @@ static bool tell_len(struct mmsghdr *m, unsigned int len)
 
 NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 {
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	unsigned int i;
 
-	if (plain(fd)) {
+	if (plain(fd) && (!sk || !atomic_load(&sk->shm->owed))) {
 		for (i = 0; ntbs_on && i < n && !ntbs_fdtab_peek(fd); i++)
 			pass_descriptors(&vec[i].msg_hdr);
 		return LIBC(sendmmsg)(fd, vec, n, flags);

@@ -156,6 +156,8 @@ int ntbs_stream_replay(struct ntbs_sock *sk, int fd)
 		ntbs_bump(sk->shm->conn.tx.tcp_bytes, sent);
 		ntbs_bump(sk->tx.tcp_bytes, sent);
 	}
+	if (done)		/* they were sent long ago: neither TCP_CORK, set since, nor Nagle holds them back */
+		ntbs_shadow_push(fd);
 	if (ntbs_sock_flags(sk) & NTBS_SK_FIN_LATER) {
 		ntbs_sock_clear_flag(sk, NTBS_SK_FIN_LATER);
 		ntbs_sys2(SYS_shutdown, fd, SHUT_WR);

@@ -124,6 +124,9 @@ bool competes(const struct op *op)
 		return true;
 	if (waits_for_events(op) && op->b < 0 && (waits_for_room(op, op->s) || waits_for_room(op, op->t)))
 		return true;
+	for (int i = 0; i < nr_desc && waits_for_events(op) && op->b < 0 && watches_a_set(op); i++)
+		if (desc[i].refs && undecided(peer_of(&desc[i])))
+			return true;
 
 	if (waits_for_events(op) && op->b && may_be_signalled(op->proc))
 		return true;

@@ -132,7 +132,7 @@ static void finish(struct pending *e, bool first)
 		d->word = true;
 	if ((op.call == C_flood || (class == SEND && op.b > BIG)) && !p && d && e->a[TCP].bytes)
 		d->crammed = true;
-	if (op.call == C_flood && p && (e->a[TCP].bytes || p->uneven))
+	if (op.call == C_flood && p && (e->a[TCP].bytes || e->a[NTBS].bytes || p->uneven))
 		p->full = p->backlog = p->grown = true;
 	else if (class == SEND && op.b > BIG && p && e->a[TCP].bytes && e->a[TCP].bytes < (uint64_t)op.b)
 		p->uneven = true;	/* what has been taken makes room when it has come */
