@@ -218,13 +218,15 @@ void ntbs_epoll_forget(struct ntbs_ep *ep, const struct ntbs_epm *m)
 
 /*
  * Asking takes events away that the kernel would not show again (edges, ONESHOT): they are kept for the set's own wait.
- * Those that it shows again at once are levels, and stay the kernel's to tell.
+ * Those that it shows again at once are levels, and stay the kernel's to tell.  Where nothing is ours it says all by itself.
  */
 bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
 {
 	struct ntbs_ep_kept got[NTBS_EP_PENDING], again[NTBS_EP_PENDING];
 	int n, k;
 
+	if (!atomic_load(&ep->nr) && !atomic_load(&ep->mbox_in) && !ep->nr_pending)
+		return ntbs_shadow_poll(ep->epfd, POLLIN) != 0;
 	ntbs_lock(&ep->asking);		/* only who holds it adds: there is room */
 	if (ntbs_epoll_kept(ep)) {
 		ntbs_unlock(&ep->asking);
