@@ -44,14 +44,16 @@ static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 
 /*
  * The flag first: a connection that leaves its object meanwhile takes it along, or the next object gets it from us.  If the peer
- * has died unnoticed, the kernel's call that follows is to find the reset.
+ * has died unnoticed, the kernel's call that follows is to find the reset.  Behind our FIN a call of the program sends nothing:
+ * what lies in the ring stays known for the case that its reader dies.
  */
 void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	for (; sk; sk = ntbs_sock_after(sk)) {
 		if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP))
 			ntbs_stream_died_for_others(sk, fd, why != NTBS_WHY_SANDBOX);
-		leave_tx(sk, fd, why);
+		if (why != NTBS_WHY_OPTION || !(ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))
+			leave_tx(sk, fd, why);
 	}
 }
 

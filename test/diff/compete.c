@@ -94,11 +94,27 @@ static bool may_be_signalled(int proc)
 	return false;
 }
 
+/* Two who sleep on sets, and what is told once: one of them gets it. */
+static bool is_told_to_one(const struct op *op)
+{
+	bool adds = (op->call == C_epoll_add || op->call == C_epoll_mod) && (op->a & (EPOLLET | EPOLLONESHOT));
+	int sleep = op->call == C_epoll_wait && op->b;
+
+	for (int i = 0; i < PROCS * THREADS; i++) {
+		const struct pending *e = &pending[i / THREADS][i % THREADS];
+
+		sleep += e->busy && e->op.call == C_epoll_wait;
+	}
+	return sleep > 1 && (adds || (op->call == C_epoll_wait && told_once()));
+}
+
 bool competes(const struct op *op)
 {
 	int d = op->s >= 0 ? slot_desc[op->proc][op->s] : -1;
 	enum class class = calls[op->call].class;
 
+	if (is_told_to_one(op))
+		return true;
 	/* what finds no room for long ends the connection: when, is chance */
 	if ((op->call == C_flood || (class == SEND && op->b > BIG)) && d >= 0 && desc[d].user_timeout)
 		return true;

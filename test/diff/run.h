@@ -89,6 +89,8 @@ bool ends_when_woken(const struct op *op, const struct desc *d);
 bool somebody_reads(const struct desc *d);
 /* Does another blocked call compete for the same bytes, connections or room? */
 bool competes(const struct op *op);
+/* Does a set tell of something once? */
+bool told_once(void);
 
 /* step.c */
 void exec_step(const struct op *op, int step);

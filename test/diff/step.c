@@ -24,6 +24,12 @@ struct traced traced[TRACED];
 int nr_traced;
 static struct difference *diff;
 static bool calm, verbose, oneshot, edges;
+
+bool told_once(void)
+{
+	return oneshot || edges;
+}
+
 static int running;		/* step */
 unsigned long again_count[CALLS];
 

@@ -178,7 +178,7 @@ static void wait_until_none(enum call call, const struct op *op, int slot, int s
 {
 	const struct op ask = { op->proc, op->thr, call, slot, -1, 0, 0 };
 	const struct desc *p = peer_of(desc_of(op->proc, slot));
-	double end = now() + late_s / 2;	/* what MSG_MORE holds back goes with the timer of a probe */
+	double end = now() + late_s;		/* what MSG_MORE holds back goes with the timer of a probe */
 	struct answer a;
 
 	for (int w = 0; w < WORLDS && p && !p->uneven; w++)
