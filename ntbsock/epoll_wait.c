@@ -225,7 +225,7 @@ bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
 	struct ntbs_ep_kept got[NTBS_EP_PENDING], again[NTBS_EP_PENDING];
 	int n, k;
 
-	if (!atomic_load(&ep->nr) && !atomic_load(&ep->mbox_in) && !ep->nr_pending)
+	if (!atomic_load(&ep->nr) && !atomic_load(&ep->mbox_in) && !ep->nr_pending && !ep->shared)
 		return ntbs_shadow_poll(ep->epfd, POLLIN) != 0;
 	ntbs_lock(&ep->asking);		/* only who holds it adds: there is room */
 	if (ntbs_epoll_kept(ep)) {

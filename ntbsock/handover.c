@@ -10,6 +10,7 @@
 #include "again.h"
 #include "epoll.h"
 #include "fdtab.h"
+#include "holders.h"
 #include "log.h"
 #include "mbox.h"
 #include "offer.h"
@@ -329,14 +330,16 @@ struct image {
  * Does the new image get what the sender cannot bring back, which is for one reader alone?  Not by the chance that a
  * descriptor is not close-on-exec, where a process that goes on holds it, too: a helper that is started does not read it.
  */
-static bool gets_unread(struct ntbs_sock *sk, const struct image *image)
+static bool gets_unread(struct ntbs_sock *sk, int of, const struct image *image)
 {
-	if (!image->stays && !ntbs_fdtab_foreign() && atomic_load(&sk->shm->holders) == 1)
+	uint64_t cookie = ntbs_shadow_cookie(of);
+
+	if (!image->stays && !ntbs_fdtab_foreign() && ntbs_holders_alone(sk))
 		return true;
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++)
 		if (ntbs_fdtab_sock(fd) == sk && (fd == STDIN_FILENO || (image->dupped && image->dupped(fd))) &&
-		    goes_along(fd, image->dupped))
-			return true;
+		    goes_along(fd, image->dupped) && cookie && ntbs_shadow_cookie(fd) == cookie)
+			return true;		/* a vfork child has its own idea of that number: so the cookie */
 	return false;
 }
 
@@ -350,7 +353,7 @@ static void pass_on(struct ntbs_sock *sk, int fd, enum ntbs_reason why, const st
 	sk = pass(sk, fd, why, false, &brought);
 	if (!sk)
 		return;
-	if (ntbs_relay_has_rest(sk) || (no_answer_to_come(sk, fd) && (!image || gets_unread(of_fd, image)))) {
+	if (ntbs_relay_has_rest(sk) || (no_answer_to_come(sk, fd) && (!image || gets_unread(of_fd, fd, image)))) {
 		ret = ntbs_relay(sk, fd);
 	} else if (no_answer_to_come(sk, fd)) {
 		ntbs_log(NTBS_LOG_INFO, "connection of port %u with port %u: what the other side sent last stays with this program, the "

@@ -76,6 +76,19 @@ int32_t ntbs_holders_count_out(struct ntbs_sock *sk, bool but_one)
 	return n - 1;
 }
 
+bool ntbs_holders_alone(const struct ntbs_sock *sk)
+{
+	int32_t n = atomic_load(&sk->shm->holders);
+
+	for (int i = 0; i < NTBS_SK_WHO && n > 1 && n <= NTBS_SK_WHO; i++) {
+		uint32_t pid = atomic_load(&sk->shm->who[i]);
+
+		if (pid && pid != me() && !ntbs_lock_owner_dead(pid))
+			return false;
+	}
+	return n <= NTBS_SK_WHO;
+}
+
 /* Those who have been killed hold it no more; with the last of them it goes, and its bytes and its end are the kernel's to tell. */
 static void take_back(struct ntbs_sock *sk)
 {

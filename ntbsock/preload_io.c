@@ -18,6 +18,7 @@
 #include "handover.h"
 #include "offer.h"
 #include "shadow.h"
+#include "sock_call.h"
 #include "sys.h"
 
 #define FILE_CHUNK 32768
@@ -256,6 +257,7 @@ NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	unsigned int i;
+	size_t len;
 
 	if (plain(fd) && (!sk || !atomic_load(&sk->shm->owed))) {
 		for (i = 0; ntbs_on && i < n && !ntbs_fdtab_peek(fd); i++)
@@ -263,10 +265,13 @@ NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 		return LIBC(sendmmsg)(fd, vec, n, flags);
 	}
 	for (i = 0; i < n && i < UIO_MAXIOV; i++) {
-		ssize_t ret = sendmsg(fd, &vec[i].msg_hdr, flags);
+		const struct msghdr *m = &vec[i].msg_hdr;
+		ssize_t ret = sendmsg(fd, m, flags);
 
 		if (ret < 0 || !tell_len(&vec[i], ret))
 			return i ? (int)i : -1;
+		if (ntbs_call_total(m->msg_iov, m->msg_iovlen, &len) && (size_t)ret < len)
+			return i + 1;		/* the next would lie behind a hole */
 	}
 	return i;
 }
@@ -284,10 +289,7 @@ static bool pending_error(int fd)
 		return false;
 	if (sk)
 		err = ntbs_sock_error(sk, err);
-	if (!err)
-		return false;
-	errno = err;
-	return true;
+	return err && (errno = err);
 }
 
 /* When recvmmsg() is to end; false: a time that the kernel refuses. */
@@ -420,9 +422,7 @@ static bool out_error(int fd)
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int err = sk ? -ntbs_sock_send_owed(sk, 0) : 0;
 
-	if (err)
-		errno = err;
-	return err;
+	return err && (errno = err);
 }
 
 /* Of a socket that the kernel reads, behind what has come. */
@@ -435,9 +435,7 @@ static bool in_error(int fd)
 		return false;
 	ntbs_shadow_inq(fd, &n);
 	err = n ? 0 : ntbs_sock_take_owed(sk);
-	if (err)
-		errno = err;
-	return err;
+	return err && (errno = err);
 }
 
 /* A file into a socket of ours: by way of a buffer that stays in the cache. */

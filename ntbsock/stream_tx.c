@@ -210,15 +210,14 @@ static bool look_for_news(struct ntbs_sock *sk, int fd)
 
 /*
  * Has the peer gone without a word (kill -9)?  Then TCP shall say what that means.  A half-close that was stated is no
- * death: a living reader goes on taking from the ring.  Nor is one of our own.
+ * death: a living reader goes on taking from the ring.
  */
 static bool peer_lost(struct ntbs_sock *sk, int fd)
 {
 	short ev = ntbs_shadow_poll(fd, POLLRDHUP);
 	bool stated = ntbs_le64_read_acquire(&sk->q.in->final);
 
-	if (!(ev & (POLLHUP | POLLERR)) &&
-	    (!(ev & POLLRDHUP) || stated || ((ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) && !ntbs_shadow_peer_ended(fd))))
+	if (!(ev & (POLLHUP | POLLERR)) && (!(ev & POLLRDHUP) || stated))
 		return false;
 	ntbs_stream_died(sk, fd);
 	ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
@@ -321,8 +320,8 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			n = send_ring(sk, fd, it, may_wait);
 			if (n != -EAGAIN || may_wait)
 				return n;
-			/* no room, and the peer's FIN is there, or would not be seen behind our own end: TCP knows if anybody reads */
-			if (ntbs_le64_read_acquire(&sk->q.in->final) || (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD))
+			/* no room, and the peer's FIN is there: TCP knows if anybody reads */
+			if (ntbs_le64_read_acquire(&sk->q.in->final))
 				ntbs_stream_leave_tx(sk, fd, NTBS_WHY_PEER_GONE);
 			else if (!ntbs_stream_full(sk, fd))
 				return n;

@@ -210,13 +210,13 @@ bool loses_bytes(const struct op *op)
 		/* nor, yet, between two ends of the process that execs: the one leaves before the other has asked */
 		if (op->call == C_exec && holds(op->proc, p) && (unread(d, TCP) || unread(d, NTBS)))
 			return true;
-		/* its sender has found no room, and a FIN of ours or reads no more: it leaves the ring then (ntbs_stream_send()) */
-		if ((d->shut_wr || p->shut_rd) && (d->uneven || d->backlog) && (unread(d, TCP) || unread(d, NTBS)))
+		/* its sender has found no room, and a FIN of ours: it leaves the ring then (ntbs_stream_send()) */
+		if (d->shut_wr && (d->uneven || d->backlog) && (unread(d, TCP) || unread(d, NTBS)))
 			return true;
 		/* nor to a socket whose kernel answers all that comes with a reset */
 		if (d->shut_rd && d->shut_wr && (unread(d, TCP) || unread(d, NTBS)))
 			return true;
-		if (p->oob || ((p->left || p->shut_wr || !p->refs || !p->connected) && (unread(d, TCP) || unread(d, NTBS))))
+		if (p->oob || ((p->left || p->shut_wr || p->shut_rd || !p->refs || !p->connected) && (unread(d, TCP) || unread(d, NTBS))))
 			return true;
 	}
 	return false;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * nonblock.c - EAGAIN both ways, however O_NONBLOCK was set; room and readiness after it
+ * nonblock.c - EAGAIN both ways, however O_NONBLOCK was set; room and readiness after it; messages without room for all
  *
  * ring: yes
  */
@@ -60,12 +60,41 @@ static void nonblock(struct peer *p, int fd)
 	close(fd);
 }
 
+/* More messages than there is room for: what one of them is short of, the next does not follow (__sys_sendmmsg()). */
+static void messages(struct peer *p, int fd)
+{
+	enum { NR = 24, LEN = 1000003 };
+	struct mmsghdr m[NR] = { 0 };
+	struct iovec iov[NR];
+	char *buf = malloc(NR * LEN);
+	uint64_t sum = 0;
+	int n;
+
+	t_must(buf != NULL, "malloc");
+	t_fill(buf, NR * LEN, 1, 0);
+	for (int i = 0; i < NR; i++) {
+		iov[i] = (struct iovec){ buf + i * LEN, LEN };
+		m[i].msg_hdr.msg_iov = &iov[i];
+		m[i].msg_hdr.msg_iovlen = 1;
+	}
+	n = sendmmsg(fd, m, NR, MSG_DONTWAIT);
+	t_ok(n > 0 && n < NR, "%s: sendmmsg gives %d", s_case, n);
+	for (int i = 0; i < n; i++) {
+		t_ok(i == n - 1 || m[i].msg_len == LEN, "%s: message %d of %d has %u bytes", s_case, i, n, m[i].msg_len);
+		sum += m[i].msg_len;
+	}
+	t_eq(p_recv(p, 1, 0, sum), (int64_t)sum, "%s: what was sent", s_case);
+	close(fd);
+	free(buf);
+}
+
 int main(void)
 {
 	struct s_addr a;
 	int lfd, fd, c;
 
 	s_each(nonblock);
+	s_each(messages);
 
 	/* SOCK_NONBLOCK of socket() and accept4(); connect() in progress; nothing inherited from the listener */
 	lfd = s_listen(AF_INET, &a);
