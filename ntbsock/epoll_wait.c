@@ -216,6 +216,12 @@ void ntbs_epoll_forget(struct ntbs_ep *ep, const struct ntbs_epm *m)
 	ntbs_unlock(&ep->lock);
 }
 
+/* Nothing in it is ours, the mbox neither, and nothing of another process's. */
+static bool all_kernels(struct ntbs_ep *ep)
+{
+	return !atomic_load(&ep->nr) && !atomic_load(&ep->mbox_in) && !ep->nr_pending && !ep->shared;
+}
+
 /*
  * Asking takes events away that the kernel would not show again (edges, ONESHOT): they are kept for the set's own wait.
  * Those that it shows again at once are levels, and stay the kernel's to tell.  Where nothing is ours it says all by itself.
@@ -225,8 +231,16 @@ bool ntbs_epoll_kernel_any(struct ntbs_ep *ep)
 	struct ntbs_ep_kept got[NTBS_EP_PENDING], again[NTBS_EP_PENDING];
 	int n, k;
 
-	if (!atomic_load(&ep->nr) && !atomic_load(&ep->mbox_in) && !ep->nr_pending && !ep->shared)
-		return ntbs_shadow_poll(ep->epfd, POLLIN) != 0;
+	if (all_kernels(ep)) {
+		bool any, still;
+
+		ntbs_lock(&ntbs_epoll_pool_lock);	/* who adds a member holds it, and tells the kernel first */
+		any = ntbs_shadow_poll(ep->epfd, POLLIN) != 0;
+		still = all_kernels(ep);
+		ntbs_unlock(&ntbs_epoll_pool_lock);
+		if (still)
+			return any;
+	}
 	ntbs_lock(&ep->asking);		/* only who holds it adds: there is room */
 	if (ntbs_epoll_kept(ep)) {
 		ntbs_unlock(&ep->asking);
