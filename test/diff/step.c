@@ -24,14 +24,13 @@ struct traced traced[TRACED];
 int nr_traced;
 static struct difference *diff;
 static bool calm, verbose, oneshot, edges;
+static int running;		/* step */
+unsigned long again_count[CALLS];
 
 bool told_once(void)
 {
 	return oneshot || edges;
 }
-
-static int running;		/* step */
-unsigned long again_count[CALLS];
 
 void found(int step, enum call call, const char *fmt, ...)
 {

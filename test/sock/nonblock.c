@@ -60,30 +60,25 @@ static void nonblock(struct peer *p, int fd)
 	close(fd);
 }
 
-/* More messages than there is room for: what one of them is short of, the next does not follow (__sys_sendmmsg()). */
+/* A message without room for all of it: the one behind it, for which there is room anyhow, is not sent (__sys_sendmmsg()). */
 static void messages(struct peer *p, int fd)
 {
-	enum { NR = 24, LEN = 1000003 };
-	struct mmsghdr m[NR] = { 0 };
-	struct iovec iov[NR];
-	char *buf = malloc(NR * LEN);
-	uint64_t sum = 0;
-	int n;
+	enum { LEN = 24000000 };
+	struct mmsghdr m[2] = { 0 };
+	struct iovec iov[2];
+	char *buf = malloc(LEN + 8);
 
 	t_must(buf != NULL, "malloc");
-	t_fill(buf, NR * LEN, 1, 0);
-	for (int i = 0; i < NR; i++) {
-		iov[i] = (struct iovec){ buf + i * LEN, LEN };
+	t_fill(buf, LEN + 8, 1, 0);
+	iov[0] = (struct iovec){ buf, LEN };
+	iov[1] = (struct iovec){ buf + LEN, 8 };
+	for (int i = 0; i < 2; i++) {
 		m[i].msg_hdr.msg_iov = &iov[i];
 		m[i].msg_hdr.msg_iovlen = 1;
 	}
-	n = sendmmsg(fd, m, NR, MSG_DONTWAIT);
-	t_ok(n > 0 && n < NR, "%s: sendmmsg gives %d", s_case, n);
-	for (int i = 0; i < n; i++) {
-		t_ok(i == n - 1 || m[i].msg_len == LEN, "%s: message %d of %d has %u bytes", s_case, i, n, m[i].msg_len);
-		sum += m[i].msg_len;
-	}
-	t_eq(p_recv(p, 1, 0, sum), (int64_t)sum, "%s: what was sent", s_case);
+	t_eq(sendmmsg(fd, m, 2, MSG_DONTWAIT), 1, "%s: messages", s_case);
+	t_ok(m[0].msg_len && m[0].msg_len < LEN, "%s: of the first %u bytes", s_case, m[0].msg_len);
+	t_eq(p_recv(p, 1, 0, m[0].msg_len), (int64_t)m[0].msg_len, "%s: what was sent", s_case);
 	close(fd);
 	free(buf);
 }
