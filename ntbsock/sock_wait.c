@@ -41,13 +41,14 @@ static bool rx_news(const struct ntbs_sock *sk, const struct ntbs_wait *w)
 	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_RD)) || ntbs_sock_stage(sk) != NTBS_LIVE || stirred(sk, w);
 }
 
+/* NTBS_SK_USER_TIMEOUT, set since the last try: it leaves the ring. */
 static bool tx_news(struct ntbs_sock *sk)
 {
 	const struct ntbs_inbox_shm *in = sk->q.in;
 
 	return ntbs_msgq_writable(&sk->q) || ntbs_le64_read_acquire(&in->asked) || ntbs_le32_read_acquire(&in->rstate) ||
 	       (atomic_load(&sk->shm->shadow_ev) & NTBS_SHADOW_END) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
-	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_WR)) || ntbs_sock_stage(sk) != NTBS_LIVE;
+	       (ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_SHUT_WR | NTBS_SK_USER_TIMEOUT)) || ntbs_sock_stage(sk) != NTBS_LIVE;
 }
 
 static bool news(struct ntbs_sock *sk, bool rx, const struct ntbs_wait *w)

@@ -103,10 +103,10 @@ static void *sends(void *arg)
 	return NULL;
 }
 
-/* Accepted sockets have the listener's; it is also heeded by a send that waits already when it is set. */
+/* Accepted sockets have the listener's; it is also heeded by a send that waits already when it is set, or is about to. */
 static void inherited_and_late(void)
 {
-	for (int late = 0; late < 2; late++) {
+	for (int late = 0; late < 3; late++) {
 		struct peer p = { .ctl = -1 };
 		struct s_addr a;
 		int lfd = s_listen(AF_INET, &a), fd;
@@ -122,7 +122,7 @@ static void inherited_and_late(void)
 		t_must(!pthread_create(&t, NULL, sends, &fd), "thread");
 		if (late) {
 			while (poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, 0))
-				usleep(1000);
+				usleep(late % 2 ? 1000 : 1);
 			set_timeout(fd, 200);
 		}
 		pthread_join(t, NULL);
