@@ -3,6 +3,7 @@
 #include "shadow.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <poll.h>
@@ -428,6 +429,24 @@ ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags)
 			max = before_mark;
 	}
 	return sum;
+}
+
+bool ntbs_shadow_async(int fd)
+{
+	return ntbs_sys2(SYS_fcntl, fd, F_GETFL) & O_ASYNC;
+}
+
+ssize_t ntbs_shadow_recv_rest(int fd, struct ntbs_iter *it, int flags, const struct ntbs_sig_mark *mark)
+{
+	struct iovec iov[PIECES];
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = pieces(*it, iov, PIECES) };
+
+	ssize_t n;
+
+	n = ntbs_sleep(mark, SYS_recvmsg, fd, (long)&msg, flags | MSG_WAITALL, 0, 0, 0);
+	if (n > 0)
+		skip_pieces(it, n);
+	return n;
 }
 
 ssize_t ntbs_shadow_peek(int fd, struct ntbs_iter *it, size_t skip, int flags)

@@ -71,6 +71,9 @@ ssize_t ntbs_shadow_send(int fd, struct ntbs_iter *it, int flags);
 /* The rest, and the kernel waits for room; as ntbs_sleep(). */
 ssize_t ntbs_shadow_send_rest(int fd, struct ntbs_iter *it, int flags, const struct ntbs_sig_mark *mark);
 ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags);
+bool ntbs_shadow_async(int fd);		/* O_ASYNC */
+/* The rest, with MSG_WAITALL: the kernel waits for it, as ntbs_sleep(). */
+ssize_t ntbs_shadow_recv_rest(int fd, struct ntbs_iter *it, int flags, const struct ntbs_sig_mark *mark);
 
 /* MSG_PEEK from @skip bytes behind the first one on; -EAGAIN: nothing there. */
 ssize_t ntbs_shadow_peek(int fd, struct ntbs_iter *it, size_t skip, int flags);

@@ -383,6 +383,27 @@ static enum next peek_before_wait(struct recv_call *r)
 	return r->ended ? AGAIN : GO_ON;
 }
 
+/*
+ * Of what the kernel finds a reader waiting for it does not tell (SIGIO), which would end a call that has something in hand.  Else
+ * that one waits here, since it has to stop before an urgent byte and the kernel does not know what it has.
+ */
+static bool kernel_waits_for_all(const struct recv_call *r)
+{
+	return (r->flags & MSG_WAITALL) && !looks_only(r) && !r->w.deadline_ns && r->sum &&
+	       ntbs_shadow_async(r->fd) && kernel_does(r);
+}
+
+static enum next kernel_reads(struct recv_call *r)
+{
+	ssize_t n = ntbs_shadow_recv_rest(r->fd, &r->it, r->flags & MSG_TRUNC, &r->w.mark);
+
+	if (n < 0 && n != -EINTR && n != -EAGAIN)
+		atomic_store(&r->sk->shm->owed, -(int)n);
+	if (n > 0)
+		r->sum += n;
+	return n > 0 && r->it.left && !handled(r) ? AGAIN : done(r, r->sum);
+}
+
 static enum next before_wait(struct recv_call *r)
 {
 	enum next next = GO_ON;
@@ -390,7 +411,9 @@ static enum next before_wait(struct recv_call *r)
 	r->moved = r->sum;
 	r->ran = ntbs_sig.ran.all;
 	if (!r->moved && kernel_does(r))
-		return done(r, -ENTBS_PASS);	/* it does not tell of what it finds a reader waiting for (SIGIO) */
+		return done(r, -ENTBS_PASS);	/* see kernel_waits_for_all() */
+	if (__builtin_expect(r->moved != 0, 0) && kernel_waits_for_all(r))
+		return kernel_reads(r);
 	r->w.urgent = false;
 	r->on_ring = ntbs_sock_rx_state(r->sk) == NTBS_DIR_RING;
 	/* a look sees all up to it, but below a low-water mark it is what wakes (tcp_urg()) */

@@ -157,6 +157,8 @@ bool settle(const struct op *op, int step)
 			ok = settle_end(desc_of(op->proc, s), op, slot >= 0, step);
 	if (op->call == C_shutdown && d && (op->a != SHUT_WR || d->shut_rd))	/* the kernel tells nobody of room any more */
 		ok = ok && read_all(d, op, step);
+	if (op->call == C_shutdown && d && d->shut_wr && ended(d))	/* once more: ENOTCONN if both FINs have come */
+		ok = ok && read_all(d, op, step) && read_all(peer_of(d), op, step);
 	if (user_timeout(op))
 		ok = ok && read_all(peer_of(d), op, step);
 	if (class == SEND)
