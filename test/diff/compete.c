@@ -166,6 +166,9 @@ bool competes(const struct op *op)
 		/* SIGIO spares who sleeps in the kernel since O_ASYNC was set (SOCKWQ_ASYNC_WAITDATA); ours may get there before or after */
 		if (op->call == C_async && (c == RECV || c == DRAIN || c == SEND))
 			return true;
+		/* each wake-up ends a receive of nothing, and shutdown() is two that may come as one: two messages, or the first of them */
+		if (op->call == C_shutdown && e->op.call == C_recvmmsg && !e->op.b)
+			return true;
 		/* nor how much a reader has taken that still waits for more */
 		if (((class == RECV || class == DRAIN || op->call == C_fionread) && (c == RECV || c == DRAIN)) || (class == SEND && c == SEND) ||
 		    (op->call == C_accept && e->op.call == C_accept) || (op->call == C_connect && e->op.call == C_connect))
