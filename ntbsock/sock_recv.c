@@ -431,6 +431,7 @@ static enum next begins_anew(struct recv_call *r)
 	if (r->fd != r->number)
 		return done(r, -ENTBS_STALE);
 	r->w.deadline_ns = 0;
+	r->w.mark = ntbs_sig_mark();
 	r->low = false;
 	begin(r);
 	return AGAIN;

@@ -129,11 +129,19 @@ static enum next done_with(struct send_call *s, ssize_t ret)
 	return done(s, sent(s) ? (ssize_t)sent(s) : ret);
 }
 
-/* Before it waits.  True: it is begun anew, and the program has closed its descriptor. */
-static bool begins_elsewhere(struct send_call *s)
+/* With whatever its descriptor means by now, and what was set while it waited.  False: it is not @sk's any more. */
+static bool begins_anew(struct send_call *s)
 {
-	return ntbs_call_how_long(s->w, s->sk, ntbs_read_once(s->sk->shm->sndtimeo_ns), sent(s), 0) &&
-	       ntbs_fdtab_follow(s->sk, s->fd) != s->number;
+	s->w->deadline_ns = 0;
+	s->w->mark = ntbs_sig_mark();
+	s->may_wait = !(ntbs_sock_flags(s->sk) & NTBS_SK_NONBLOCK);
+	return ntbs_fdtab_follow(s->sk, s->fd) == s->number;
+}
+
+/* Before it waits.  True: it is begun anew. */
+static bool restarted(struct send_call *s)
+{
+	return ntbs_call_how_long(s->w, s->sk, ntbs_read_once(s->sk->shm->sndtimeo_ns), sent(s), 0);
 }
 
 static enum next after_try(struct send_call *s)
@@ -162,8 +170,8 @@ static enum next wait_for_room(struct send_call *s)
 	struct ntbs_sock *sk = s->sk;
 	ssize_t n;
 
-	if (begins_elsewhere(s))
-		return done(s, -ENTBS_STALE);
+	if (restarted(s))
+		return begins_anew(s) ? GO_ON : done(s, -ENTBS_STALE);
 	n = ntbs_sock_wait(sk, s->fd, false, s->w);
 	s->fd = ntbs_fdtab_follow(sk, s->fd);
 	s->waited = true;
@@ -171,7 +179,7 @@ static enum next wait_for_room(struct send_call *s)
 		n = sent(s) ? -EPIPE : disconnected(s->fd, s->flags, s->w);
 	if (n)
 		return done_with(s, n == -ETIMEDOUT ? -EAGAIN : n);
-	if (!sent(s) && s->fd != s->number && ntbs_call_restarts(s->w))
+	if (!sent(s) && ntbs_call_restarts(s->w) && !begins_anew(s))
 		return done(s, -ENTBS_STALE);
 	if (sent(s) && error_waits(sk, s->fd))
 		return done(s, sent(s));
@@ -192,7 +200,7 @@ static enum next kernel_sends(struct send_call *s)
 	if (n > 0 && (ntbs_sig_since(&s->w->mark, false) || error_waits(s->sk, s->fd)))
 		return done(s, sent(s));
 	s->waited = n != -EAGAIN;	/* O_NONBLOCK or a time limit, set since this call began: the kernel heeds it, this call does not */
-	return begins_elsewhere(s) ? done(s, -ENTBS_STALE) : AGAIN;
+	return !restarted(s) || begins_anew(s) ? AGAIN : done(s, -ENTBS_STALE);
 }
 
 static enum next try_again(struct send_call *s)

@@ -258,6 +258,50 @@ static void rules(struct peer *p, int fd)
 	close(fd);
 }
 
+static void *sets_and_signals(void *arg)
+{
+	int *set = arg, fd = set[0];
+
+	usleep(15000);
+	while (!s_asleep(getpid()))
+		usleep(1000);
+	if (set[1])
+		setsockopt(fd, SOL_SOCKET, set[1], &(struct timeval){ 0, 50000 }, sizeof(struct timeval));
+	else
+		s_nonblock(fd, true);
+	pthread_kill(main_thread, SIGUSR1);
+	return NULL;
+}
+
+/* What is set while a call waits is for later ones; and for this one, if SA_RESTART begins it anew. */
+static void set_under(struct peer *p, int fd)
+{
+	const int opts[] = { SO_RCVTIMEO, SO_SNDTIMEO, 0, 0 };
+
+	handler(SA_RESTART);
+	for (int i = 0; i < 4; i++) {
+		int set[] = { fd, opts[i] };
+		pthread_t t;
+		ssize_t n;
+		int saved;
+
+		do {		/* the kernel's probes of a closed window make room for more, a few times */
+			while (send(fd, buf, sizeof(buf), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+				;
+			t_must(!pthread_create(&t, NULL, sets_and_signals, set), "thread");
+			n = i % 2 ? much(fd) : one(fd);
+			saved = errno;
+			pthread_join(t, NULL);
+			if (opts[i])
+				setsockopt(fd, SOL_SOCKET, opts[i], &(struct timeval){ 0, 0 }, sizeof(struct timeval));
+			else
+				s_nonblock(fd, false);
+		} while (n > 0);
+		t_ok(n == -1 && saved == EAGAIN, "%s: %d set under the call gives %zd, %s", s_case, opts[i], n, strerror(saved));
+	}
+	close(fd);
+}
+
 /* A signal that waits and that only the call's mask would let in. */
 static void pending(struct peer *p, int fd)
 {
@@ -317,6 +361,7 @@ int main(void)
 	main_thread = pthread_self();
 	s_each(at_any_moment);
 	s_each(rules);
+	s_each(set_under);
 	s_each(pending);
 	return t_done();
 }
