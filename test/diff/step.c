@@ -214,6 +214,8 @@ static void wait_before_telling(const struct op *op, int step)
 		oneshot = true;
 	if ((op->call == C_epoll_add || op->call == C_epoll_mod) && (op->a & EPOLLET)) {
 		edges = true;
+		if (desc_of(op->proc, op->t))		/* what has come by now is one edge with it */
+			wait_until_came(desc_of(op->proc, op->t), op, step);
 		for (int s = 0; s < SLOTS; s++)		/* the acknowledgement of a FIN is one, see exec_step() */
 			if (desc_of(op->proc, s) && desc_of(op->proc, s)->shut_wr)
 				wait_until_acknowledged(op, s, step);
