@@ -63,6 +63,7 @@ void check_streams(const struct op *op, int step, struct desc *d);
 void wait_for_bytes(const struct op *op, int step);
 void wait_for_all(const struct op *op, int step);
 void wait_until_sent(const struct op *op, int slot, int step);
+void wait_until_there(const struct op *op, int slot, int step);
 void wait_until_acknowledged(const struct op *op, int slot, int step);
 
 /* settle.c */

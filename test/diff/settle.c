@@ -178,8 +178,10 @@ void wait_until_came(const struct desc *d, const struct op *op, int step)
 {
 	struct op from;
 
-	if (peer_of(d) && find_thread(peer_of(d), op, C_unsent, &from))
+	if (peer_of(d) && find_thread(peer_of(d), op, C_unsent, &from)) {
 		wait_until_sent(&from, from.s, step);
+		wait_until_there(&from, from.s, step);
+	}
 }
 
 /*

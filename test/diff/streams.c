@@ -174,11 +174,11 @@ void wait_for_all(const struct op *op, int step)
 		}
 }
 
-static void wait_until_none(enum call call, const struct op *op, int slot, int step)
+static void wait_until_none(enum call call, const struct op *op, int slot, int step, double limit_s)
 {
 	const struct op ask = { op->proc, op->thr, call, slot, -1, 0, 0 };
 	const struct desc *p = peer_of(desc_of(op->proc, slot));
-	double end = now() + late_s;		/* what MSG_MORE holds back goes with the timer of a probe */
+	double end = now() + limit_s;
 	struct answer a;
 
 	for (int w = 0; w < WORLDS && p && !p->uneven; w++)
@@ -189,10 +189,19 @@ static void wait_until_none(enum call call, const struct op *op, int slot, int s
 /* What was sent is on its way, also where Nagle holds it back on TCP until the peer's kernel acknowledges. */
 void wait_until_sent(const struct op *op, int slot, int step)
 {
-	wait_until_none(C_unsent, op, slot, step);
+	wait_until_none(C_unsent, op, slot, step, late_s);	/* what MSG_MORE holds back goes with the timer of a probe */
+}
+
+/*
+ * On a busy machine a segment that was sent may wait in a queue of the kernel (ksoftirqd).  When it is acknowledged it has come; a
+ * socket that was reset has bytes for ever that are not.
+ */
+void wait_until_there(const struct op *op, int slot, int step)
+{
+	wait_until_none(C_outq, op, slot, step, 0.25);
 }
 
 void wait_until_acknowledged(const struct op *op, int slot, int step)
 {
-	wait_until_none(C_outq, op, slot, step);
+	wait_until_none(C_outq, op, slot, step, late_s);
 }
