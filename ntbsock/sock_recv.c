@@ -35,16 +35,19 @@ static uint64_t seen_so_far(const struct ntbs_sock *sk)
 /* A read that wants more than there is ends at an urgent mark all the same; a look has not moved over its @sum bytes. */
 static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t sum)
 {
-	bool ring = ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING;
+	enum ntbs_dir_state state = ntbs_sock_stage(sk) == NTBS_LIVE ? ntbs_sock_rx_state(sk) : NTBS_DIR_BACK;
+	bool ring = state == NTBS_DIR_RING, drain = state == NTBS_DIR_DRAIN && (flags & MSG_PEEK);
 	int before_mark = 0, all = 0;
 	size_t on_tcp = sum;
 
-	if (ring) {
-		uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q), end = ntbs_read_once(sk->shm->rx.pos) + (flags & MSG_PEEK ? sum : 0);
+	if (ring || drain) {
+		uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q), pos = ntbs_read_once(sk->shm->rx.pos);
+		uint64_t tcp = drain ? ntbs_read_once(sk->shm->rx.tcp_left) : 0;	/* before what is on the ring */
 
-		if (!q || end < q - 1)
+		sum = flags & MSG_PEEK ? sum : 0;
+		if (!q || pos + sum < q - 1 + tcp)
 			return false;
-		on_tcp = end - (q - 1);
+		on_tcp = pos + sum - (q - 1);
 	}
 	if (!(flags & MSG_PEEK))
 		return ntbs_shadow_at_mark(fd);
