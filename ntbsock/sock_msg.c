@@ -20,6 +20,13 @@ static bool msg_ok(const struct msghdr *msg)
 	       ntbs_user_readable(msg->msg_iov, msg->msg_iovlen * sizeof(*msg->msg_iov));
 }
 
+/* The peer has sent all that it will, and nothing of it by the ring. */
+static bool ended_on_tcp(struct ntbs_sock *sk)
+{
+	return ntbs_sock_stage(sk) == NTBS_LIVE && !ntbs_sock_far(sk) && ntbs_sock_rx_state(sk) == NTBS_DIR_TCP && ntbs_sock_attach(sk) &&
+	       ntbs_le64_read_acquire(&sk->q.in->final) == NTBS_POS_ON_TCP && !ntbs_msgq_readable(&sk->q);
+}
+
 /* NO_SWITCH: it will not come back to the ring either, whatever the peer does (again.c). */
 bool ntbs_sock_kernel_alone(struct ntbs_sock *sk)
 {
@@ -27,7 +34,7 @@ bool ntbs_sock_kernel_alone(struct ntbs_sock *sk)
 		return false;
 	if (ntbs_sock_stage(sk) == NTBS_PLAIN)
 		return true;
-	if (ntbs_sock_rx_state(sk) != NTBS_DIR_BACK || ntbs_read_once(sk->shm->rx.twice))
+	if ((ntbs_sock_rx_state(sk) != NTBS_DIR_BACK && !ended_on_tcp(sk)) || ntbs_read_once(sk->shm->rx.twice))
 		return false;
 	ntbs_handover_settle(sk);
 	return ntbs_sock_stage(sk) == NTBS_PLAIN ||

@@ -108,12 +108,29 @@ static bool is_told_to_one(const struct op *op)
 	return sleep > 1 && (adds || (op->call == C_epoll_wait && told_once()));
 }
 
+/* A set may have had it as a member. */
+static bool was_member(const struct op *op)
+{
+	for (int i = 0; i < nr_desc && waits_for_events(op) && watches_a_set(op); i++)
+		if (desc[i].refs && desc[i].told_no_more)
+			return true;
+	return false;
+}
+
+static bool closes_member(const struct op *op)
+{
+	int slot = ends_slot(op);
+	const struct desc *d = slot >= 0 && slot < SLOTS ? desc_of(op->proc, slot) : NULL;
+
+	return d && (d->told_in >> op->proc & 1) && d->refs > 1;
+}
+
 bool competes(const struct op *op)
 {
 	int d = op->s >= 0 ? slot_desc[op->proc][op->s] : -1;
 	enum class class = calls[op->call].class;
 
-	if (is_told_to_one(op))
+	if (is_told_to_one(op) || was_member(op))
 		return true;
 	/* what finds no room for long ends the connection: when, is chance */
 	if ((op->call == C_flood || (class == SEND && op->b > BIG)) && d >= 0 && desc[d].user_timeout)
@@ -156,6 +173,8 @@ bool competes(const struct op *op)
 		enum class c = calls[e->op.call].class;
 
 		if (e->busy && (reads_and_watches(op, &e->op) || takes_and_watches(op, &e->op)))
+			return true;
+		if (e->busy && op->proc == e->op.proc && waits_for_events(&e->op) && watches_a_set(&e->op) && closes_member(op))
 			return true;
 		/* SIGIO of the rest of a stream, which ends it when that comes */
 		if (e->busy && op->call == C_async && e->op.proc == op->proc && waits_for_events(&e->op) && d >= 0 &&

@@ -195,6 +195,8 @@ struct desc {
 	bool linger0;		/* its close resets */
 	bool async;		/* what comes raises SIGIO */
 	bool low_mark;		/* SO_RCVLOWAT: a reader may sleep though bytes are there */
+	unsigned told_in;	/* processes in whose sets it is with EPOLLET or EPOLLONESHOT */
+	bool told_no_more;	/* closed there, and open elsewhere: such a set of ours hears nothing more of it (ntbsock(7), LIMITATIONS) */
 	bool word;		/* recvmmsg() has ended behind a message, and may have left an error that only the library knows */
 	bool user_timeout;	/* it ends when nobody reads what it has sent */
 	bool left;		/* something has been done that may take its sending away from the ring */

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 struct world world[WORLDS];
@@ -41,8 +42,13 @@ static void set_slot(int proc, int slot, int to)
 	if (to >= 0)
 		desc[to].refs++;
 	slot_desc[proc][slot] = to;
-	if (was >= 0)
-		desc[was].refs--;
+	if (was < 0)
+		return;
+	desc[was].refs--;
+	for (int s = 0; s < SLOTS; s++)
+		if (slot_desc[proc][s] == was)
+			return;
+	desc[was].told_no_more |= desc[was].told_in >> proc & 1;
 }
 
 static int new_desc(void)
@@ -265,6 +271,15 @@ bool looks_at_marks(const struct op *op)
 	       (op->call == C_epoll_add && marked_set(op->proc, op->t));
 }
 
+/* An edge of it may have been told: of an input that is not there yet it has not. */
+static bool holds_back_told(const struct op *op)
+{
+	const struct desc *d = desc_of(op->proc, op->t);
+
+	return (op->call == C_epoll_add || op->call == C_epoll_mod) && d &&
+	       ((op->a & EPOLLONESHOT) || ((op->a & EPOLLET) && ((op->a & (EPOLLOUT | EPOLLWRNORM)) || unread(d, TCP) || unread(d, NTBS))));
+}
+
 bool low_mark(const struct op *op)
 {
 	return op->call == C_setopt && options[op->a].level == SOL_SOCKET && options[op->a].opt == SO_RCVLOWAT;
@@ -281,6 +296,8 @@ void learn(const struct op *op, struct answer a[WORLDS])
 		learn_sets(op);
 	if (d && leaves(op))
 		leave(d);
+	if (ok && holds_back_told(op))
+		desc_of(op->proc, op->t)->told_in |= 1u << op->proc;
 	for (int s = 0; s < SLOTS && ok && (op->call == C_exec || op->call == C_spawn); s++)
 		if (desc_of(op->proc, s))
 			leave(desc_of(op->proc, s));
