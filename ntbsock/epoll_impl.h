@@ -75,9 +75,10 @@ static inline bool ntbs_epm_is_ours(const struct ntbs_epm *m)
 int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max);
 /*
  * This thread goes with what it has found.  A bell wakes one of those who sleep: what is left, as its room was @full, or holds on is
- * for the next one (ep_done_scan()).
+ * for the next one (ep_done_scan()).  So is the @bell, if this one has used it up: what it was rung for, and has nothing to say, is
+ * armed again by who sleeps next.
  */
-void ntbs_epoll_wake_next(struct ntbs_ep *ep, bool full);
+void ntbs_epoll_wake_next(struct ntbs_ep *ep, bool full, bool bell);
 /* Before a sleep, and before the look that comes before it. */
 void ntbs_epoll_arm_hot(struct ntbs_ep *ep);
 /* Does a thread sleep on the set, or on one that it is in? */

@@ -328,6 +328,16 @@ static int report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *ou
 	return 1;
 }
 
+static void arm_any(struct ntbs_epm *m)
+{
+	if (m->inner)
+		ntbs_epoll_any(m->inner, true);
+	else if (ntbs_sock_stage(m->sk) == NTBS_LIVE)
+		arm(m);
+	else if (ntbs_sock_stage(m->sk) == NTBS_OFFER)
+		ntbs_offer_sleepy(m->sk);
+}
+
 /* A cold member: was it rung since it was armed? */
 static bool was_rung(const struct ntbs_epm *m)
 {
@@ -386,11 +396,8 @@ static int look_cold(struct ntbs_ep *ep, struct epoll_event *out, int max, uint6
 		if (ntbs_read_once(m->told) == turn)	/* cooled down since: it stays rung, who cooled it asks for a look */
 			continue;
 		told = report(ep, m, &out[n], turn);
-		if (!told && m->sk && ntbs_sock_stage(m->sk) == NTBS_LIVE) {
-			arm(m);		/* rung for something else (credit): armed again, and looked at again */
-			told = report(ep, m, &out[n], turn);
-		} else if (!told && m->sk && ntbs_sock_stage(m->sk) == NTBS_OFFER) {
-			ntbs_offer_sleepy(m->sk);
+		if (!told) {		/* rung for something else (credit): armed again, and looked at again */
+			arm_any(m);
 			told = report(ep, m, &out[n], turn);
 		}
 		if (told)
@@ -425,8 +432,10 @@ int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max)
 
 static bool more_is_ready(struct ntbs_ep *ep)
 {
+	if (atomic_load(&ep->rung))		/* not all have been looked at */
+		return true;
 	if (ep->nr > NTBS_EP_HOT)		/* it would take long to say */
-		return atomic_load(&ep->rung);
+		return false;
 	for (uint32_t i = 0; i < NTBS_EP_HOT; i++) {
 		struct ntbs_epm *m = ep->hot[i];
 
@@ -436,9 +445,10 @@ static bool more_is_ready(struct ntbs_ep *ep)
 	return false;
 }
 
-void ntbs_epoll_wake_next(struct ntbs_ep *ep, bool full)
+void ntbs_epoll_wake_next(struct ntbs_ep *ep, bool full, bool bell)
 {
-	if (__builtin_expect(atomic_load_explicit(&ep->sleepers, memory_order_relaxed), 0) && (holds || (full && more_is_ready(ep))))
+	if (__builtin_expect(atomic_load_explicit(&ep->sleepers, memory_order_relaxed), 0) &&
+	    (holds || bell || (full && more_is_ready(ep))))
 		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 	holds = false;
 }
@@ -448,15 +458,8 @@ void ntbs_epoll_arm_hot(struct ntbs_ep *ep)
 	for (uint32_t i = 0; i < NTBS_EP_HOT; i++) {
 		struct ntbs_epm *m = ep->hot[i];
 
-		if (!m || !ntbs_epm_in_set(m, ep))
-			continue;
-		if (m->inner) {
-			ntbs_epoll_any(m->inner, true);
-		} else if (ntbs_sock_stage(m->sk) == NTBS_LIVE) {
-			arm(m);
-		} else if (ntbs_sock_stage(m->sk) == NTBS_OFFER) {
-			ntbs_offer_sleepy(m->sk);
-		}
+		if (m && ntbs_epm_in_set(m, ep))
+			arm_any(m);
 	}
 }
 
@@ -473,7 +476,11 @@ bool ntbs_epoll_any(struct ntbs_ep *ep, bool arm_all)
 	for (uint32_t i = 0; i < nr; i++) {
 		struct ntbs_epm *m = ep->member[i];
 
-		if (m && ntbs_epm_in_set(m, ep) && ntbs_epm_is_ours(m) && evaluate(m, false))
+		if (!m || !ntbs_epm_in_set(m, ep) || !ntbs_epm_is_ours(m))
+			continue;
+		if (arm_all && !m->hot && was_rung(m))
+			arm_any(m);
+		if (evaluate(m, false))
 			return true;
 	}
 	return false;

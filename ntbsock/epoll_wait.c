@@ -37,6 +37,8 @@ static bool is_cookie(uint64_t data)
 	return (data & 0xffffffff00000000ull) == ntbs_epoll_secret;
 }
 
+static __thread bool bell_taken;
+
 /* One event of the kernel's: true if it is the program's, translated. */
 static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 {
@@ -47,6 +49,7 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 		return true;
 	if ((data & 0xffffff) == NTBS_EP_MBOX_INDEX) {
 		atomic_store(&ep->rung, 1);
+		bell_taken = true;
 		return false;
 	}
 	m = member_of(ep, data);
@@ -394,11 +397,13 @@ static int wait_set(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts,
 		    const sigset_t *mask)
 {
-	int n = wait_set(ep, out, max, ts, mask);
+	int n;
 
+	bell_taken = false;
+	n = wait_set(ep, out, max, ts, mask);
 	if (ep->full != (n == max))
 		ep->full = n == max;
-	if (n > 0)		/* not before the kernel has been asked, which may show the bell to us again */
-		ntbs_epoll_wake_next(ep, n == max);
+	if (n > 0 || bell_taken)	/* not before the kernel has been asked, which may show the bell to us again */
+		ntbs_epoll_wake_next(ep, n == max, bell_taken);
 	return n;
 }

@@ -80,6 +80,15 @@ void ntbs_mbox_wake_own(struct ntbs_sock *sk)
 		ntbs_sys3(SYS_futex, &own(sk)->wake, FUTEX_WAKE, INT_MAX);
 }
 
+void ntbs_mbox_wake_all(struct ntbs_sock *sk)
+{
+	uint32_t mask = atomic_load(&sk->shm->mbox_mask);
+
+	ntbs_mbox_wake_own(sk);
+	for (; mask; mask &= mask - 1)
+		ntbs_bell_ring(ntbs_rt.mbox[__builtin_ctz(mask)]);
+}
+
 void ntbs_mbox_ring_slow(struct ntbs_sock *sk, uint64_t armed)
 {
 	uint32_t mask = NTBS_ARMED_MBOX(armed);

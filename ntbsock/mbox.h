@@ -39,5 +39,7 @@ void ntbs_mbox_arm_set(struct ntbs_sock *sk);
 int ntbs_mbox_sleep(struct ntbs_sock *sk, uint32_t value, const struct ntbs_wait *w);
 /* Wake the sleepers of our own side (service thread, or another thread that changed what they wait for). */
 void ntbs_mbox_wake_own(struct ntbs_sock *sk);
+/* And those who sleep in poll() or on a set, in whichever of the processes that share it. */
+void ntbs_mbox_wake_all(struct ntbs_sock *sk);
 
 #endif

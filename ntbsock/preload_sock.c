@@ -329,8 +329,6 @@ static void reaches_mark(struct ntbs_sock *sk)
 {
 	ntbs_epoll_sock_woken(sk);
 	ntbs_sock_stir(sk);
-	if (atomic_load(&sk->shm->mbox_mask))
-		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 }
 
 /* Who waits for room waits on other terms from now on. */
@@ -338,9 +336,7 @@ static void look_again(struct ntbs_sock *sk)
 {
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
-	ntbs_mbox_wake_own(sk);
-	if (atomic_load(&sk->shm->mbox_mask))
-		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
+	ntbs_mbox_wake_all(sk);
 }
 
 /* The kernel says what it has made of it, which is what it counts by.  ctl: who makes it LIVE states what is noted by then. */

@@ -97,7 +97,7 @@ static void answer(struct ntbs_sock *sk, void *arg)
 		ntbs_service_want_room(sk, sk->fd);
 	ntbs_unlock(&sk->shm->tx.lock);
 	ntbs_mbox_poke(sk);
-	ntbs_mbox_wake_own(sk);
+	ntbs_mbox_wake_all(sk);
 	if (ntbs_le32_read_acquire(&sk->q.in->again))
 		ntbs_handover_look(sk);
 out:
@@ -279,8 +279,8 @@ bool ntbs_service_watch(struct ntbs_sock *sk, int fd)
 	if (!ntbs_service_start())
 		return false;
 	/* -EEXIST: another thread was quicker, or a stale registration of a descriptor of this number lives on */
-	if (ctl(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(sk)) == -EEXIST)
-		ctl(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(sk));
+	if (ctl(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(sk)) == -EEXIST)	/* that one may want room */
+		ctl(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, tag_of(sk));
 	atomic_store_explicit(&sk->watched, 1, memory_order_release);
 	while ((after = ntbs_sock_after(sk)) != NULL) {	/* too late: it is its next object that is watched */
 		sk = after;

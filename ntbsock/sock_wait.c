@@ -93,8 +93,10 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wa
 			return 0;
 		}
 	}
-	if (!ntbs_service_watch(sk, fd))	/* nobody would tell us of the peer's death: sleep on the shadow too */
-		return ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLRDHUP, w);
+	if (!ntbs_service_watch(sk, fd)) {	/* nobody would tell us of the peer's death: sleep on the shadow too */
+		ntbs_mbox_arm_set(sk);
+		return news(sk, rx, w) ? 0 : ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLRDHUP, w);
+	}
 	ntbs_section_enter();
 	value = ntbs_mbox_arm_futex(sk);
 	ntbs_undo_push(&undo, slept, sk);
@@ -136,7 +138,8 @@ static int wait_shadow_stirred(struct ntbs_sock *sk, int fd, const struct ntbs_w
 	atomic_fetch_add(&sk->shm->tcp_readers, 1);	/* then the look: pairs with ntbs_sock_stir() */
 	ntbs_undo_push(&undo, reads_no_more, sk);
 	ntbs_section_leave();
-	if (!stirred(sk, w))
+	/* or another reader has taken the last of TCP's bytes (ntbs_stream_recv()), and the next ones come by the ring */
+	if (!stirred(sk, w) && !(ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_rx_state(sk) == NTBS_DIR_RING))
 		ret = ntbs_wait_shadow(fd, POLLIN | POLLRDHUP | (w->urgent ? POLLPRI : 0), w);
 	ntbs_undo_pop(&undo);
 	return ret;
@@ -146,7 +149,7 @@ void ntbs_sock_stir(struct ntbs_sock *sk)
 {
 	atomic_fetch_add(&sk->shm->stirred, 1);
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
-		ntbs_mbox_wake_own(sk);
+		ntbs_mbox_wake_all(sk);
 	if (atomic_load(&sk->shm->tcp_readers))
 		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 }

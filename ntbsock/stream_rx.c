@@ -17,6 +17,7 @@
 
 #include "far.h"
 #include "log.h"
+#include "mbox.h"
 #include "offer.h"
 #include "service.h"
 #include "shadow.h"
@@ -52,6 +53,7 @@ static int reset(struct ntbs_sock *sk, enum ntbs_reason why, const char *what)
 		ntbs_write_once(sk->shm->conn.reason, why);
 		ntbs_log(NTBS_LOG_ERR, "connection from port %u to port %u reset: %s", sk->shm->conn.tuple.lport,
 			 sk->shm->conn.tuple.rport, what);
+		ntbs_mbox_wake_all(sk);
 	}
 	return -ECONNRESET;
 }
@@ -454,10 +456,12 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		if (!(flags & MSG_PEEK)) {
 			ntbs_write_once(rx->tcp_left, rx->tcp_left - n);
 			count(sk, n, false);
-			if (!rx->tcp_left)
-				rx_state(sk, NTBS_DIR_RING);
-			else
+			if (rx->tcp_left)
 				return n;
+			rx_state(sk, NTBS_DIR_RING);
+			atomic_thread_fence(memory_order_seq_cst);	/* pairs with wait_shadow_stirred() */
+			if (atomic_load(&sk->shm->tcp_readers))
+				ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 		} else if ((uint64_t)n < rx->tcp_left) {
 			return n;
 		}

@@ -125,6 +125,7 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 	if (from > tx->pos) {		/* more than we have sent: nonsense */
 		ntbs_sock_set_flag(sk, NTBS_SK_RESET);
 		ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_CORRUPT);
+		ntbs_mbox_wake_all(sk);
 		return 0;
 	}
 	if (from < tx->pos && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))

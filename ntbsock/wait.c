@@ -24,17 +24,29 @@ uint64_t ntbs_now_ns(void)
 }
 
 static struct ntbs_lock waiter_lock;
-static int kept[WAITERS_KEPT];
+static struct {
+	int fd;
+	const void *by;			/* the thread that has used its edge up: its ntbs_sig */
+} kept[WAITERS_KEPT];
 static int nr_kept;
 
-int ntbs_waiter_get(void)
+/* The caller's own if there is one.  @others: its edge was used up by another thread, perhaps one that the caller has not seen. */
+static int get(bool *others)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
 	long fd = -1;
 
+	*others = false;
 	ntbs_lock(&waiter_lock);
-	if (nr_kept)
-		fd = kept[--nr_kept];
+	if (nr_kept) {
+		int i = nr_kept - 1;
+
+		while (i && kept[i].by != &ntbs_sig)
+			i--;
+		fd = kept[i].fd;
+		*others = kept[i].by != &ntbs_sig;
+		kept[i] = kept[--nr_kept];
+	}
 	ntbs_unlock(&waiter_lock);
 	if (fd >= 0 || ntbs_rt.mbox[ntbs_rt.mbox_self] < 0)
 		return fd;
@@ -51,6 +63,13 @@ int ntbs_waiter_get(void)
 	return fd;
 }
 
+int ntbs_waiter_get(void)
+{
+	bool others;
+
+	return get(&others);
+}
+
 void ntbs_waiter_put(int waiter)
 {
 	struct epoll_event ev;
@@ -60,7 +79,8 @@ void ntbs_waiter_put(int waiter)
 	ntbs_sys6(SYS_epoll_pwait, waiter, (long)&ev, 1, 0, 0, 8);	/* use the edge up */
 	ntbs_lock(&waiter_lock);
 	if (nr_kept < WAITERS_KEPT) {
-		kept[nr_kept++] = waiter;
+		kept[nr_kept].fd = waiter;
+		kept[nr_kept++].by = &ntbs_sig;
 		waiter = -1;
 	}
 	ntbs_unlock(&waiter_lock);
@@ -72,7 +92,7 @@ void ntbs_wait_fork_child(void)
 {
 	ntbs_lock_reset(&waiter_lock);
 	while (nr_kept)			/* epoll instances of the parent: an edge goes to one of us only */
-		ntbs_fd_unhide_close(kept[--nr_kept]);
+		ntbs_fd_unhide_close(kept[--nr_kept].fd);
 }
 
 static void put_waiter(void *arg)
@@ -87,12 +107,18 @@ int ntbs_wait_shadow(int fd, short events, const struct ntbs_wait *w)
 	uint64_t now = 0, wait = 0;
 	struct ntbs_undo undo;
 	int waiter = -1;
+	bool others;
 	long ret;
 
 	ntbs_section_enter();
 	ntbs_undo_push(&undo, put_waiter, &waiter);
-	pfd[1].fd = waiter = ntbs_waiter_get();
+	pfd[1].fd = waiter = get(&others);
 	ntbs_section_leave();
+	/* the caller has looked already: what was rung since may be the edge that is used up */
+	if (others) {
+		ntbs_undo_pop(&undo);
+		return 0;
+	}
 	if (w->pinned && fd >= 0)		/* after that: who closes @fd from now on is heard */
 		pfd[0].fd = ntbs_fdtab_follow(w->pinned, fd);
 	if (ntbs_wait_ends(w) || waiter < 0) {

@@ -13,7 +13,10 @@
 
 uint64_t ntbs_now_ns(void);		/* CLOCK_MONOTONIC */
 
-/* An epoll instance of this process that watches its mbox edge-triggered; -1 if no descriptor can be had. */
+/*
+ * An epoll instance of this process that watches its mbox edge-triggered; -1 if no descriptor can be had.  What is rung from then
+ * on is seen, so it is had before the last look.  Putting it back uses the edge up.
+ */
 int ntbs_waiter_get(void);
 void ntbs_waiter_put(int waiter);
 void ntbs_wait_fork_child(void);

@@ -4,6 +4,8 @@
  *
  * ring: yes
  */
+#include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/sendfile.h>
 #include "sock.h"
 
@@ -156,6 +158,59 @@ static void wakes_reader(struct peer *p, int fd)
  */
 #define LONG_TOTAL 20000000u
 
+struct room {
+	int how, fd;
+	int says;		/* -1: nothing in time */
+};
+
+static void *waits_for_room(void *arg)
+{
+	struct room *r = arg;
+	struct pollfd pfd = { .fd = r->fd, .events = POLLOUT };
+	struct epoll_event ev = { .events = EPOLLOUT };
+	int ep = epoll_create1(EPOLL_CLOEXEC), n;
+	fd_set set;
+
+	FD_ZERO(&set);
+	FD_SET(r->fd, &set);
+	t_must(ep >= 0 && !epoll_ctl(ep, EPOLL_CTL_ADD, r->fd, &ev), "epoll");
+	switch (r->how) {
+	case 0:
+		n = poll(&pfd, 1, 10000);
+		r->says = n == 1 ? pfd.revents : -1;
+		break;
+	case 1:
+		n = select(r->fd + 1, NULL, &set, NULL, &(struct timeval){ 10, 0 });
+		r->says = n == 1 && FD_ISSET(r->fd, &set) ? POLLOUT : -1;
+		break;
+	default:
+		n = epoll_wait(ep, &ev, 1, 10000);
+		r->says = n == 1 ? (int)ev.events : -1;
+	}
+	close(ep);
+	return NULL;
+}
+
+/* Behind our own end a send would not wait: who waits for room hears of it, however he does. */
+static void wakes_writer(struct peer *p, int fd)
+{
+	static int how;
+	static char block[65536];
+	struct room r = { .how = how++ % 3, .fd = fd };
+	pthread_t t;
+
+	do
+		while (send(fd, block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+			;
+	while (poll(&(struct pollfd){ .fd = fd, .events = POLLOUT }, 1, 20) > 0);
+	t_must(!pthread_create(&t, NULL, waits_for_room, &r), "thread");
+	usleep(50000);
+	t_ok(!shutdown(fd, SHUT_WR), "shutdown");
+	pthread_join(t, NULL);
+	t_eq(r.says, POLLOUT, "%s: told of the end (%d)", s_case, r.how);
+	close(fd);
+}
+
 static void one_way(struct peer *p, int fd, bool ended)
 {
 	static char buf[8192];
@@ -212,6 +267,7 @@ int main(void)
 	s_each(read_side);
 	s_each(at_once);
 	s_each(wakes_reader);
+	s_each(wakes_writer);
 	after_nothing();
 	s_each(silent);
 	s_each(after_half);
