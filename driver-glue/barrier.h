@@ -21,6 +21,14 @@ static inline void ntbs_full_barrier(void)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
+/* Behind an atomic exchange: on x86 that is a full barrier itself (Intel SDM 3A, 8.2.3.9); elsewhere a later load may pass its store. */
+static inline void ntbs_exchanged_barrier(void)
+{
+#if !defined(__x86_64__)
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
 /* Earlier non-temporal or write-combined stores before later stores (Intel SDM 3A, 8.2.5: SFENCE). */
 static inline void ntbs_store_flush(void)
 {

@@ -40,7 +40,6 @@ static void cool(struct ntbs_ep *ep, uint32_t i)
 {
 	struct ntbs_epm *m = ep->hot[i];
 
-	ep->hot[i] = NULL;
 	if (!m)
 		return;
 	m->hot = 0;
@@ -48,6 +47,7 @@ static void cool(struct ntbs_ep *ep, uint32_t i)
 	if (m->sk && ntbs_sock_attach(m->sk))
 		m->wake_seen = ntbs_le32_read(&m->sk->q.in->wake) - 1;
 	atomic_store(&ep->rung, 1);
+	ep->hot[i] = NULL;	/* last: who is about to sleep finds it hot, or rung */
 }
 
 void ntbs_epm_warm(struct ntbs_ep *ep, struct ntbs_epm *m)

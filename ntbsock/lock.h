@@ -19,6 +19,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "barrier.h"
 #include "sig.h"
 
 struct ntbs_lock {
@@ -74,6 +75,7 @@ static inline void ntbs_unlock(struct ntbs_lock *lock)
 {
 	if (__builtin_expect(__atomic_exchange_n(&lock->word, 0, __ATOMIC_SEQ_CST) & NTBS_LOCK_WAITERS, 0))
 		ntbs_unlock_slow(lock);
+	ntbs_exchanged_barrier();
 	ntbs_section_leave();
 }
 
