@@ -384,7 +384,9 @@ int ntbs_far_ended(struct ntbs_sock *sk)
 	if (ntbs_le32_read_acquire(&sk->q.in->ended) == generation)
 		return 0;
 	now = ntbs_now_ns();
-	if (atomic_compare_exchange_strong(&sk->shm->end_asked_ns, &never, now) && !ntbs_broker_send(&msg, sizeof(msg), NULL, 0))
+	/* the broker answers whose channel it is: not who has inherited it, who may have a session of his own */
+	if (atomic_compare_exchange_strong(&sk->shm->end_asked_ns, &never, now) &&
+	    (sk->chan->inherited || !ntbs_broker_send(&msg, sizeof(msg), NULL, 0)))
 		atomic_store(&sk->shm->end_asked_ns, 1);
 	return now - atomic_load(&sk->shm->end_asked_ns) > ANSWER_NS ? -ETIMEDOUT : -EAGAIN;
 }
