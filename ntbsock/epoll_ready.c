@@ -466,24 +466,23 @@ void ntbs_epoll_arm_hot(struct ntbs_ep *ep)
 bool ntbs_epoll_any(struct ntbs_ep *ep, bool arm_all)
 {
 	uint32_t nr = atomic_load(&ep->nr);
+	bool any = ntbs_epoll_kept(ep);
 
-	if (ntbs_epoll_kept(ep))
-		return true;
 	if (arm_all) {
 		atomic_store(&ep->slept_on, 1);	/* as E1 */
 		ntbs_epoll_arm_hot(ep);
 	}
-	for (uint32_t i = 0; i < nr; i++) {
+	for (uint32_t i = 0; i < nr && (!any || arm_all); i++) {
 		struct ntbs_epm *m = ep->member[i];
 
 		if (!m || !ntbs_epm_in_set(m, ep) || !ntbs_epm_is_ours(m))
 			continue;
+		/* also behind one that is ready: who asks may know of that one already, and wait for the others */
 		if (arm_all && !m->hot && was_rung(m))
 			arm_any(m);
-		if (evaluate(m, false))
-			return true;
+		any = any || evaluate(m, false);
 	}
-	return false;
+	return any;
 }
 
 bool ntbs_epoll_slept_on(struct ntbs_ep *ep)

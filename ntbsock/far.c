@@ -379,6 +379,7 @@ int ntbs_far_ended(struct ntbs_sock *sk)
 	struct ntbs_msg_end msg = { .h = { NTBS_MSG_STATE_END, sizeof(msg), 0 }, .chan = sk->shm->chan, .lease = sk->shm->lease,
 				    .generation = generation,
 				    .of_connector = !sk->shm->conn.accepted };
+	struct ntbs_chan *c = sk->chan;		/* NULL: another thread has just closed it */
 	uint64_t now, never = 0;
 
 	if (ntbs_le32_read_acquire(&sk->q.in->ended) == generation)
@@ -386,7 +387,7 @@ int ntbs_far_ended(struct ntbs_sock *sk)
 	now = ntbs_now_ns();
 	/* the broker answers whose channel it is: not who has inherited it, who may have a session of his own */
 	if (atomic_compare_exchange_strong(&sk->shm->end_asked_ns, &never, now) &&
-	    (sk->chan->inherited || !ntbs_broker_send(&msg, sizeof(msg), NULL, 0)))
+	    (!c || c->inherited || !ntbs_broker_send(&msg, sizeof(msg), NULL, 0)))
 		atomic_store(&sk->shm->end_asked_ns, 1);
 	return now - atomic_load(&sk->shm->end_asked_ns) > ANSWER_NS ? -ETIMEDOUT : -EAGAIN;
 }

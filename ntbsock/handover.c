@@ -25,7 +25,7 @@
 #define ANSWER_WAIT_NS 2000000000ull	/* a peer that is stopped must not stop us for ever */
 #define REPLAY_WAIT_NS 100000000ull	/* what TCP's buffers do not hold comes when it is read */
 
-static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why, bool reader_gone)
+static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);	/* an offer may stand: the other direction is not concerned */
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
@@ -33,10 +33,7 @@ static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why, bool re
 	ntbs_lock(&sk->shm->tx.lock);
 	/* without holders it has ended, at exit: the lease may be another connection's by now */
 	if (atomic_load(&sk->shm->holders) > 0) {
-		if (reader_gone)
-			ntbs_stream_reader_gone(sk, fd);
-		else
-			ntbs_stream_leave_tx(sk, fd, why);
+		ntbs_stream_leave_tx(sk, fd, why);
 		/* stated also by who has sent nothing: the peer may ask when nobody is there any more who answers */
 		if (sk->shm->tx.state == NTBS_DIR_TCP &&
 		    (why == NTBS_WHY_EXEC || why == NTBS_WHY_PASSED || why == NTBS_WHY_SANDBOX))
@@ -57,7 +54,7 @@ void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP))
 			ntbs_stream_died_for_others(sk, fd, why != NTBS_WHY_SANDBOX);
 		if (why != NTBS_WHY_OPTION || !(ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))
-			leave_tx(sk, fd, why, false);
+			leave_tx(sk, fd, why);
 	}
 }
 
@@ -240,7 +237,7 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		else
 			ntbs_stream_died(sk, fd);
 	}
-	leave_tx(sk, fd, why, false);
+	leave_tx(sk, fd, why);
 	if (ntbs_sock_stage(sk) == NTBS_NEW)
 		ntbs_sock_plain(sk, why);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
@@ -439,7 +436,7 @@ static void ended_gone(struct ntbs_sock *sk, void *arg)
 	c = sk->chan;			/* at exit it goes meanwhile */
 	if (c && c->peer_proc == proc && sk->file.fds > 0 && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) &&
 	    ntbs_le64_read_acquire(&sk->q.in->final))
-		leave_tx(sk, sk->fd, NTBS_WHY_PEER_ASKED, true);
+		leave_tx(sk, sk->fd, NTBS_WHY_PEER_ASKED);
 	ntbs_sock_put(sk);
 }
 

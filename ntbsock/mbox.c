@@ -82,9 +82,10 @@ void ntbs_mbox_wake_own(struct ntbs_sock *sk)
 
 void ntbs_mbox_wake_all(struct ntbs_sock *sk)
 {
-	uint32_t mask = atomic_load(&sk->shm->mbox_mask);
+	uint32_t mask;
 
 	ntbs_mbox_wake_own(sk);
+	mask = atomic_load(&sk->shm->mbox_mask);	/* behind the full barrier of that */
 	for (; mask; mask &= mask - 1)
 		ntbs_bell_ring(ntbs_rt.mbox[__builtin_ctz(mask)]);
 }

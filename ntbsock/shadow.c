@@ -433,17 +433,21 @@ ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags)
 
 bool ntbs_shadow_async(int fd)
 {
-	return ntbs_sys2(SYS_fcntl, fd, F_GETFL) & O_ASYNC;
+	long flags = ntbs_sys2(SYS_fcntl, fd, F_GETFL);
+
+	return flags >= 0 && (flags & O_ASYNC);
 }
 
-ssize_t ntbs_shadow_recv_rest(int fd, struct ntbs_iter *it, int flags, const struct ntbs_sig_mark *mark)
+ssize_t ntbs_shadow_recv_rest(int fd, struct ntbs_iter *it, int flags, const struct ntbs_sig_mark *mark, bool *whole)
 {
 	struct iovec iov[PIECES];
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = pieces(*it, iov, PIECES) };
+	ssize_t len = 0, n;
 
-	ssize_t n;
-
+	for (size_t i = 0; i < msg.msg_iovlen; i++)
+		len += iov[i].iov_len;
 	n = ntbs_sleep(mark, SYS_recvmsg, fd, (long)&msg, flags | MSG_WAITALL, 0, 0, 0);
+	*whole = n == len;
 	if (n > 0)
 		skip_pieces(it, n);
 	return n;

@@ -72,8 +72,8 @@ ssize_t ntbs_shadow_send(int fd, struct ntbs_iter *it, int flags);
 ssize_t ntbs_shadow_send_rest(int fd, struct ntbs_iter *it, int flags, const struct ntbs_sig_mark *mark);
 ssize_t ntbs_shadow_recv(int fd, struct ntbs_iter *it, size_t max, int flags);
 bool ntbs_shadow_async(int fd);		/* O_ASYNC */
-/* The rest, with MSG_WAITALL: the kernel waits for it, as ntbs_sleep(). */
-ssize_t ntbs_shadow_recv_rest(int fd, struct ntbs_iter *it, int flags, const struct ntbs_sig_mark *mark);
+/* The rest, with MSG_WAITALL: the kernel waits for it, as ntbs_sleep().  @whole: it has come, as far as one call can ask for it. */
+ssize_t ntbs_shadow_recv_rest(int fd, struct ntbs_iter *it, int flags, const struct ntbs_sig_mark *mark, bool *whole);
 
 /* MSG_PEEK from @skip bytes behind the first one on; -EAGAIN: nothing there. */
 ssize_t ntbs_shadow_peek(int fd, struct ntbs_iter *it, size_t skip, int flags);

@@ -355,8 +355,6 @@ void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd);
 void ntbs_stream_state_final(struct ntbs_sock *sk);
 /* Our direction moves to TCP at the tail, or a byte before it if the peer has not read all: tx lock held. */
 void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
-/* The same when the peer's process has gone. */
-void ntbs_stream_reader_gone(struct ntbs_sock *sk, int fd);
 /* There is no room in the ring.  True: TCP is to decide for how long, and the direction has gone there.  tx lock held. */
 bool ntbs_stream_full(struct ntbs_sock *sk, int fd);
 /* The peer has asked for TCP from position @from on: tx lock held.  Return 0, or -EAGAIN: bytes are left to replay. */

@@ -392,19 +392,30 @@ static enum next peek_before_wait(struct recv_call *r)
  */
 static bool kernel_waits_for_all(const struct recv_call *r)
 {
-	return (r->flags & MSG_WAITALL) && !looks_only(r) && !r->w.deadline_ns && r->sum &&
-	       ntbs_shadow_async(r->fd) && kernel_does(r);
+	return (r->flags & MSG_WAITALL) && !looks_only(r) && !r->w.deadline_ns && r->sum && ntbs_shadow_async(r->fd) &&
+	       kernel_does(r) && !urgent_next(r->sk, r->fd, r->flags, r->sum);
+}
+
+/* An error that the kernel does not keep with the socket. */
+static bool of_this_call(ssize_t err)
+{
+	return err == -EINTR || err == -EAGAIN || err == -EFAULT || err == -ENOMEM || err == -EBADF || err == -ENOTSOCK;
 }
 
 static enum next kernel_reads(struct recv_call *r)
 {
-	ssize_t n = ntbs_shadow_recv_rest(r->fd, &r->it, r->flags & MSG_TRUNC, &r->w.mark);
+	bool whole;
+	ssize_t n;
 
-	if (n < 0 && n != -EINTR && n != -EAGAIN)
+	if (!r->pin.sk && !ntbs_call_pin(&r->pin, &r->w, r->sk, r->fd))
+		return AGAIN;
+	n = ntbs_shadow_recv_rest(r->fd, &r->it, r->flags & MSG_TRUNC, &r->w.mark, &whole);
+	r->fd = ntbs_fdtab_follow(r->sk, r->fd);
+	if (n < 0 && !of_this_call(n))
 		atomic_store(&r->sk->shm->owed, -(int)n);
 	if (n > 0)
 		r->sum += n;
-	return n > 0 && r->it.left && !handled(r) ? AGAIN : done(r, r->sum);
+	return whole && r->it.left ? AGAIN : done(r, r->sum);
 }
 
 static enum next before_wait(struct recv_call *r)

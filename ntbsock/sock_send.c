@@ -203,11 +203,17 @@ static enum next kernel_sends(struct send_call *s)
 	return !restarted(s) || begins_anew(s) ? AGAIN : done(s, -ENTBS_STALE);
 }
 
+/* Of a call that has just begun anew: not of those that are set since. */
+static bool no_limit(const struct send_call *s)
+{
+	return s->w->deadline_ns ? !ntbs_wait_ends(s->w) : !ntbs_read_once(s->sk->shm->sndtimeo_ns);
+}
+
 static enum next try_again(struct send_call *s)
 {
 	struct ntbs_sock *sk = s->sk;
 
-	if (s->waited && kernels_alone(sk) && !ntbs_wait_ends(s->w))
+	if (s->waited && kernels_alone(sk) && no_limit(s))
 		return kernel_sends(s);
 	ntbs_lock(&sk->shm->tx.lock);
 	if (__builtin_expect(!ntbs_call_current(sk, s->fd), 0)) {

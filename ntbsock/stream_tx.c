@@ -68,15 +68,16 @@ static void state_q(struct ntbs_sock *sk, uint64_t q, enum ntbs_reason why)
  * throws an urgent byte that is next away when another one comes (tcp_check_urg()).  So the last byte of the ring goes by TCP
  * as well, if the peer has not read it.
  */
-static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why, bool ended)
+void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	const short half_closed = ntbs_le64_read_acquire(&sk->q.in->final) ? POLLRDHUP : 0;
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+	bool ended = (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) || ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN;
 
 	if (tx->state != NTBS_DIR_RING)
 		return;
 	/* there must be room for it; and where it would be answered with a reset, or cannot go, it is the next call's to say so */
-	if ((ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) || ended || tx->pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) ||
+	if (ended || tx->pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) ||
 	    (ntbs_shadow_poll(fd, POLLOUT | POLLRDHUP) & ~half_closed) != POLLOUT) {
 		state_q(sk, tx->pos, why);
 		return;
@@ -85,19 +86,6 @@ static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why, bool en
 	state_q(sk, tx->pos - 1, why);
 	if (!ntbs_stream_replay(sk, fd))
 		ntbs_shadow_push(fd);
-}
-
-void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
-{
-	leave_tx(sk, fd, why, ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_OPEN);
-}
-
-/* Who has died after he had shut both ways has that answered with a reset at once, if he had not read all. */
-void ntbs_stream_reader_gone(struct ntbs_sock *sk, int fd)
-{
-	const uint32_t r = ntbs_le32_read_acquire(&sk->q.in->rstate);
-
-	leave_tx(sk, fd, NTBS_WHY_PEER_ASKED, r != NTBS_R_OPEN && r != NTBS_R_SHUT);
 }
 
 void ntbs_stream_state_final(struct ntbs_sock *sk)

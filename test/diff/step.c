@@ -396,6 +396,18 @@ static bool leaves_word(int proc)
 	return false;
 }
 
+/* Of what is unread on the ring then the sender hears with its next bytes (ntbsock(7)). */
+static bool dies_shut_both(int proc)
+{
+	for (int s = 0; s < SLOTS; s++) {
+		const struct desc *d = desc_of(proc, s);
+
+		if (d && d->shut_rd && d->shut_wr && (unread(d, TCP) || unread(d, NTBS)))
+			return true;
+	}
+	return false;
+}
+
 /* The thread that is meant, or one that is free; -1: all are blocked. */
 static int free_thread(const struct op *op)
 {
@@ -421,7 +433,7 @@ static void step(const struct op *wanted, int nr)
 	op->thr = thr;
 	if ((op->call == C_fork || op->call == C_spawn) && (op->a < FIRST_PROCS || op->a >= PROCS || world[TCP].pid[op->a]))
 		return;
-	if ((op->call == C_exec && any_busy(op->proc)) || (op->call == C_kill && leaves_word(op->proc)))
+	if ((op->call == C_exec && any_busy(op->proc)) || (op->call == C_kill && (leaves_word(op->proc) || dies_shut_both(op->proc))))
 		return;
 	if ((op->call == C_exec || op->call == C_spawn || op->call == C_give) && loses_bytes(op))
 		return;
