@@ -34,7 +34,7 @@ JSON_LIBS   := $(shell $(PKG_CONFIG) --libs jansson 2>/dev/null || echo -ljansso
 GLUE_SRC := driver-glue/port.c driver-glue/window.c driver-glue/log.c
 SIM_SRC  := driver-glue/sim/wcsim.c
 # The message queue alone, for unit tests, fuzzers and benchmarks
-QUEUE_SRC := ntbsock/msgq_tx.c ntbsock/msgq_rx.c ntbsock/user.c ntbsock/crc32c.c $(GLUE_SRC)
+QUEUE_SRC := ntbsock/msgq_tx.c ntbsock/msgq_rx.c ntbsock/msgq_back.c ntbsock/user.c ntbsock/crc32c.c $(GLUE_SRC)
 LIB_SRC  := $(sort $(wildcard ntbsock/*.c) $(GLUE_SRC))
 # Bridges through VFIO, for programs that may link libpci
 VFIO_SRC := $(wildcard driver-glue/vfio/*.c)

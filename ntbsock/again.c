@@ -51,7 +51,7 @@ static bool may(struct ntbs_sock *sk)
 	return ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_le32_read_acquire(&sk->q.in->again) &&
 	       !ntbs_read_once(sk->shm->conn.accepted) && ntbs_sock_tx_state(sk) == NTBS_DIR_BACK &&
 	       ntbs_sock_rx_state(sk) == NTBS_DIR_BACK && atomic_load(&sk->shm->holders) == 1 &&
-	       !(ntbs_sock_flags(sk) & TIED) && !sk->members && sk->moves < MOVES_MAX && !ntbs_sock_after(sk);
+	       !ntbs_read_once(sk->shm->rx.twice) && !(ntbs_sock_flags(sk) & TIED) && !sk->members && sk->moves < MOVES_MAX && !ntbs_sock_after(sk);
 }
 
 /* From @old to @next; some are counted by threads without a lock. */
@@ -110,8 +110,8 @@ static bool move(struct ntbs_sock *sk, struct ntbs_sock *next)
 	ntbs_lock(&sk->shm->ctl);
 	ntbs_lock(&next->shm->ctl);
 	ntbs_lock(&ntbs_epoll_pool_lock);
-	ntbs_lock(&sk->shm->tx.lock);
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_tx(sk);
+	ntbs_sock_lock_rx(sk);
 	next->before = sk;
 	next->moves = sk->moves + 1;
 	done = may(sk) && !sk->shm->tx.replay && ntbs_offer_again(next);

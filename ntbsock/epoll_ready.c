@@ -89,10 +89,10 @@ static uint64_t come_twice(struct ntbs_sock *sk)
 	uint64_t q, end;
 	ssize_t n;
 
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	q = ntbs_le64_read_acquire(&sk->q.in->q);
 	n = q ? ntbs_msgq_avail(&sk->q) : 0;
-	end = sk->shm->rx.pos + (n > 0 ? n : 0);
+	end = sk->shm->rx.mq.pos + (n > 0 ? n : 0);
 	ntbs_unlock(&sk->shm->rx.lock);
 	return q && end > q - 1 ? end - (q - 1) : 0;
 }

@@ -72,7 +72,7 @@ static bool all_here(struct ntbs_sock *sk)
 	if (rx->state == NTBS_DIR_TCP)
 		return end == 1;		/* it never went to the ring; else its switch is missing */
 	more = ntbs_msgq_avail(&sk->q);
-	return more >= 0 && rx->pos + (uint64_t)more >= end - 1;
+	return more >= 0 && rx->mq.pos + (uint64_t)more >= end - 1;
 }
 
 /* Who has not answered will not; bytes may be missing that nobody can name. */
@@ -83,7 +83,7 @@ static void judge(struct ntbs_sock *sk, void *arg)
 	if (!ntbs_sock_try_get(sk))
 		return;
 	if (is_of(sk, arg) && !(ntbs_sock_flags(sk) & NTBS_SK_RESET)) {
-		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_sock_lock_rx(sk);
 		ntbs_stream_rx_look(sk, sk->fd);
 		lost = !all_here(sk);
 		ntbs_unlock(&sk->shm->rx.lock);

@@ -116,7 +116,7 @@ static bool is_it(struct ntbs_sock *sk, struct taken *t)
 {
 	bool is;
 
-	ntbs_lock(&sk->shm->tx.lock);	/* a descriptor that goes is not @fd any more, under it */
+	ntbs_sock_lock_tx(sk);	/* a descriptor that goes is not @fd any more, under it */
 	is = sk->file.fds > 0 && ntbs_shadow_cookie(sk->fd) == t->cookie;
 	if (is) {
 		if (ntbs_sock_stage(sk) == NTBS_LIVE)

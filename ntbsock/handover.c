@@ -30,7 +30,7 @@ static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);	/* an offer may stand: the other direction is not concerned */
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
-	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_sock_lock_tx(sk);
 	/* without holders it has ended, at exit: the lease may be another connection's by now */
 	if (atomic_load(&sk->shm->holders) > 0) {
 		ntbs_stream_leave_tx(sk, fd, why);
@@ -58,6 +58,12 @@ void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	}
 }
 
+void ntbs_handover_before_exit(struct ntbs_sock *sk, int fd)
+{
+	if (atomic_load(&sk->shm->holders) == 1 && !(ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))
+		leave_tx(sk, fd, NTBS_WHY_NOT_USED);
+}
+
 /* Position up to which we have taken what the peer sent. */
 static int consumed(struct ntbs_sock *sk, int fd, uint64_t *pos)
 {
@@ -65,7 +71,7 @@ static int consumed(struct ntbs_sock *sk, int fd, uint64_t *pos)
 
 	if (sk->shm->rx.state == NTBS_DIR_TCP)
 		return ntbs_shadow_read(fd, pos, &closed);
-	*pos = sk->shm->rx.pos;
+	*pos = sk->shm->rx.mq.pos;
 	return 0;
 }
 
@@ -77,7 +83,7 @@ static bool at_end(struct ntbs_sock *sk, uint64_t final)
 {
 	if (final == NTBS_POS_ON_TCP)
 		return true;
-	if (sk->shm->rx.state != NTBS_DIR_RING || sk->shm->rx.pos != final - 1)
+	if (sk->shm->rx.state != NTBS_DIR_RING || sk->shm->rx.mq.pos != final - 1)
 		return false;
 	ntbs_stream_rx_back(sk);
 	return true;
@@ -100,7 +106,7 @@ static void await_twice(struct ntbs_sock *sk, int fd)
 
 	for (;;) {
 		w.mark = ntbs_sig_mark();
-		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_sock_lock_rx(sk);
 		ntbs_stream_rx_look(sk, fd);
 		ntbs_unlock(&sk->shm->rx.lock);
 		if (!ntbs_read_once(sk->shm->rx.twice) || ntbs_wait_shadow(fd, POLLIN | POLLRDHUP, &w) == -ETIMEDOUT)
@@ -115,11 +121,11 @@ static bool replayed(struct ntbs_sock *sk, int fd)
 	uint64_t w, q, end;
 	ssize_t n;
 
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	w = sk->shm->rx.w;
 	q = ntbs_le64_read_acquire(&sk->q.in->q);
 	n = ntbs_msgq_avail(&sk->q);
-	end = sk->shm->rx.pos + n;
+	end = sk->shm->rx.mq.pos + n;
 	ntbs_unlock(&sk->shm->rx.lock);
 	if (n <= 0 || !w || !q || ntbs_shadow_info(fd, &info))
 		return true;
@@ -153,7 +159,7 @@ static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
 	uint64_t pos = 0;
 	bool done = false;
 
-	ntbs_lock(&rx->lock);
+	ntbs_sock_lock_rx(sk);
 	ntbs_stream_rx_look(sk, fd);
 	done = rx->state == NTBS_DIR_BACK;
 	final = ntbs_le64_read_acquire(&sk->q.in->final);
@@ -182,7 +188,7 @@ static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
 			ret = ntbs_mbox_sleep(sk, value, &w);
 		}
 		ntbs_mbox_slept(sk);
-		ntbs_lock(&rx->lock);
+		ntbs_sock_lock_rx(sk);
 		final = ntbs_le64_read_acquire(&sk->q.in->final);
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
 		ntbs_stream_rx_look(sk, fd);		/* sees what they say, and the switch before them */
@@ -197,7 +203,7 @@ static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
 			break;
 		if (gone(sk, fd)) {
 			/* the peer has gone: whole only if nothing of its is left in the ring */
-			ntbs_lock(&rx->lock);
+			ntbs_sock_lock_rx(sk);
 			done = ntbs_msgq_avail(&sk->q) <= 0;
 			ntbs_unlock(&rx->lock);
 			break;
@@ -249,22 +255,6 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	return done;
 }
 
-bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
-{
-	bool done = true;
-
-	for (; sk; sk = ntbs_sock_after(sk))
-		done &= leave_both(sk, fd, why);
-	return done;
-}
-
-/* The peer has said where its bytes end, or is gone: those in the ring come no other way. */
-static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
-{
-	return ntbs_le64_read_acquire(&sk->q.in->q) || ntbs_le64_read_acquire(&sk->q.in->final) ||
-	       gone(sk, fd);
-}
-
 /*
  * Bytes of ours that are to go by TCP once more: what the next holder sends must come behind them.  A relay can have them, and
  * soon; where a process @stays that sends them, it is waited for.
@@ -276,7 +266,7 @@ static void await_sent(struct ntbs_sock *sk, int fd, bool stays)
 
 	while (ntbs_read_once(sk->shm->tx.replay) && ret != -ETIMEDOUT) {
 		w.mark = ntbs_sig_mark();
-		ntbs_lock(&sk->shm->tx.lock);
+		ntbs_sock_lock_tx(sk);
 		ntbs_stream_replay(sk, fd);
 		ntbs_unlock(&sk->shm->tx.lock);
 		if (ntbs_read_once(sk->shm->tx.replay))
@@ -285,6 +275,25 @@ static void await_sent(struct ntbs_sock *sk, int fd, bool stays)
 	if (stays && ntbs_read_once(sk->shm->tx.replay))
 		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: TCP has no room yet for bytes that the other side wants once "
 			 "more: what the new holder sends may overtake them", sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport);
+}
+
+bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	bool done = true;
+
+	for (struct ntbs_sock *next = sk; next; next = ntbs_sock_after(sk = next))
+		done &= leave_both(next, fd, why);
+	/* the kernel's own calls come next, or stdio's: they send nothing before it has gone */
+	if ((why == NTBS_WHY_OPTION || why == NTBS_WHY_STDIO) && ntbs_read_once(sk->shm->tx.replay))
+		await_sent(sk, fd, true);
+	return done;
+}
+
+/* The peer has said where its bytes end, or is gone: those in the ring come no other way. */
+static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
+{
+	return ntbs_le64_read_acquire(&sk->q.in->q) || ntbs_le64_read_acquire(&sk->q.in->final) ||
+	       gone(sk, fd);
 }
 
 /* Both directions.  Returns the object of which bytes could not be brought back, or are left to be sent again; NULL: none. */
@@ -386,7 +395,7 @@ void ntbs_handover_taken(struct ntbs_sock *sk, int fd)
 
 bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
 {
-	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_sock_lock_tx(sk);
 	ntbs_window_store32(sk->q.port, &sk->q.out->again, 1);
 	ntbs_unlock(&sk->shm->tx.lock);
 	return ntbs_handover_both(sk, fd, NTBS_WHY_EXEC) && !ntbs_relay_has_rest(sk);
@@ -394,7 +403,7 @@ bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
 
 void ntbs_handover_look(struct ntbs_sock *sk)
 {
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	if (sk->file.fds > 0)
 		ntbs_stream_rx_look(sk, sk->fd);
 	ntbs_unlock(&sk->shm->rx.lock);
@@ -407,7 +416,7 @@ void ntbs_handover_settle(struct ntbs_sock *sk)
 	if (ntbs_again(sk) || ntbs_epoll_sock_repeats(sk))	/* with the next edge, then */
 		return;
 	ntbs_lock(&sk->shm->ctl);
-	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_sock_lock_tx(sk);
 	/* only for a sole holder: epoll sets of another process would go on watching for ends alone */
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && !ntbs_sock_after(sk) && atomic_load(&sk->shm->holders) == 1 &&
 	    sk->shm->tx.state == NTBS_DIR_BACK && !sk->shm->tx.replay && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK &&
@@ -456,7 +465,7 @@ void ntbs_handover_at_tails(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	ntbs_handover_tx(sk, fd, why);		/* an offer: what goes over TCP stays there */
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	if (!ntbs_le64_read_acquire(&sk->q.in->q) && !(ntbs_sock_flags(sk) & NTBS_SK_WANT_TCP))
 		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
 	ntbs_unlock(&sk->shm->rx.lock);
@@ -473,7 +482,7 @@ bool ntbs_handover_to_end(struct ntbs_sock *sk, int fd)
 	ntbs_handover_at_tails(sk, fd, NTBS_WHY_EXEC);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return false;
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	ntbs_stream_rx_look(sk, fd);
 	unread = sk->shm->rx.state == NTBS_DIR_RING || sk->shm->rx.state == NTBS_DIR_DRAIN ? ntbs_msgq_avail(&sk->q) : 0;
 	ntbs_unlock(&sk->shm->rx.lock);

@@ -48,6 +48,11 @@ void ntbs_handover_peer_gone(uint32_t proc);
 /* See where the peer's direction is, and settle.  No lock held. */
 void ntbs_handover_look(struct ntbs_sock *sk);
 /*
+ * Before the end is stated of one that nobody else holds, while other threads may be sending: what they have sent until the
+ * process is gone goes by TCP, and lies before the kernel's FIN.
+ */
+void ntbs_handover_before_exit(struct ntbs_sock *sk, int fd);
+/*
  * Every socket that an image started now would inherit; @dupped says which it gets although they are close-on-exec.  @stays:
  * this one goes on beside it.
  */

@@ -83,7 +83,7 @@ bool ntbs_holders_alone(const struct ntbs_sock *sk)
 	for (int i = 0; i < NTBS_SK_WHO && n > 1 && n <= NTBS_SK_WHO; i++) {
 		uint32_t pid = atomic_load(&sk->shm->who[i]);
 
-		if (pid && pid != me() && !ntbs_lock_owner_dead(pid))
+		if (pid && pid != me() && !ntbs_lock_gone(pid))
 			return false;
 	}
 	return n <= NTBS_SK_WHO;
@@ -100,7 +100,7 @@ static void take_back(struct ntbs_sock *sk)
 		uint32_t pid = atomic_load(&shm->who[i]);
 		int32_t left;
 
-		if (!pid || pid == me() || !ntbs_lock_owner_dead(pid) || !atomic_compare_exchange_strong(&shm->who[i], &pid, 0))
+		if (!pid || pid == me() || !ntbs_lock_gone(pid) || !atomic_compare_exchange_strong(&shm->who[i], &pid, 0))
 			continue;
 		left = atomic_fetch_sub(&shm->holders, 1) - 1;
 		ntbs_write_once(shm->conn.holders, left);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <signal.h>
+#include <sys/uio.h>
 #include <time.h>
 
 #include "barrier.h"
@@ -22,13 +23,26 @@ uint32_t ntbs_tid_slow(void)
 	return ntbs_tid = ntbs_sys0(SYS_gettid);
 }
 
-/* tkill with signal 0 asks without doing; ESRCH is the only answer that means dead. */
-bool ntbs_lock_owner_dead(uint32_t tid)
+/* tkill with signal 0 asks without doing; ESRCH is the only answer that means gone. */
+bool ntbs_lock_gone(uint32_t tid)
 {
 	return !ntbs_read_once(*ntbs_lock_strangers) && ntbs_sys2(SYS_tkill, tid, 0) == -ESRCH;
 }
 
-void ntbs_lock_slow(struct ntbs_lock *lock)
+/*
+ * A killed process stays until somebody has waited for it, perhaps the very one that wants its lock.  But the thread has no
+ * memory any more to be read from.
+ */
+static bool owner_dead(uint32_t tid)
+{
+	char c;
+	const struct iovec ours = { &c, 1 }, theirs = { NULL, 1 };
+
+	return ntbs_lock_gone(tid) || (!ntbs_read_once(*ntbs_lock_strangers) &&
+				       ntbs_sys6(SYS_process_vm_readv, tid, (long)&ours, 1, (long)&theirs, 1, 0) == -ESRCH);
+}
+
+bool ntbs_lock_slow(struct ntbs_lock *lock)
 {
 	const struct timespec check = { 0, OWNER_CHECK_NS };
 	bool alone = ntbs_sig.depth == 1;	/* nothing else is held: handlers may run while we sleep */
@@ -37,7 +51,7 @@ void ntbs_lock_slow(struct ntbs_lock *lock)
 
 	for (int i = 0; i < SPINS; i++) {
 		if (ntbs_lock_take(lock))
-			return;
+			return false;
 		ntbs_spin_pause();
 	}
 	for (;;) {
@@ -46,7 +60,7 @@ void ntbs_lock_slow(struct ntbs_lock *lock)
 			/* others may sleep behind us: keep the bit */
 			if (__atomic_compare_exchange_n(&lock->word, &seen, me | NTBS_LOCK_WAITERS, false,
 							__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-				return;
+				return false;
 			continue;
 		}
 		if (!(seen & NTBS_LOCK_WAITERS) &&
@@ -59,10 +73,10 @@ void ntbs_lock_slow(struct ntbs_lock *lock)
 		ret = ntbs_sys4(SYS_futex, &lock->word, FUTEX_WAIT, seen, &check);
 		if (alone)
 			ntbs_section_enter();
-		if (ret == -ETIMEDOUT && ntbs_lock_owner_dead(seen & ~NTBS_LOCK_WAITERS) &&
+		if (ret == -ETIMEDOUT && owner_dead(seen & ~NTBS_LOCK_WAITERS) &&
 		    __atomic_compare_exchange_n(&lock->word, &seen, me | NTBS_LOCK_WAITERS, false, __ATOMIC_ACQUIRE,
 						__ATOMIC_RELAXED))
-			return;
+			return true;
 	}
 }
 

@@ -5,8 +5,8 @@
  * The word is the owner's thread id and a bit that says that somebody sleeps.  Taking and giving it back are one locked
  * instruction each; giving it back is the full barrier S2 between publishing a slot and looking whether the peer
  * sleeps.  A waiter looks now and then whether the owner still exists and takes the lock of a dead one over: every
- * state change under these locks is ordered so that a half-made one is harmless (a slot that is filled and not published
- * does not count; one that is published and not counted is found by its stamp).
+ * state change under these locks is ordered so that a half-made one is harmless, or it is finished by who takes over
+ * (half_done.c).
  *
  * From before it is taken until after it is given back no handler of the program runs in the thread (sig.h), but for the
  * time in which the thread sleeps because somebody else has its only lock.
@@ -31,8 +31,8 @@ extern __thread uint32_t ntbs_tid;	/* 0: not asked yet */
 extern uint32_t *ntbs_lock_strangers;	/* in memory that those who share locks share, once there is some (sock.c) */
 uint32_t ntbs_tid_slow(void);
 /* For certain: a thread, or the first of a process. */
-bool ntbs_lock_owner_dead(uint32_t tid);
-void ntbs_lock_slow(struct ntbs_lock *lock);
+bool ntbs_lock_gone(uint32_t tid);
+bool ntbs_lock_slow(struct ntbs_lock *lock);
 void ntbs_unlock_slow(struct ntbs_lock *lock);
 
 static inline uint32_t ntbs_my_tid(void)
@@ -64,11 +64,11 @@ static inline bool ntbs_trylock(struct ntbs_lock *lock)
 	return false;
 }
 
-static inline void ntbs_lock(struct ntbs_lock *lock)
+/* True: from a dead owner. */
+static inline bool ntbs_lock(struct ntbs_lock *lock)
 {
 	ntbs_section_enter();
-	if (__builtin_expect(!ntbs_lock_take(lock), 0))
-		ntbs_lock_slow(lock);
+	return __builtin_expect(!ntbs_lock_take(lock), 0) && ntbs_lock_slow(lock);
 }
 
 static inline void ntbs_unlock(struct ntbs_lock *lock)

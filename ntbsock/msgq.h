@@ -64,6 +64,7 @@ struct ntbs_msgq_geo {
 
 struct ntbs_msgq_tx_shm {
 	uint64_t tail, head;		/* slots published; known to be consumed */
+	uint64_t pos;			/* stream bytes sent on TCP before and here since: moves with the tail */
 	uint32_t bulk_tail, bulk_head;
 	uint32_t open_bytes;		/* length of the last slot if it is OPEN, else 0 */
 	uint32_t generation;
@@ -74,6 +75,7 @@ struct ntbs_msgq_tx_shm {
 
 struct ntbs_msgq_rx_shm {
 	uint64_t head;			/* slot being read */
+	uint64_t pos;			/* stream bytes delivered, counted from the switch: W + ring; moves with each message */
 	uint32_t taken;			/* bytes of an INLINE slot already delivered */
 	uint32_t in_bulk;		/* slot @head names bulk bytes and bulk_head stands in it */
 	uint32_t bulk_head;
@@ -161,6 +163,15 @@ bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q);
  */
 ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t len);
 
+/*
+ * Whoever had the lock is dead: what he has published and not counted is counted, an end that he had not published yet is.  True:
+ * the last of it was a SWITCH.
+ */
+bool ntbs_msgq_finish(struct ntbs_msgq *q);
+
+/* Over a port: once more, out of the copy. */
+void ntbs_msgq_resend(struct ntbs_msgq *q, uint32_t seq);
+
 /* ---- receiving; the caller holds the lock of the direction ---- */
 
 #define NTBS_RECV_PEEK 1	/* take nothing */
@@ -200,5 +211,13 @@ void ntbs_msgq_state_rcvbuf(struct ntbs_msgq *q, uint32_t bytes);
 
 /* A number that moves whenever something new was published for us (for edges); any thread, no lock. */
 uint64_t ntbs_msgq_rx_mark(const struct ntbs_msgq *q);
+
+/* Bytes of an INLINE message that lie in line 0; the rest, perhaps none, lies in line 1. */
+static inline uint32_t ntbs_inline_in0(uint32_t len)
+{
+	if (len <= NTBS_LINE1_DATA)
+		return 0;
+	return len < NTBS_LINE0_DATA ? len : NTBS_LINE0_DATA;
+}
 
 #endif

@@ -304,6 +304,7 @@ static bool recv_line1(struct ntbs_msgq *q, struct ntbs_iter *it, bool *acked)
 	rx->inline_msgs++;
 	__atomic_store_n(&rx->peer_ack, NTBS_TAIL_ACK(tail), __ATOMIC_RELEASE);
 	__atomic_store_n(&rx->head, rx->head + 1, __ATOMIC_RELEASE);	/* after the copy */
+	ntbs_write_once(rx->pos, rx->pos + len);
 	if (ack_due(q))
 		*acked |= ntbs_msgq_ack(q);
 	return true;
@@ -355,6 +356,7 @@ ssize_t ntbs_msgq_recv(struct ntbs_msgq *q, struct ntbs_iter *it, int flags, boo
 				q->rx->bulk_freed = c.bulk_head;
 			/* after the copy: the sending side acknowledges what it reads here */
 			__atomic_store_n(&q->rx->head, c.head, __ATOMIC_RELEASE);
+			ntbs_write_once(q->rx->pos, q->rx->pos + len);
 			if (ack_due(q))
 				*acked |= ntbs_msgq_ack(q);
 		} else {

@@ -26,12 +26,6 @@ static uint8_t *out_bulk(const struct ntbs_msgq *q)
 	return (uint8_t *)q->out + q->geo.bulk_offset;
 }
 
-/* What we have published, for looking back. */
-static const struct ntbs_inbox_shm *published(const struct ntbs_msgq *q)
-{
-	return q->copy ? q->copy : q->out;
-}
-
 bool ntbs_msgq_geo_ok(const struct ntbs_msgq_geo *geo)
 {
 	return geo->nr_slots >= NTBS_SLOTS_MIN && geo->nr_slots <= NTBS_SLOTS_MAX &&
@@ -84,9 +78,10 @@ static void refresh(struct ntbs_msgq *q)
 }
 
 /* The receiving side looks at it, without our lock. */
-static void advance_tail(struct ntbs_msgq_tx_shm *tx)
+static void advance_tail(struct ntbs_msgq_tx_shm *tx, uint32_t bytes)
 {
 	ntbs_write_once(tx->tail, tx->tail + 1);
+	ntbs_write_once(tx->pos, tx->pos + bytes);
 }
 
 static uint32_t slots_free(const struct ntbs_msgq *q)
@@ -127,14 +122,6 @@ static void publish(struct ntbs_msgq *q, struct ntbs_line1_shm *line1, struct nt
 		q->port->ops->store_line(q->port, &slot->line0, line0);
 	q->port->ops->store_line(q->port, &slot->line1, line1);
 	q->port->ops->flush(q->port);
-}
-
-/* Bytes of an INLINE message that lie in line 0; the rest, perhaps none, lies in line 1. */
-static uint32_t inline_in0(uint32_t len)
-{
-	if (len <= NTBS_LINE1_DATA)
-		return 0;
-	return len < NTBS_LINE0_DATA ? len : NTBS_LINE0_DATA;
 }
 
 /*
@@ -178,7 +165,7 @@ static int send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 	}
 	if (!q->port->ops) {
 		if (two) {
-			uint32_t in0 = inline_in0(len);
+			uint32_t in0 = ntbs_inline_in0(len);
 
 			if (ntbs_user_copy_small(slot->line0.data, src, in0) ||
 			    ntbs_user_copy_small(slot->line1.data, src + in0, len - in0))
@@ -194,7 +181,7 @@ static int send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 	} else {
 		alignas(64) struct ntbs_line0_shm line0 = { { 0 }, { 0 } };
 		alignas(64) struct ntbs_line1_shm line1;
-		uint32_t in0 = inline_in0(len);
+		uint32_t in0 = ntbs_inline_in0(len);
 
 		memset(&line1, 0, sizeof(line1));
 		if (ntbs_user_copy_small(line0.data, src, in0) || ntbs_user_copy_small(line1.data, src + in0, len - in0))
@@ -203,7 +190,7 @@ static int send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 		line1.kind = NTBS_SLOT_INLINE;
 		publish(q, &line1, two ? &line0 : NULL, 0);
 	}
-	advance_tail(tx);
+	advance_tail(tx, len);
 	ntbs_write_once(tx->open_bytes, 0);
 	tx->inline_msgs++;
 	if (!q->port->ops)
@@ -232,7 +219,7 @@ static void send_pointer(struct ntbs_msgq *q, uint8_t kind, uint32_t start, uint
 		q->port->ops->flush(q->port);	/* R1: bulk bytes before the slot */
 		publish(q, &line1, NULL, bulk_crc);
 	}
-	advance_tail(tx);
+	advance_tail(tx, end - start);
 	ntbs_write_once(tx->open_bytes, kind == NTBS_SLOT_OPEN ? end - start : 0);
 }
 
@@ -341,12 +328,15 @@ static int send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlog, ui
 		tx->bulk_head = head;
 		return -EFAULT;
 	}
+	if (!extend)
+		ntbs_write_once(tx->open_bytes, 0);	/* then it does not end at bulk_tail any more: ntbs_msgq_finish() */
 	ntbs_write_once(tx->bulk_tail, start + len);
 	if (extend) {
 		struct ntbs_slot_shm *slot = &q->out->slot[(tx->tail - 1) & (q->geo.nr_slots - 1)];
 
 		ntbs_write_once(tx->open_bytes, tx->open_bytes + len);
 		ntbs_le32_write_release(&slot->line1.bulk.end, tx->bulk_tail);	/* R1, as a stamp */
+		ntbs_write_once(tx->pos, tx->pos + len);
 	} else {
 		send_pointer(q, backlog && q->port->whole ? NTBS_SLOT_OPEN : NTBS_SLOT_BULK, start, tx->bulk_tail, crc);
 	}
@@ -358,24 +348,6 @@ static int send_bulk(struct ntbs_msgq *q, struct ntbs_iter *it, bool backlog, ui
 			want_bulk(q, (tx->bulk_tail + NTBS_LINE - 1) & ~(NTBS_LINE - 1), len);
 	}
 	return len;
-}
-
-/* A slot that an engine was to carry, out of the copy: it cannot be asked now. */
-static void push(struct ntbs_msgq *q, uint32_t seq)
-{
-	uint32_t idx = seq & (q->geo.nr_slots - 1), pos, end, run;
-	const struct ntbs_line1_shm *line1 = &q->copy->slot[idx].line1;
-
-	end = line1->bulk.end.v;
-	for (pos = line1->bulk.start.v; pos != end; pos += run) {
-		uint32_t at = pos & (q->geo.bulk_bytes - 1);
-
-		run = q->geo.bulk_bytes - at < end - pos ? q->geo.bulk_bytes - at : end - pos;
-		q->port->ops->store_bulk(q->port, out_bulk(q) + at, (uint8_t *)q->copy + q->geo.bulk_offset + at, run);
-	}
-	q->port->ops->flush(q->port);	/* R1: bulk bytes before the slot */
-	q->port->ops->store_line(q->port, &q->out->slot[idx].line1, line1);
-	q->port->ops->flush(q->port);
 }
 
 /* One chunk and its slot into the copy; 0 for no credit, -EFAULT. */
@@ -421,10 +393,11 @@ static __attribute__((noinline)) int send_engine(struct ntbs_msgq *q, struct ntb
 	ntbs_iter_rewind(it, at - it->left);	/* what of a chunk came before a fault */
 	if (!q->engine_copy(q, first, nr)) {
 		for (uint32_t i = 0; i < nr; i++)
-			push(q, first + i);
+			ntbs_msgq_resend(q, first + i);
 	}
 	ntbs_write_once(q->tx->bulk_tail, tail);
 	ntbs_write_once(q->tx->tail, q->tx->tail + nr);
+	ntbs_write_once(q->tx->pos, q->tx->pos + sum);
 	q->tx->long_msgs += nr;
 	return sum;
 }
@@ -487,7 +460,7 @@ int ntbs_msgq_send_switch(struct ntbs_msgq *q, uint64_t bytes)
 		line1.kind = NTBS_SLOT_SWITCH;
 		publish(q, &line1, NULL, 0);
 	}
-	advance_tail(q->tx);
+	advance_tail(q->tx, 0);
 	ntbs_write_once(q->tx->open_bytes, 0);
 	return 0;
 }
@@ -529,72 +502,4 @@ bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q)
 
 	return !left || (q->port->whole && left == 1 && ntbs_read_once(q->tx->open_bytes) &&
 			 (uint32_t)(word >> 32) == ntbs_read_once(q->tx->bulk_tail));
-}
-
-struct sent {
-	uint8_t kind;
-	uint32_t start, size;
-};
-
-/* A slot of ours as it lies in the outbox, read once: the peer may have written there.  0, or -EINVAL: not ours. */
-static int look_back(const struct ntbs_msgq *q, uint32_t seq, struct sent *sent)
-{
-	const struct ntbs_line1_shm *line1 = &published(q)->slot[seq & (q->geo.nr_slots - 1)].line1;
-
-	sent->kind = __atomic_load_n(&line1->kind, __ATOMIC_RELAXED);
-	sent->start = 0;
-	switch (sent->kind) {
-	case NTBS_SLOT_SWITCH:
-		sent->size = 0;
-		return 0;
-	case NTBS_SLOT_INLINE:
-		sent->size = __atomic_load_n(&line1->len, __ATOMIC_RELAXED);
-		return sent->size <= NTBS_INLINE_MAX ? 0 : -EINVAL;
-	case NTBS_SLOT_BULK:
-	case NTBS_SLOT_OPEN:
-		sent->start = ntbs_le32_read(&line1->bulk.start);
-		sent->size = ntbs_le32_read(&line1->bulk.end) - sent->start;
-		return 0;
-	default:
-		return -EINVAL;
-	}
-}
-
-/*
- * The outbox is our copy of what the peer has not taken: over shared memory it may be read back; elsewhere there is a copy
- * of its own.  Slots are walked back from the tail.  What the peer may have scribbled over is bounded like any other input.
- */
-ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t len)
-{
-	const uint8_t *bulk = (const uint8_t *)published(q) + q->geo.bulk_offset;
-	uint32_t mask = q->geo.bulk_bytes - 1;
-	uint64_t covered = 0;
-	uint64_t seq = q->tx->tail;
-	size_t done = 0;
-
-	while (covered < back) {		/* find the slot that holds the byte */
-		struct sent sent;
-
-		if (seq == q->tx->tail - q->geo.nr_slots || look_back(q, --seq, &sent))
-			return -EINVAL;
-		covered += sent.size;
-	}
-	for (uint64_t skip = covered - back; seq != q->tx->tail && done < len; seq++) {
-		const struct ntbs_slot_shm *slot = &published(q)->slot[seq & (q->geo.nr_slots - 1)];
-		uint8_t flat[NTBS_INLINE_MAX];
-		struct sent sent;
-
-		if (look_back(q, seq, &sent))
-			return -EINVAL;
-		if (sent.kind == NTBS_SLOT_INLINE) {
-			uint32_t in0 = inline_in0(sent.size);
-
-			memcpy(flat, slot->line0.data, in0);
-			memcpy(flat + in0, slot->line1.data, sent.size - in0);
-		}
-		for (uint64_t i = skip; i < sent.size && done < len; i++)
-			((uint8_t *)dst)[done++] = sent.kind == NTBS_SLOT_INLINE ? flat[i] : bulk[(sent.start + i) & mask];
-		skip = 0;
-	}
-	return done;
 }

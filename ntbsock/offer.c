@@ -169,7 +169,7 @@ void ntbs_offer_hold(struct ntbs_sock *sk, int fd, bool may_wait)
 
 	if (may_wait && ntbs_offer_held(sk))
 		ntbs_offer_await(sk, fd);
-	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_sock_lock_tx(sk);
 	blocks = sk->shm->conn.tx.tcp_bytes / HOLD_BYTES;
 	due = blocks && blocks >= sk->shm->held && blocks < HOLD_BLOCKS;
 	if (due)

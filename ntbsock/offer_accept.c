@@ -310,11 +310,14 @@ void ntbs_offer_acceptor_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 	until = ntbs_now_ns() + CONFIRM_WAIT_NS;
 	while (undecided(sk, why == NTBS_WHY_NOT_USED) && ntbs_now_ns() < until)
 		ntbs_sys0(SYS_sched_yield);
-	if (ntbs_le32_read_acquire(&sk->q.in->confirm) == sk->shm->generation) {
-		ntbs_offer_live(sk);
-	} else {
-		if (undecided(sk, why == NTBS_WHY_NOT_USED))
-			ntbs_stats_timer_ran_out();
-		ntbs_sock_plain(sk, why);
+	if (undecided(sk, why == NTBS_WHY_NOT_USED)) {
+		ntbs_stats_timer_ran_out();
+		/* a connector that was only stopped binds it yet: he sends nothing by a ring that nobody reads */
+		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
+		atomic_thread_fence(memory_order_seq_cst);	/* pairs with his locks, between the confirmation and what he sends */
 	}
+	if (ntbs_le32_read_acquire(&sk->q.in->confirm) == sk->shm->generation)
+		ntbs_offer_live(sk);
+	else
+		ntbs_sock_plain(sk, why);
 }

@@ -52,8 +52,8 @@ static void go_on_without(struct ntbs_sock *sk, int fd)
 
 	if (sk->fd != fd && !waited)
 		return;
-	ntbs_lock(&sk->shm->tx.lock);
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_tx(sk);
+	ntbs_sock_lock_rx(sk);
 	if (sk->fd == fd)
 		sk->fd = ntbs_fdtab_find(&sk->file);
 	ntbs_unlock(&sk->shm->rx.lock);
@@ -354,7 +354,7 @@ static int unread(struct ntbs_sock *sk, int fd, int *out)
 		ntbs_offer_step(sk, fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return -ENTBS_PASS;
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	n = ntbs_stream_avail(sk, fd);
 	ntbs_unlock(&sk->shm->rx.lock);
 	if (n < 0)
@@ -372,7 +372,7 @@ static int at_mark(struct ntbs_sock *sk, int fd, int *out)
 		ntbs_offer_step(sk, fd);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return -ENTBS_PASS;
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	ntbs_stream_rx_look(sk, fd);	/* a byte that has come twice lies before the mark */
 	ntbs_unlock(&sk->shm->rx.lock);
 	if (ntbs_sock_rx_state(sk) != NTBS_DIR_RING)

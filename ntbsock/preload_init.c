@@ -11,10 +11,14 @@
 
 #include <dlfcn.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "conf.h"
+#include "fdtab.h"
+#include "handover.h"
 #include "runtime.h"
+#include "service.h"
 #include "stats.h"
 #include "spin.h"
 #include "sys.h"
@@ -47,27 +51,76 @@ __attribute__((constructor(101))) void ntbs_init(void)
 	}
 }
 
+/* Of the program, as far as can be seen. */
+static bool other_threads(void)
+{
+	struct stat st;
+
+	/* what is done here is in no other's way if there is one too many */
+	return stat("/proc/self/task", &st) || st.st_nlink > 3 || (st.st_nlink == 3 && !ntbs_service_runs());
+}
+
+static void release(struct ntbs_sock *sk)
+{
+	if (sk->chan)
+		ntbs_chan_release(sk);
+	ntbs_le32_write_release(&sk->shm->conn.used, 0);
+}
+
 static void close_one(struct ntbs_sock *sk, void *arg)
 {
+	const bool *others = arg;
+
 	if (sk->file.fds <= 0)
 		return;
+	if (*others)
+		ntbs_handover_before_exit(sk, sk->fd);
 	ntbs_sock_last_close(sk, sk->fd);
-	if (atomic_load(&sk->shm->holders) <= 0) {
-		if (sk->chan)
-			ntbs_chan_release(sk);
-		ntbs_le32_write_release(&sk->shm->conn.used, 0);
+	sk->exits = *others && atomic_load(&sk->shm->holders) <= 0;
+	if (!*others && atomic_load(&sk->shm->holders) <= 0)
+		release(sk);
+}
+
+/* Threads that are in a call on it are let out, and find that the descriptor is the kernel's. */
+static void release_one(struct ntbs_sock *sk, void *arg)
+{
+	if (!sk->exits)
+		return;
+	ntbs_sock_lock_tx(sk);
+	ntbs_sock_lock_rx(sk);
+	ntbs_unlock(&sk->shm->rx.lock);
+	ntbs_unlock(&sk->shm->tx.lock);
+	release(sk);
+}
+
+/* What they send until the process has ended goes by TCP, as the kernel would send it, and nothing of ours is touched any more. */
+static void close_under_threads(void)
+{
+	struct ntbs_file *old;
+	bool last;
+
+	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
+		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+		if (sk && sk->exits)
+			ntbs_fdtab_set(fd, NULL, &old, &last);
 	}
+	ntbs_sock_for_each(release_one, NULL);
 }
 
 /* The process ends: what close() would have stated of every socket is stated now, the kernel closes them next. */
 void ntbs_at_exit(void)
 {
 	static _Atomic int once;
+	bool others;
 
 	/* in a section: the handler of a fault of our own calls exit(), and the kernel says the rest */
 	if (!ntbs_on || ntbs_sig.depth || ntbs_fdtab_foreign() || atomic_exchange(&once, 1))
 		return;
-	ntbs_sock_for_each(close_one, NULL);
+	others = !cds_list_empty(&ntbs_rt.chans) && other_threads();
+	ntbs_sock_for_each(close_one, &others);
+	if (others)
+		close_under_threads();
 	ntbs_stats_write();
 }
 

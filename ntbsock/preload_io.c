@@ -522,8 +522,8 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 		errno = saved;
 		return to_libc(ret);
 	}
-	ntbs_handover_tx(ntbs_fdtab_sock(out), out, NTBS_WHY_OPTION);
-	return LIBC(sendfile)(out, in, off, count);
+	ret = ntbs_sock_to_kernel(ntbs_fdtab_sock(out), out, 0);
+	return ret ? to_libc(ret) : LIBC(sendfile)(out, in, off, count);
 }
 NTBS_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t count) __attribute__((alias("sendfile")));
 
@@ -585,13 +585,13 @@ static bool kernel_reads(int fd)
 NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t len, unsigned int flags)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(out);
+	ssize_t ret;
 
-	if (len && out_error(out))
+	if (len && (out_error(out) || in_error(in)))
 		return -1;
-	if (len && in_error(in))
-		return -1;
-	if (sk && !plain(out))		/* pages of a pipe into a ring cannot be taken back: TCP does it */
-		ntbs_handover_tx(sk, out, NTBS_WHY_OPTION);
+	/* pages of a pipe into a ring cannot be taken back: TCP does it */
+	if (sk && !plain(out) && (ret = ntbs_sock_to_kernel(sk, out, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0)))
+		return to_libc(ret);
 	if (!plain(in) && !kernel_reads(in) && !off_in && !off_out && len)
 		return splice_out(in, out, len, flags);
 	return LIBC(splice)(in, off_in, out, off_out, len, flags);

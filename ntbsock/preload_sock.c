@@ -275,7 +275,7 @@ NTBS_EXPORT int shutdown(int fd, int how)
 	if (how == SHUT_RD || how == SHUT_RDWR)		/* before the kernel's wakes readers: it is no FIN that they see */
 		ntbs_sock_note_flag(sk, NTBS_SK_SHUT_RD, true);
 	if (how == SHUT_WR || how == SHUT_RDWR) {
-		ntbs_lock(&sk->shm->tx.lock);
+		ntbs_sock_lock_tx(sk);
 		if (__builtin_expect(ntbs_sock_after(sk) != NULL, 0)) {	/* the connection has just left this object */
 			ntbs_unlock(&sk->shm->tx.lock);
 			return shutdown(fd, how);
@@ -302,7 +302,7 @@ NTBS_EXPORT int shutdown(int fd, int how)
 		ntbs_epoll_sock_woken(sk);	/* inet_shutdown(): of whichever way */
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
 		if (!ret && (ntbs_sock_flags(sk) & both) == both) {	/* as tcp_rcv_state_process(): a reset for more bytes */
-			ntbs_lock(&sk->shm->rx.lock);
+			ntbs_sock_lock_rx(sk);
 			if (ntbs_sock_stated_rstate(sk) == NTBS_R_OPEN)
 				ntbs_sock_state_rstate(sk, NTBS_R_SHUT);
 			ntbs_unlock(&sk->shm->rx.lock);

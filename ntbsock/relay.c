@@ -331,7 +331,7 @@ void ntbs_relay_rest(struct ntbs_sock *sk, int fd)
 	char *map;
 	int peer;
 
-	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_sock_lock_tx(sk);
 	map = take_rest(sk, fd, &len);
 	ntbs_unlock(&sk->shm->tx.lock);
 	if (!map)
@@ -387,7 +387,7 @@ int ntbs_relay(struct ntbs_sock *sk, int fd)
 		goto out;
 	in.bytes = map + 2 * PUMP_BYTES;
 	if (ntbs_relay_has_rest(sk)) {
-		ntbs_lock(&sk->shm->tx.lock);
+		ntbs_sock_lock_tx(sk);
 		out.bytes = take_rest(sk, fd, &out.len);
 		ntbs_unlock(&sk->shm->tx.lock);
 	}

@@ -30,6 +30,11 @@ static _Atomic int running;
 static _Atomic int stopping;
 static _Atomic int service_tid;
 
+bool ntbs_service_runs(void)
+{
+	return atomic_load(&running);
+}
+
 static uint64_t tag_of(const struct ntbs_sock *sk)
 {
 	return TAG_SOCK | (uint64_t)(sk->serial & 0x7fffffff) << 32 | ntbs_sock_index(sk);
@@ -66,7 +71,7 @@ void ntbs_service_want_room(struct ntbs_sock *sk, int fd)
 static void on_shadow(struct ntbs_sock *sk, uint32_t events)
 {
 	if (events & EPOLLOUT) {
-		ntbs_lock(&sk->shm->tx.lock);
+		ntbs_sock_lock_tx(sk);
 		if (sk->file.fds > 0)
 			ntbs_stream_replay(sk, sk->fd);	/* -EAGAIN: the next edge goes on */
 		ntbs_unlock(&sk->shm->tx.lock);
@@ -91,7 +96,7 @@ static void answer(struct ntbs_sock *sk, void *arg)
 	asked = ntbs_le64_read_acquire(&sk->q.in->asked);
 	if (!asked)
 		goto out;
-	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_sock_lock_tx(sk);
 	/* answered by a call of the program, too: it may not come back to go on with the replay */
 	if (sk->file.fds > 0 && ntbs_stream_answer(sk, sk->fd, asked - 1) == -EAGAIN)
 		ntbs_service_want_room(sk, sk->fd);

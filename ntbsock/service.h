@@ -13,6 +13,7 @@
 #include "sock.h"
 
 bool ntbs_service_start(void);		/* it runs, or runs now */
+bool ntbs_service_runs(void);
 /* It has ended, and makes no system call any more. */
 void ntbs_service_stop(void);
 

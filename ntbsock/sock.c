@@ -159,7 +159,7 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 	sk->chan = NULL;
 	sk->board = NULL;
 	sk->last = false;
-	sk->counted_out = sk->resets_at_exec = false;
+	sk->counted_out = sk->resets_at_exec = sk->exits = false;
 	atomic_store(&sk->calls, 0);
 	atomic_store(&sk->kept, NTBS_KEPT_NONE);
 	sk->moves = 0;
@@ -226,8 +226,10 @@ static bool state_end(struct ntbs_sock *sk, int fd)
 	int on_tcp = 0;
 	ssize_t left;
 
-	ntbs_lock(&sk->shm->tx.lock);
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_tx(sk);
+	ntbs_sock_lock_rx(sk);
+	if (ntbs_le64_read_acquire(&sk->q.in->q))	/* what TCP has brought twice is not unread */
+		ntbs_stream_rx_look(sk, fd);
 	if (sk->shm->rx.state == NTBS_DIR_RING) {
 		left = ntbs_msgq_avail(&sk->q);
 		unread = left > 0;
@@ -275,8 +277,8 @@ void ntbs_sock_dissolve(struct ntbs_sock *sk)
 		ntbs_offer_withdraw(sk, NTBS_WHY_OPTION);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return;
-	ntbs_lock(&sk->shm->tx.lock);
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_tx(sk);
+	ntbs_sock_lock_rx(sk);
 	ntbs_sock_state_rstate(sk, NTBS_R_RESET);
 	ntbs_sock_set_stage(sk, NTBS_PLAIN, NTBS_WHY_OPTION);
 	ntbs_unlock(&sk->shm->rx.lock);
@@ -293,7 +295,7 @@ static void let_service_out(struct ntbs_sock *sk)
 {
 	if (ntbs_sock_stage(sk) != NTBS_LIVE)
 		return;
-	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_sock_lock_tx(sk);
 	ntbs_unlock(&sk->shm->tx.lock);
 }
 

@@ -64,8 +64,8 @@ enum ntbs_stage { NTBS_PLAIN, NTBS_OFFER, NTBS_LIVE, NTBS_NEW };
 struct ntbs_dir_tx_shm {
 	struct ntbs_lock lock;
 	uint32_t state;			/* enum ntbs_dir_state: ntbs_sock_tx_state() */
-	uint64_t pos;			/* stream bytes sent on TCP before and on the ring since */
 	uint64_t w;			/* RING: bytes that went over TCP before the switch */
+	uint64_t q;			/* what was stated, + 1; 0: nothing was */
 	uint64_t rung;			/* armed word that the peer was last rung for */
 	uint64_t replay;		/* bytes from the tail back that still have to go over TCP (Q behind the tail) */
 	uint32_t sends_checked;		/* while nobody watches the shadow */
@@ -76,10 +76,9 @@ struct ntbs_dir_tx_shm {
 struct ntbs_dir_rx_shm {
 	struct ntbs_lock lock;
 	uint32_t state;			/* ntbs_sock_rx_state() */
-	uint64_t pos;			/* stream bytes delivered, counted from the switch: W + ring */
 	uint64_t tcp_left;		/* DRAIN: bytes still to come from TCP */
 	uint64_t w;			/* what the switch said, + 1; 0: there was none */
-	uint32_t twice;			/* BACK: the first byte of TCP was the last one of the ring, and is still to be dropped */
+	uint32_t twice;			/* BACK: so many bytes of TCP were the last ones of the ring, and are still to be dropped */
 	uint32_t empty_looks;		/* looks at nothing while nobody watches the shadow */
 	uint64_t torn_seq;		/* message that was not whole when it was last looked at, + 1 */
 	uint64_t torn_ns;		/* since when */
@@ -152,6 +151,7 @@ struct ntbs_sock {
 	_Atomic uint32_t serial;	/* differs for each use of the object */
 	_Atomic bool last;		/* no other process held it when our last descriptor went: we count it */
 	bool counted_out;		/* an exec is under way: we are not among the holders */
+	bool exits;			/* at exit: its end has been stated, and we are its last holder */
 	bool resets_at_exec;		/* the same: SO_LINGER is not the program's, which is @linger */
 	struct linger linger;
 	uint8_t moves;			/* how many objects the connection has left */
@@ -259,6 +259,16 @@ static inline enum ntbs_dir_state ntbs_sock_rx_state(const struct ntbs_sock *sk)
 {
 	return __atomic_load_n(&sk->shm->rx.state, __ATOMIC_ACQUIRE);
 }
+static inline void ntbs_sock_set_tx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
+{
+	__atomic_store_n(&sk->shm->tx.state, state, __ATOMIC_RELEASE);
+	ntbs_write_once(sk->shm->conn.tx_state, state);
+}
+static inline void ntbs_sock_set_rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
+{
+	__atomic_store_n(&sk->shm->rx.state, state, __ATOMIC_RELEASE);
+	ntbs_write_once(sk->shm->conn.rx_state, state);
+}
 /* It stands for what the kernel would keep with the socket (sk_err), where a later error takes the place of an older one. */
 int ntbs_sock_owed(struct ntbs_sock *sk);
 static inline int ntbs_sock_take_owed(struct ntbs_sock *sk)
@@ -291,6 +301,20 @@ static inline void ntbs_sock_note_flag(struct ntbs_sock *sk, uint32_t flag, bool
 			ntbs_sock_clear_flag(sk, flag);
 }
 
+/* The locks of the directions.  half_done.c: what a dead owner was doing is finished first. */
+void ntbs_half_done_tx(struct ntbs_sock *sk);
+void ntbs_half_done_rx(struct ntbs_sock *sk);
+static inline void ntbs_sock_lock_tx(struct ntbs_sock *sk)
+{
+	if (__builtin_expect(ntbs_lock(&sk->shm->tx.lock), 0))
+		ntbs_half_done_tx(sk);
+}
+static inline void ntbs_sock_lock_rx(struct ntbs_sock *sk)
+{
+	if (__builtin_expect(ntbs_lock(&sk->shm->rx.lock), 0))
+		ntbs_half_done_rx(sk);
+}
+
 /* OFFER or NEW -> PLAIN, with the reason; a LIVE one is not touched. */
 void ntbs_sock_plain(struct ntbs_sock *sk, enum ntbs_reason why);
 
@@ -318,6 +342,11 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 /* What a call that sends finds owed, as it tells it: 0 or -errno. */
 ssize_t ntbs_sock_send_owed(struct ntbs_sock *sk, int flags);
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
+/*
+ * The kernel is about to send for the program what we cannot.  Our direction goes to TCP, and what of the ring must go there once
+ * more goes first: waited for as the call would wait for room.  0, or -errno for the call.
+ */
+ssize_t ntbs_sock_to_kernel(struct ntbs_sock *sk, int fd, int flags);
 /* Nothing comes any more but from TCP, and all that a receiver can be told is the kernel's: it may do the call. */
 bool ntbs_sock_kernel_alone(struct ntbs_sock *sk);
 ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags);

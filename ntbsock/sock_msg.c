@@ -132,8 +132,9 @@ ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg
 	if (!msg_ok(msg))
 		return -ENTBS_PASS;
 	if (msg->msg_control && msg->msg_controllen) {	/* time stamps and the like: TCP's */
-		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
-		return -ENTBS_PASS;
+		ssize_t n = ntbs_sock_to_kernel(sk, fd, flags);
+
+		return n ? n : -ENTBS_PASS;
 	}
 	return ntbs_sock_send(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
 }

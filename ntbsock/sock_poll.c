@@ -30,11 +30,11 @@ static bool below_mark(struct ntbs_sock *sk, int fd)
 	ssize_t n;
 	int tcp = 0;
 
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	n = ntbs_msgq_avail(&sk->q);
 	q = ntbs_le64_read_acquire(&sk->q.in->q);
-	if (n > 0 && q && (uint64_t)n > q - 1 - sk->shm->rx.pos)
-		n = q - 1 - sk->shm->rx.pos;
+	if (n > 0 && q && (uint64_t)n > q - 1 - sk->shm->rx.mq.pos)
+		n = q - 1 - sk->shm->rx.mq.pos;
 	if (n > 0 && q && !ntbs_shadow_unread(fd, &tcp))
 		n += tcp;
 	ntbs_unlock(&sk->shm->rx.lock);
@@ -78,7 +78,7 @@ static short ring_in(struct ntbs_sock *sk, int fd, bool ask)
 			ev |= shadow_end(sk, fd, 0);
 		return ev & POLLRDHUP ? ev | RX_EVENTS : ev;	/* an end is below no mark */
 	}
-	if (final && ntbs_read_once(sk->shm->rx.pos) >= final - 1 && !ntbs_r_is_reset(ntbs_le32_read(&in->rstate)))
+	if (final && ntbs_read_once(sk->shm->rx.mq.pos) >= final - 1 && !ntbs_r_is_reset(ntbs_le32_read(&in->rstate)))
 		ev |= RX_EVENTS | POLLRDHUP;
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD)
 		ev |= RX_EVENTS | POLLRDHUP;
@@ -104,7 +104,7 @@ static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 	short ev = 0;
 
 	if (state == NTBS_DIR_TCP || ntbs_le64_read(&sk->q.in->q)) {
-		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_sock_lock_rx(sk);
 		ntbs_stream_rx_look(sk, fd);
 		ask |= sk->shm->rx.state != state;	/* who did not want TCP asked took it to be on the ring */
 		state = sk->shm->rx.state;
@@ -115,7 +115,7 @@ static short rx_ready(struct ntbs_sock *sk, int fd, bool ask)
 	if (ask || (atomic_load(&sk->shm->shadow_ev) & NTBS_SHADOW_END))
 		ev = shadow_end(sk, fd, RX_EVENTS | POLLPRI);
 	if (!(ev & RX_EVENTS) && state == NTBS_DIR_DRAIN && ntbs_read_once(sk->shm->rcvlowat) > 1) {
-		ntbs_lock(&sk->shm->rx.lock);		/* the kernel counts its part alone */
+		ntbs_sock_lock_rx(sk);		/* the kernel counts its part alone */
 		if (ntbs_stream_avail(sk, fd) >= (ssize_t)ntbs_read_once(sk->shm->rcvlowat))
 			ev |= RX_EVENTS;
 		ntbs_unlock(&sk->shm->rx.lock);
@@ -131,7 +131,7 @@ static short tx_ready(struct ntbs_sock *sk, int fd, uint32_t wanted, bool ask)
 	if (ntbs_sock_tx_state(sk) == NTBS_DIR_RING) {
 		if (!(wanted & TX_EVENTS))
 			return 0;
-		ntbs_lock(&sk->shm->tx.lock);
+		ntbs_sock_lock_tx(sk);
 		if (sk->shm->tx.state == NTBS_DIR_RING) {
 			if (ntbs_msgq_writable(&sk->q) || (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR) ||
 			    ntbs_le64_read(&sk->q.in->asked) || ntbs_le32_read(&sk->q.in->rstate))

@@ -41,7 +41,7 @@ static bool urgent_next(const struct ntbs_sock *sk, int fd, int flags, size_t su
 	size_t on_tcp = sum;
 
 	if (ring || drain) {
-		uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q), pos = ntbs_read_once(sk->shm->rx.pos);
+		uint64_t q = ntbs_le64_read_acquire(&sk->q.in->q), pos = ntbs_read_once(sk->shm->rx.mq.pos);
 		uint64_t tcp = drain ? ntbs_read_once(sk->shm->rx.tcp_left) : 0;	/* before what is on the ring */
 
 		sum = flags & MSG_PEEK ? sum : 0;
@@ -70,7 +70,7 @@ static bool urgent_is_next(const struct ntbs_sock *sk, int fd)
 static bool splice_ends(struct ntbs_sock *sk, int fd)
 {
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
-		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_sock_lock_rx(sk);
 		ntbs_stream_rx_look(sk, fd);
 		ntbs_unlock(&sk->shm->rx.lock);
 	}
@@ -122,7 +122,7 @@ static inline ssize_t recv_at_once(struct ntbs_sock *sk, int fd, const struct io
 	bool acked = false;
 
 	ntbs_iter_init(&it, iov, iov->iov_len);
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	if (__builtin_expect(ntbs_call_current(sk, fd), 1))
 		n = ntbs_stream_recv(sk, fd, &it, 0, INT_MAX, &acked);
 	ntbs_unlock(&sk->shm->rx.lock);
@@ -290,7 +290,7 @@ static enum next look(struct recv_call *r)
 		return done(r, -ENTBS_PASS);	/* also what waits for more than there is */
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_step(sk, r->fd);
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	if (__builtin_expect(!ntbs_call_current(sk, r->fd), 0)) {
 		ntbs_unlock(&sk->shm->rx.lock);
 		return follows(r) || goes_on(r) ? AGAIN : done_with(r, -ENTBS_STALE);
@@ -493,7 +493,7 @@ static bool sleeps_below_mark(const struct recv_call *r)
 	if (ntbs_sock_ready(sk, r->fd, 0, true) & ENDS_LOW)
 		return false;
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
-		ntbs_lock(&sk->shm->rx.lock);
+		ntbs_sock_lock_rx(sk);
 		there = ntbs_stream_avail(sk, r->fd);
 		ntbs_unlock(&sk->shm->rx.lock);
 	}

@@ -94,6 +94,34 @@ static bool kernels_alone(struct ntbs_sock *sk)
 	return ntbs_sock_stage(sk) == NTBS_PLAIN;
 }
 
+ssize_t ntbs_sock_to_kernel(struct ntbs_sock *sk, int fd, int flags)
+{
+	bool may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK), current;
+	struct ntbs_wait w = { 0 };
+	ssize_t ret = 0;
+
+	ntbs_call_begin(&w);
+	ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
+	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
+		;
+	while (!ret && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_read_once(sk->shm->tx.replay)) {
+		if (ntbs_sock_flags(sk) & NTBS_SK_FIN_LATER)
+			return broken_pipe(flags);
+		ntbs_sock_lock_tx(sk);
+		current = ntbs_call_current(sk, fd);
+		if (current)
+			ntbs_stream_replay(sk, fd);
+		ntbs_unlock(&sk->shm->tx.lock);
+		if (!current || !ntbs_read_once(sk->shm->tx.replay))
+			break;
+		if (!may_wait)
+			return -EAGAIN;
+		ntbs_call_how_long(&w, sk, ntbs_read_once(sk->shm->sndtimeo_ns), false, 0);
+		ret = ntbs_wait_shadow(fd, POLLOUT, &w);
+	}
+	return ret == -ETIMEDOUT ? -EAGAIN : ret;
+}
+
 /*
  * A send that one try was not enough for.  It goes round: after_try(), where it has to wait wait_for_room(), and try_again().
  */
@@ -215,7 +243,7 @@ static enum next try_again(struct send_call *s)
 
 	if (s->waited && kernels_alone(sk) && no_limit(s))
 		return kernel_sends(s);
-	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_sock_lock_tx(sk);
 	if (__builtin_expect(!ntbs_call_current(sk, s->fd), 0)) {
 		ntbs_unlock(&sk->shm->tx.lock);
 		s->fd = ntbs_fdtab_follow(sk, s->fd);
@@ -265,8 +293,8 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	if ((flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) && (n = ntbs_sock_send_owed(sk, flags)))
 		return n;
 	if (flags & (MSG_OOB | MSG_ZEROCOPY | MSG_FASTOPEN)) {
-		ntbs_handover_tx(sk, fd, NTBS_WHY_OPTION);
-		return -ENTBS_PASS;
+		n = ntbs_sock_to_kernel(sk, fd, flags);
+		return n ? n : -ENTBS_PASS;
 	}
 	if (!ntbs_call_total(iov, cnt, &len))
 		return -EINVAL;
@@ -278,7 +306,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	may_wait = !(flags & MSG_DONTWAIT) && !(ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK);
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_hold(sk, fd, may_wait);
-	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_sock_lock_tx(sk);
 	if (__builtin_expect(!ntbs_call_current(sk, fd), 0)) {
 		ntbs_unlock(&sk->shm->tx.lock);
 		return -ENTBS_STALE;

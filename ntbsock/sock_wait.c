@@ -58,7 +58,7 @@ static bool news(struct ntbs_sock *sk, bool rx, const struct ntbs_wait *w)
 	if (rx)
 		return rx_news(sk, w);
 	/* credit is read under the lock that guards it */
-	ntbs_lock(&sk->shm->tx.lock);
+	ntbs_sock_lock_tx(sk);
 	n = tx_news(sk);
 	ntbs_unlock(&sk->shm->tx.lock);
 	return n;

@@ -29,17 +29,11 @@
 #define ANSWER_NS 2000000000ull		/* a sender that is there has begun again on TCP by then */
 #define EMPTY_LOOKS 8			/* looks at an empty ring, and at the shadow, after which the service thread shall tell us of the end */
 
-static void rx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
-{
-	__atomic_store_n(&sk->shm->rx.state, state, __ATOMIC_RELEASE);
-	ntbs_write_once(sk->shm->conn.rx_state, state);
-}
-
 void ntbs_stream_rx_back(struct ntbs_sock *sk)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 
-	rx_state(sk, NTBS_DIR_BACK);
+	ntbs_sock_set_rx_state(sk, NTBS_DIR_BACK);
 	if (rx->torn_wants) {
 		rx->torn_wants = 0;
 		ntbs_sock_clear_flag(sk, NTBS_SK_WANT_TCP);
@@ -94,7 +88,7 @@ static int torn(struct ntbs_sock *sk)
 			rx->torn_wants = 1;
 			ntbs_sock_set_flag(sk, NTBS_SK_WANT_TCP);
 			ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_LINK);
-			ntbs_window_store64(sk->q.port, &sk->q.out->asked, rx->pos + 1);
+			ntbs_window_store64(sk->q.port, &sk->q.out->asked, rx->mq.pos + 1);
 			ntbs_peer_ring_service(sk->chan);
 		}
 	}
@@ -102,15 +96,33 @@ static int torn(struct ntbs_sock *sk)
 	return -EAGAIN;
 }
 
-/* The byte that has come twice; -EAGAIN: it is on its way. */
+/* The end that TCP shows is our own, not the peer's: it takes nothing more from us, and what comes can be read. */
+static bool our_end(const struct ntbs_sock *sk, int fd)
+{
+	return (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) && !ntbs_shadow_peer_ended(fd);
+}
+
+/*
+ * Bytes of TCP that the ring has brought.  1: none are left; 0 and -EAGAIN: they are on their way, at an end of our own or not.
+ * If their sender has gone there are none, and the error of that is not for who reads past them.
+ */
 static int drop_twice(struct ntbs_sock *sk, int fd)
 {
-	char c;
+	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
+	uint64_t drop[512];
+	long n = 1;
 
-	if (ntbs_sys6(SYS_recvfrom, fd, (long)&c, 1, MSG_DONTWAIT, 0, 0) == -EAGAIN)
-		return -EAGAIN;
-	ntbs_write_once(sk->shm->rx.twice, 0);
-	return 0;
+	while (rx->twice && n > 0) {
+		n = ntbs_sys6(SYS_recvfrom, fd, (long)drop, rx->twice < sizeof(drop) ? rx->twice : sizeof(drop), MSG_DONTWAIT, 0, 0);
+		if (n > 0)
+			ntbs_write_once(rx->twice, rx->twice - n);
+	}
+	if (n == -EAGAIN || (!n && our_end(sk, fd)))
+		return n;
+	if (n < 0)
+		atomic_store(&sk->shm->owed, -(int)n);
+	ntbs_write_once(rx->twice, 0);
+	return 1;
 }
 
 int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
@@ -144,23 +156,25 @@ int ntbs_stream_rx_look(struct ntbs_sock *sk, int fd)
 			got = w;	/* of what follows at Q the kernel throws an urgent byte away when the next one comes */
 		if (w < got)
 			return corrupt(sk, "the switch lies before bytes that TCP has delivered");
-		ntbs_msgq_pass_switch(&sk->q);
-		ntbs_write_once(rx->pos, w);
+		ntbs_write_once(rx->mq.pos, w);
 		ntbs_write_once(rx->w, w + 1);
 		ntbs_write_once(rx->tcp_left, w - got);
-		rx_state(sk, rx->tcp_left ? NTBS_DIR_DRAIN : NTBS_DIR_RING);
+		ntbs_msgq_pass_switch(&sk->q);
+		ntbs_sock_set_rx_state(sk, rx->tcp_left ? NTBS_DIR_DRAIN : NTBS_DIR_RING);
 	}
-	if (rx->state == NTBS_DIR_DRAIN && ntbs_le64_read_acquire(&sk->q.in->q) == rx->pos + 1) {
+	if (rx->state == NTBS_DIR_DRAIN && ntbs_le64_read_acquire(&sk->q.in->q) == rx->mq.pos + 1) {
 		ntbs_write_once(rx->tcp_left, 0);	/* it has left again without a byte on the ring */
 		ntbs_stream_rx_back(sk);
 	}
 	if (rx->state == NTBS_DIR_RING) {
 		q = ntbs_le64_read_acquire(&sk->q.in->q);
-		if (q && (rx->pos == q - 1 || rx->pos == q)) {	/* see ntbs_stream_leave_tx() */
-			ntbs_write_once(rx->twice, rx->pos == q);
+		/* It can lie before: ntbs_stream_leave_tx(), and the answer to who had asked and waited for it no longer. */
+		if (q && rx->mq.pos >= q - 1) {
+			if (q < rx->w || rx->mq.pos - (q - 1) > UINT32_MAX)
+				return corrupt(sk, "TCP is said to go on before the ring began");
+			ntbs_write_once(rx->twice, rx->mq.pos - (q - 1));
 			ntbs_stream_rx_back(sk);
-		} else if (q && rx->pos > q - 1)
-			return corrupt(sk, "TCP is said to go on before what the ring has delivered");
+		}
 	}
 	if (__builtin_expect(rx->twice, 0))
 		drop_twice(sk, fd);
@@ -176,7 +190,7 @@ static bool slots_under_way(const struct ntbs_sock *sk)
 	uint64_t final = ntbs_le64_read_acquire(&sk->q.in->final);
 
 	return ntbs_sock_far(sk) && ntbs_sock_rx_state(sk) == NTBS_DIR_RING && final && final != NTBS_POS_ON_TCP &&
-	       !ntbs_le64_read(&sk->q.in->q) && ntbs_read_once(sk->shm->rx.pos) < final - 1 && !ntbs_msgq_readable(&sk->q);
+	       !ntbs_le64_read(&sk->q.in->q) && ntbs_read_once(sk->shm->rx.mq.pos) < final - 1 && !ntbs_msgq_readable(&sk->q);
 }
 
 /* Or nothing depends on it: what comes is on TCP, and nothing of ours lies in the ring. */
@@ -186,7 +200,7 @@ static bool end_stated(const struct ntbs_sock *sk)
 		return false;
 	return ntbs_le64_read_acquire(&sk->q.in->final) || ntbs_le32_read_acquire(&sk->q.in->rstate) ||
 	       (ntbs_sock_rx_state(sk) == NTBS_DIR_BACK &&
-		(ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w));
+		(ntbs_sock_tx_state(sk) != NTBS_DIR_RING || ntbs_read_once(sk->shm->tx.mq.pos) == sk->shm->tx.w));
 }
 
 static bool end_unknown(struct ntbs_sock *sk)
@@ -234,7 +248,7 @@ static bool reset_as_tcp(struct ntbs_sock *sk, int fd, int owe)
 
 	if (ntbs_sock_flags(sk) & NTBS_SK_DIED)
 		return false;
-	if ((ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) && !ntbs_shadow_peer_ended(fd))	/* our own end, not the peer's */
+	if (our_end(sk, fd))
 		return false;
 	if (end_unknown(sk))
 		return false;
@@ -242,7 +256,7 @@ static bool reset_as_tcp(struct ntbs_sock *sk, int fd, int owe)
 		return false;
 	if (ntbs_le32_read_acquire(&sk->q.in->rstate) != NTBS_R_ABORT &&
 	    (ntbs_offer_unnoticed(sk) || ntbs_sock_tx_state(sk) != NTBS_DIR_RING ||
-	     ntbs_read_once(sk->shm->tx.pos) == sk->shm->tx.w || ntbs_msgq_peer_had_all(&sk->q)))
+	     ntbs_read_once(sk->shm->tx.mq.pos) == sk->shm->tx.w || ntbs_msgq_peer_had_all(&sk->q)))
 		return false;
 	if (atomic_fetch_or(&sk->shm->flags, NTBS_SK_DIED) & NTBS_SK_DIED)
 		return false;
@@ -282,9 +296,9 @@ static int stream_end(struct ntbs_sock *sk, int fd)
 
 	if (ntbs_msgq_readable(&sk->q))
 		return -EAGAIN;		/* published before the end was stated */
-	if (final && rx->pos > final - 1)
+	if (final && rx->mq.pos > final - 1)
 		return corrupt(sk, "more bytes than the peer says it has sent");
-	if (final && rx->pos == final - 1 && !ntbs_r_is_reset(rstate))
+	if (final && rx->mq.pos == final - 1 && !ntbs_r_is_reset(rstate))
 		return 0;
 	if (ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD) {		/* our own end; an error of the connection comes before it */
 		end = ntbs_shadow_end(fd);
@@ -315,7 +329,7 @@ static int stream_end(struct ntbs_sock *sk, int fd)
 		return -EAGAIN;
 	if (end > 0)
 		return -EAGAIN;		/* bytes after W: Q is on its way */
-	if (final && ntbs_le64_read_acquire(&sk->q.in->final) != rx->pos + 1)
+	if (final && ntbs_le64_read_acquire(&sk->q.in->final) != rx->mq.pos + 1)
 		return corrupt(sk, "TCP has ended and bytes of the ring are missing");
 	ntbs_stream_died(sk, fd);
 	return 0;
@@ -349,7 +363,7 @@ static ssize_t recv_ring(struct ntbs_sock *sk, struct ntbs_iter *it, int flags, 
 	ssize_t n;
 
 	if (__builtin_expect(q != 0, 0)) {
-		uint64_t room = q - 1 - rx->pos;
+		uint64_t room = q - 1 - rx->mq.pos;
 
 		if (it->left > room) {
 			beyond = it->left - room;
@@ -360,10 +374,8 @@ static ssize_t recv_ring(struct ntbs_sock *sk, struct ntbs_iter *it, int flags, 
 	it->left += beyond;
 	if (n == -EPROTO)
 		return corrupt(sk, "the peer wrote a message that cannot be");
-	if (n > 0 && !(flags & MSG_PEEK)) {
-		ntbs_write_once(rx->pos, rx->pos + n);
+	if (n > 0 && !(flags & MSG_PEEK))
 		count(sk, n, true);
-	}
 	return n;
 }
 
@@ -376,7 +388,7 @@ static ssize_t peek_beyond(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, i
 	int there = 0;
 	ssize_t n;
 
-	if (sk->shm->rx.pos + ring != q - 1 || (!tcp && ntbs_shadow_at_mark(fd)))
+	if (sk->shm->rx.mq.pos + ring != q - 1 || (!tcp && ntbs_shadow_at_mark(fd)))
 		return 0;
 	ntbs_shadow_inq(fd, &there);
 	if (there <= tcp)
@@ -444,21 +456,21 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	}
 	if (rx->state == NTBS_DIR_BACK) {
 		limit = it->left;
-		if (rx->twice && drop_twice(sk, fd))
-			return -EAGAIN;
+		if (rx->twice && (ret = drop_twice(sk, fd)) <= 0)
+			return ret;
 	}
 	if (rx->state == NTBS_DIR_DRAIN) {
 		n = ntbs_shadow_recv(fd, it, rx->tcp_left, kflags);
-		if (n == 0)
+		if (n == 0 && !our_end(sk, fd) && !ntbs_shadow_was_reset(fd))
 			return corrupt(sk, "TCP has ended before the switch");
-		if (n < 0)
+		if (n <= 0)
 			return n;
 		if (!(flags & MSG_PEEK)) {
 			ntbs_write_once(rx->tcp_left, rx->tcp_left - n);
 			count(sk, n, false);
 			if (rx->tcp_left)
 				return n;
-			rx_state(sk, NTBS_DIR_RING);
+			ntbs_sock_set_rx_state(sk, NTBS_DIR_RING);
 			atomic_thread_fence(memory_order_seq_cst);	/* pairs with wait_shadow_stirred() */
 			if (atomic_load(&sk->shm->tcp_readers))
 				ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
@@ -496,6 +508,8 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 			limit = ntbs_shadow_arrived(fd);	/* before this look for a switch */
 			if (rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_msgq_readable(&sk->q))
 				return -EAGAIN;
+			if (limit && ntbs_sock_stage(sk) == NTBS_OFFER)
+				return -EAGAIN;		/* nor was a claim: they can lie behind it, and the ring's bytes before them */
 			n = ntbs_shadow_recv(fd, it, limit ? limit : 1, kflags);
 		} else if (!n && !(flags & MSG_PEEK)) {
 			n = ntbs_shadow_recv(fd, it, 1, 0);	/* passes an urgent byte before the end */
@@ -507,15 +521,12 @@ ssize_t ntbs_stream_recv(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 	}
 	if (n > 0 && !(flags & MSG_PEEK))
 		count(sk, n, false);
-	if (n == 0 && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE &&
-	    ntbs_msgq_readable(&sk->q))
-		return -EAGAIN;		/* the end came between our look and TCP's: the ring's bytes are older */
 	if (n == 0 && ntbs_stream_end_unknown(sk)) {
 		ntbs_sys0(SYS_sched_yield);
 		return -EAGAIN;
 	}
 	if (n == 0 && rx->state == NTBS_DIR_TCP && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_msgq_readable(&sk->q))
-		return -EAGAIN;
+		return -EAGAIN;		/* the end came between our look and TCP's: the ring's bytes are older */
 	if (n == 0 && ntbs_sock_stage(sk) == NTBS_LIVE)
 		ntbs_stream_died(sk, fd);
 	return n;
@@ -555,9 +566,9 @@ ssize_t ntbs_stream_avail(struct ntbs_sock *sk, int fd)
 	ring = ntbs_msgq_avail(&sk->q);
 	if (ring < 0)
 		ring = 0;
-	if (q && (uint64_t)ring > q - 1 - rx->pos)	/* those beyond Q come once more by TCP */
-		ring = q - 1 - rx->pos;
+	if (q && (uint64_t)ring > q - 1 - rx->mq.pos)	/* those beyond Q come once more by TCP */
+		ring = q - 1 - rx->mq.pos;
 	/* what lies on TCP behind the ring's bytes counts if nothing is missing between */
-	end = rx->pos + ring;
+	end = rx->mq.pos + ring;
 	return before + ring + (q && end == q - 1 ? inq - before : 0);
 }

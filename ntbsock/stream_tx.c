@@ -21,12 +21,6 @@
 #define CHECKED_SENDS 8		/* sends into a ring that look for the peer's death themselves; then the service thread tells of it */
 #define SOFT_WINDOW (1u << 20)
 
-static void tx_state(struct ntbs_sock *sk, enum ntbs_dir_state state)
-{
-	__atomic_store_n(&sk->shm->tx.state, state, __ATOMIC_RELEASE);
-	ntbs_write_once(sk->shm->conn.tx_state, state);
-}
-
 void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd)
 {
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
@@ -35,10 +29,11 @@ void ntbs_stream_switch_tx(struct ntbs_sock *sk, int fd)
 
 	if (tx->state != NTBS_DIR_TCP || (flags & (NTBS_SK_SHUT_WR | NTBS_SK_NO_SWITCH)) || ntbs_chan_down(sk->chan))
 		return;
-	if (ntbs_shadow_sent(fd, flags & NTBS_SK_CONNECTED, &w) || ntbs_msgq_send_switch(&sk->q, w))
+	if (ntbs_shadow_sent(fd, flags & NTBS_SK_CONNECTED, &w))
 		return;
-	tx->pos = tx->w = w;
-	tx_state(sk, NTBS_DIR_RING);
+	tx->w = tx->mq.pos = w;
+	if (!ntbs_msgq_send_switch(&sk->q, w))
+		ntbs_sock_set_tx_state(sk, NTBS_DIR_RING);
 }
 
 /* Over a port the ring is small, and what the peer says of itself costs a store across the link. */
@@ -46,8 +41,8 @@ void ntbs_stream_state_bufs(struct ntbs_sock *sk)
 {
 	if (ntbs_sock_far(sk))
 		return;
-	ntbs_lock(&sk->shm->tx.lock);
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_tx(sk);
+	ntbs_sock_lock_rx(sk);
 	sk->q.tx->sndbuf = sk->shm->sndbuf;
 	if (sk->shm->rcvbuf)
 		ntbs_msgq_state_rcvbuf(&sk->q, sk->shm->rcvbuf);
@@ -58,8 +53,9 @@ void ntbs_stream_state_bufs(struct ntbs_sock *sk)
 /* One 8-byte store before the first byte that goes over TCP. */
 static void state_q(struct ntbs_sock *sk, uint64_t q, enum ntbs_reason why)
 {
+	ntbs_write_once(sk->shm->tx.q, q + 1);
 	ntbs_window_store64(sk->q.port, &sk->q.out->q, q + 1);
-	tx_state(sk, NTBS_DIR_BACK);
+	ntbs_sock_set_tx_state(sk, NTBS_DIR_BACK);
 	ntbs_write_once(sk->shm->conn.reason, why);
 }
 
@@ -77,21 +73,23 @@ void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 	if (tx->state != NTBS_DIR_RING)
 		return;
 	/* there must be room for it; and where it would be answered with a reset, or cannot go, it is the next call's to say so */
-	if (ended || tx->pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) ||
+	if (ended || tx->mq.pos == tx->w || ntbs_msgq_peer_had_all(&sk->q) ||
 	    (ntbs_shadow_poll(fd, POLLOUT | POLLRDHUP) & ~half_closed) != POLLOUT) {
-		state_q(sk, tx->pos, why);
+		state_q(sk, tx->mq.pos, why);
 		return;
 	}
 	tx->replay = 1;
-	state_q(sk, tx->pos - 1, why);
+	state_q(sk, tx->mq.pos - 1, why);
 	if (!ntbs_stream_replay(sk, fd))
 		ntbs_shadow_push(fd);
+	else
+		ntbs_service_want_room(sk, fd);
 }
 
 void ntbs_stream_state_final(struct ntbs_sock *sk)
 {
 	ntbs_window_store64(sk->q.port, &sk->q.out->final,
-			    ntbs_sock_tx_state(sk) == NTBS_DIR_RING ? sk->shm->tx.pos + 1 : NTBS_POS_ON_TCP);
+			    ntbs_sock_tx_state(sk) == NTBS_DIR_RING ? sk->shm->tx.mq.pos + 1 : NTBS_POS_ON_TCP);
 }
 
 int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
@@ -110,15 +108,15 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 		return ntbs_stream_replay(sk, fd);
 	if (from < tx->w)		/* asked before our switch was seen: what lies before it is on TCP */
 		from = tx->w;
-	if (from > tx->pos) {		/* more than we have sent: nonsense */
+	if (from > tx->mq.pos) {		/* more than we have sent: nonsense */
 		ntbs_sock_set_flag(sk, NTBS_SK_RESET);
 		ntbs_write_once(sk->shm->conn.reason, NTBS_WHY_CORRUPT);
 		ntbs_mbox_wake_all(sk);
 		return 0;
 	}
-	if (from < tx->pos && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))
+	if (from < tx->mq.pos && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))
 		return 0;		/* the kernel's FIN lies before them: they can only be read where they are */
-	tx->replay = tx->pos - from;
+	tx->replay = tx->mq.pos - from;
 	state_q(sk, from, NTBS_WHY_PEER_ASKED);
 	return ntbs_stream_replay(sk, fd);
 }
@@ -269,11 +267,9 @@ static uint32_t soft_window(const struct ntbs_msgq *q)
 
 static ssize_t send_ring(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, bool may_wait)
 {
-	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
 	ssize_t n = ntbs_msgq_send(&sk->q, it, may_wait ? soft_window(&sk->q) : 0);
 
 	if (n > 0) {
-		tx->pos += n;
 		count_msgs(sk, n);
 	} else {
 		ntbs_bump(sk->shm->conn.tx.stalls, 1);
