@@ -278,14 +278,18 @@ void ntbs_service_new_broker(void)
 bool ntbs_service_watch(struct ntbs_sock *sk, int fd)
 {
 	struct ntbs_sock *after;
+	int ret;
 
 	if (atomic_load_explicit(&sk->watched, memory_order_acquire))
 		return true;
 	if (!ntbs_service_start())
 		return false;
-	/* -EEXIST: another thread was quicker, or a stale registration of a descriptor of this number lives on */
-	if (ctl(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(sk)) == -EEXIST)	/* that one may want room */
-		ctl(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, tag_of(sk));
+	ret = ctl(EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, tag_of(sk));
+	/* another thread was quicker, or a stale registration of a descriptor of this number lives on, which may want room */
+	if (ret == -EEXIST)
+		ret = ctl(EPOLL_CTL_MOD, fd, EPOLLIN | EPOLLRDHUP | EPOLLOUT | EPOLLET, tag_of(sk));
+	if (ret < 0)		/* no memory, or as many are watched as the user may: fs.epoll.max_user_watches */
+		return false;
 	atomic_store_explicit(&sk->watched, 1, memory_order_release);
 	while ((after = ntbs_sock_after(sk)) != NULL) {	/* too late: it is its next object that is watched */
 		sk = after;
