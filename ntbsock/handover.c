@@ -277,15 +277,19 @@ static void await_sent(struct ntbs_sock *sk, int fd, bool stays)
 			 "more: what the new holder sends may overtake them", sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport);
 }
 
+void ntbs_handover_await_sent(struct ntbs_sock *sk, int fd)
+{
+	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
+		;
+	await_sent(sk, fd, true);
+}
+
 bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 {
 	bool done = true;
 
-	for (struct ntbs_sock *next = sk; next; next = ntbs_sock_after(sk = next))
-		done &= leave_both(next, fd, why);
-	/* the kernel's own calls come next, or stdio's: they send nothing before it has gone */
-	if ((why == NTBS_WHY_OPTION || why == NTBS_WHY_STDIO) && ntbs_read_once(sk->shm->tx.replay))
-		await_sent(sk, fd, true);
+	for (; sk; sk = ntbs_sock_after(sk))
+		done &= leave_both(sk, fd, why);
 	return done;
 }
 

@@ -15,6 +15,8 @@ void ntbs_handover_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
 /* Both directions; afterwards the descriptor is good for code that knows nothing of us.  False: bytes of the peer could
  * not be brought back (it is gone, or does not answer). */
 bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why);
+/* For code that sends without us: what must go by TCP once more goes first.  A while is waited for it. */
+void ntbs_handover_await_sent(struct ntbs_sock *sk, int fd);
 /*
  * The same for a holder that is not us, or not for long: what could not be brought back a relay has (relay.h), and the
  * descriptor is no longer the socket.

@@ -458,6 +458,8 @@ NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 			if (stamps(level, name))
 				ntbs_sock_note_flag(sk, NTBS_SK_STAMPS, true);
 			ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
+			if (level == IPPROTO_TCP && (name == TCP_ULP || name == TCP_REPAIR))	/* it treats what is sent from then on */
+				ntbs_handover_await_sent(sk, fd);
 		}
 	}
 	ret = LIBC(setsockopt)(fd, level, name, val, len);

@@ -173,8 +173,10 @@ static void leave_ring(int fd)
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int saved = errno;
 
-	if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN)
+	if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN) {
 		ntbs_handover_both(sk, fd, NTBS_WHY_STDIO);
+		ntbs_handover_await_sent(sk, fd);
+	}
 	errno = saved;
 }
 
