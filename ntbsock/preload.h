@@ -82,6 +82,7 @@ void ntbs_inherit_take(const char *list);	/* what the variable says, in the new 
 /* stdio on our sockets (preload_stdio.c) */
 void ntbs_stdio_init(void);
 bool ntbs_stdio_hook(void);			/* from now on FILEs use the ring; false: they cannot */
+void ntbs_stdio_fork_child(void);
 void ntbs_stdio_flush(void);			/* what FILEs on our sockets hold back is sent: the process ends */
 
 #endif

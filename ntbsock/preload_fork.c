@@ -31,7 +31,6 @@ static void before_fork(void)
 	if (!ntbs_on)
 		return;
 	ntbs_sock_fork_prepare();
-	ntbs_lock(&ntbs_rt.lock);
 	ntbs_runtime_fork_prepare();
 	ntbs_epoll_fork_prepare();
 	ntbs_fdtab_fork_prepare();
@@ -45,7 +44,7 @@ static void after_fork_parent(void)
 	urcu_bp_after_fork_parent();
 	ntbs_fdtab_fork_parent();
 	ntbs_epoll_fork_parent();
-	ntbs_unlock(&ntbs_rt.lock);
+	ntbs_runtime_fork_parent();
 	ntbs_sock_fork_parent();
 }
 
@@ -74,6 +73,7 @@ static void after_fork_child(void)
 	ntbs_wait_fork_child();
 	ntbs_spin_fork_child();
 	ntbs_stats_fork_child();
+	ntbs_stdio_fork_child();
 	ntbs_sig_fork_child();
 	ntbs_sock_for_each(close_kept, NULL);
 }

@@ -152,6 +152,12 @@ bool ntbs_stdio_hook(void)
 	return hooked;
 }
 
+/* Half done by a thread of our parent, it is done again. */
+void ntbs_stdio_fork_child(void)
+{
+	ntbs_lock_reset(&hook_lock);
+}
+
 void ntbs_stdio_flush(void)
 {
 	if (!hooked)

@@ -27,6 +27,7 @@
 #include "sys.h"
 
 struct ntbs_runtime ntbs_rt = { .broker = -1, .service_bell = -1 };
+static struct ntbs_lock up_lock;	/* one thread tries, the others wait for what comes of it; outside of the runtime's lock */
 static _Atomic int64_t last_try_s;
 static int chan_nr;
 
@@ -110,7 +111,6 @@ static bool bring_up(void)
 
 bool ntbs_runtime_ready(void)
 {
-	static struct ntbs_lock up_lock;	/* one thread tries, the others go on without */
 	struct timespec now;
 	bool up;
 
@@ -147,8 +147,11 @@ static void inherit(void)
 {
 	struct ntbs_chan *c;
 
-	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
+	cds_list_for_each_entry(c, &ntbs_rt.chans, node) {
 		c->inherited = true;
+		memset(c->owed, 0, sizeof(c->owed));	/* our parent lets them go, once */
+		ntbs_lock_reset(&c->owed_lock);
+	}
 }
 
 static void needs_family(struct ntbs_sock *sk, void *arg)
@@ -182,14 +185,23 @@ void ntbs_runtime_fork_prepare(void)
 {
 	struct ntbs_chan *c;
 
+	ntbs_lock(&up_lock);
+	ntbs_lock(&ntbs_rt.lock);
 	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
 		c->forked = true;
+}
+
+void ntbs_runtime_fork_parent(void)
+{
+	ntbs_unlock(&ntbs_rt.lock);
+	ntbs_unlock(&up_lock);
 }
 
 /* Channels go on to serve the inherited sockets.  The broker's connection is the parent's. */
 void ntbs_runtime_fork_child(void)
 {
 	ntbs_lock_reset(&ntbs_rt.lock);
+	ntbs_lock_reset(&up_lock);
 	if (ntbs_rt.broker >= 0)
 		ntbs_fd_unhide_close(ntbs_rt.broker);
 	ntbs_rt.broker = -1;

@@ -118,8 +118,9 @@ extern struct ntbs_runtime ntbs_rt;
 
 /* Is there a broker to talk to?  Tries to connect, if it has not lately.  May wait for the broker's answer, once. */
 bool ntbs_runtime_ready(void);
+void ntbs_runtime_fork_prepare(void);
+void ntbs_runtime_fork_parent(void);
 void ntbs_runtime_fork_child(void);
-void ntbs_runtime_fork_prepare(void);	/* its lock held */
 void ntbs_runtime_init(void);
 
 /* One packet to the broker, with descriptors; takes the runtime's lock.  False: the broker is gone. */
