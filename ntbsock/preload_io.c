@@ -527,52 +527,6 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 }
 NTBS_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t count) __attribute__((alias("sendfile")));
 
-/* The first byte, waited for if there is none; -ENTBS_PASS: it comes from the kernel alone. */
-static ssize_t look_first(int fd, char *c)
-{
-	struct ntbs_sock *sk;
-	ssize_t n = -ENTBS_STALE;
-
-	while (n == -ENTBS_STALE && (sk = ntbs_fdtab_sock(fd)) != NULL)
-		n = recv1(sk, fd, c, 1, MSG_PEEK | NTBS_MSG_SPLICE);	/* of one byte: SO_RCVLOWAT is not heeded either */
-	return n == -ENTBS_STALE ? -ENTBS_PASS : n;
-}
-
-/* From a socket of ours into a pipe: what the pipe has taken is consumed, no more. */
-static ssize_t splice_out(int in, int out, size_t len, unsigned int flags)
-{
-	char buf[FILE_CHUNK];
-	ssize_t got, put;
-
-	/* SPLICE_F_NONBLOCK is about the pipe: tcp_splice_read() heeds O_NONBLOCK alone */
-	got = look_first(in, buf);
-	if (got == -ENTBS_PASS)
-		return LIBC(splice)(in, NULL, out, NULL, len, flags);
-	if (got <= 0)
-		return to_libc(got);
-	got = recv(in, buf, len < sizeof(buf) ? len : sizeof(buf), MSG_PEEK | MSG_DONTWAIT);
-	if (got <= 0)
-		return got;
-	if (flags & SPLICE_F_NONBLOCK) {
-		struct pollfd pfd = { out, POLLOUT, 0 };
-
-		if (LIBC(poll)(&pfd, 1, 0) == 0) {
-			errno = EAGAIN;
-			return -1;
-		}
-		if (got > 4096)		/* PIPE_BUF: what poll() promises to take at once */
-			got = 4096;
-	}
-	put = LIBC(write)(out, buf, got);
-	/* a read may end where a stretch of TCP or of the ring does, though the look has gone on */
-	for (ssize_t left = put; left > 0; left -= got) {
-		got = recv(in, NULL, left, MSG_TRUNC | MSG_DONTWAIT);
-		if (got <= 0)
-			break;
-	}
-	return put;
-}
-
 /* For good: a connection that may come back to the ring must not have a reader asleep in the kernel (again.c). */
 static bool kernel_reads(int fd)
 {
@@ -592,7 +546,10 @@ NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, s
 	/* pages of a pipe into a ring cannot be taken back: TCP does it */
 	if (sk && !plain(out) && (ret = ntbs_sock_to_kernel(sk, out, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0)))
 		return to_libc(ret);
+	ret = -ENTBS_PASS;
 	if (!plain(in) && !kernel_reads(in) && !off_in && !off_out && len)
-		return splice_out(in, out, len, flags);
+		ret = ntbs_sock_splice(in, out, len, flags & SPLICE_F_NONBLOCK);	/* not about the socket: tcp_splice_read() */
+	if (ret != -ENTBS_PASS)
+		return to_libc(ret);
 	return LIBC(splice)(in, off_in, out, off_out, len, flags);
 }

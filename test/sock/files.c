@@ -103,6 +103,113 @@ static void splices(struct peer *p, int fd)
 	close(fd);
 }
 
+/* Two readers of one connection, one of which splices: each byte comes to one of them. */
+#define SHARED 600000u
+
+static struct {
+	int fd;
+	_Atomic size_t bytes;
+	_Atomic uint64_t sum;
+	_Atomic bool over;
+} shared;
+
+static bool count_in(const char *buf, ssize_t n)
+{
+	uint64_t sum = 0;
+
+	for (ssize_t i = 0; i < n; i++)
+		sum += (uint8_t)buf[i] * (uint64_t)(uint8_t)buf[i];
+	shared.sum += sum;
+	shared.bytes += (size_t)n;
+	return shared.bytes >= SHARED;
+}
+
+static void *receiver(void *arg)
+{
+	char buf[3000];
+
+	while (!shared.over) {
+		ssize_t n = recv(shared.fd, buf, sizeof(buf), MSG_DONTWAIT);
+
+		if (n > 0 && count_in(buf, n))
+			break;
+	}
+	return NULL;
+}
+
+static void splice_shared(struct peer *p, int fd)
+{
+	uint64_t want = 0;
+	double end = t_now() + 10;
+	char buf[8192];
+	pthread_t t;
+	int pi[2];
+
+	for (uint64_t i = 0; i < SHARED; i++)
+		want += t_byte(5, i) * (uint64_t)t_byte(5, i);
+	t_must(!pipe(pi), "pipe");
+	shared.fd = fd;
+	shared.bytes = shared.sum = shared.over = 0;
+	s_nonblock(fd, true);
+	t_must(!pthread_create(&t, NULL, receiver, NULL), "thread");
+	p_later(p, S_SEND_LATER, 0, 5, 0, SHARED);
+	while (shared.bytes < SHARED && t_now() < end) {
+		ssize_t n = splice(fd, NULL, pi[1], NULL, sizeof(buf), 0);
+
+		t_must(n > 0 || (n < 0 && errno == EAGAIN), "%s: splice gives %zd", s_case, n);
+		if (n > 0) {
+			t_must(read(pi[0], buf, sizeof(buf)) == n, "%s: pipe", s_case);
+			count_in(buf, n);
+		}
+	}
+	shared.over = true;
+	pthread_join(t, NULL);
+	t_eq(shared.bytes, SHARED, "%s: bytes for two readers", s_case);
+	t_ok(shared.sum == want, "%s: the same bytes", s_case);
+	t_ok(recv(fd, buf, 1, 0) == -1 && errno == EAGAIN, "%s: none is left", s_case);
+	close(pi[0]);
+	close(pi[1]);
+	close(fd);
+}
+
+static void *drain(void *arg)
+{
+	char buf[65536];
+
+	usleep(50000);
+	t_eq(read(*(int *)arg, buf, sizeof(buf)), 65536, "%s: full pipe", s_case);
+	return NULL;
+}
+
+/* Into a pipe that has no room, or no reader, or is none: nothing is taken. */
+static void splice_full(struct peer *p, int fd)
+{
+	char buf[65536] = { 0 };
+	pthread_t t;
+	int pi[2];
+
+	t_must(!pipe(pi) && fcntl(pi[1], F_SETPIPE_SZ, 65536) == 65536, "pipe");
+	t_must(write(pi[1], buf, sizeof(buf)) == sizeof(buf), "full");
+	p_send(p, 2, 0, 1000);
+	t_must(recv(fd, buf, 1000, MSG_PEEK | MSG_WAITALL) == 1000, "%s: has come", s_case);
+	t_ok(splice(fd, NULL, pi[1], NULL, 1000, SPLICE_F_NONBLOCK) == -1 && errno == EAGAIN, "%s: full, flag", s_case);
+	s_nonblock(pi[1], true);
+	t_ok(splice(fd, NULL, pi[1], NULL, 1000, 0) == -1 && errno == EAGAIN, "%s: full, O_NONBLOCK", s_case);
+	s_nonblock(pi[1], false);
+	t_ok(splice(fd, NULL, pi[0], NULL, 1000, 0) == -1 && errno == EBADF, "%s: the end that reads", s_case);
+	t_ok(splice(fd, NULL, 2, NULL, 1000, 0) == -1 && errno == EINVAL, "%s: no pipe", s_case);
+	t_must(!pthread_create(&t, NULL, drain, &pi[0]), "thread");
+	t_eq(splice(fd, NULL, pi[1], NULL, 400, 0), 400, "%s: waits for room", s_case);
+	pthread_join(t, NULL);
+	t_eq(read(pi[0], buf, sizeof(buf)), 400, "%s: in the pipe", s_case);
+	t_eq(t_wrong(buf, 400, 2, 0), -1, "%s: spliced bytes", s_case);
+	close(pi[0]);
+	t_ok(splice(fd, NULL, pi[1], NULL, 1000, 0) == -1 && errno == EPIPE, "%s: no reader", s_case);
+	t_ok(s_recv_stream(fd, 2, 400, 600), "%s: what is left", s_case);
+	close(pi[1]);
+	close(fd);
+}
+
 int main(void)
 {
 	struct stat st;
@@ -111,6 +218,8 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	s_each(sendfiles);
 	s_each(splices);
+	s_each(splice_full);
+	s_each(splice_shared);
 	s_pair(AF_INET, sv);
 	t_ok(!fstat(sv[0], &st) && S_ISSOCK(st.st_mode), "fstat says socket");
 	t_ok(!isatty(sv[0]), "not a terminal");
