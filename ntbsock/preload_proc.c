@@ -23,6 +23,7 @@
 #include "runtime.h"
 #include "service.h"
 #include "stats.h"
+#include "sys.h"
 
 /*
  * Numbers that a spawned program has ever been told to get under another number, so that close-on-exec does not matter.
@@ -126,7 +127,7 @@ NTBS_EXPORT int fexecve(int fd, char *const *argv, char *const *env)
 
 NTBS_EXPORT int execveat(int dir, const char *path, char *const *argv, char *const *env, int flags)
 {
-	return failed(LIBC(execveat)(dir, path, argv, ENV_FOR_EXEC(env), flags));
+	return failed(to_libc(ntbs_sys5(SYS_execveat, dir, path, argv, ENV_FOR_EXEC(env), flags)));
 }
 
 /* Arguments of the l forms as an array on the stack. */
@@ -371,6 +372,10 @@ NTBS_EXPORT long syscall(long nr, ...)
 		return readv(a, (const struct iovec *)b, c);
 	case SYS_writev:
 		return writev(a, (const struct iovec *)b, c);
+	case SYS_preadv2:		/* the fifth is the upper half of an offset that needs one */
+		return preadv2(a, (const struct iovec *)b, c, d, f);
+	case SYS_pwritev2:
+		return pwritev2(a, (const struct iovec *)b, c, d, f);
 	case SYS_sendto:
 		return sendto(a, (const void *)b, c, d, (const struct sockaddr *)e, f);
 	case SYS_recvfrom:
@@ -385,6 +390,8 @@ NTBS_EXPORT long syscall(long nr, ...)
 		return connect(a, (const struct sockaddr *)b, c);
 	case SYS_accept4:
 		return accept4(a, (struct sockaddr *)b, (socklen_t *)c, d);
+	case SYS_getpeername:
+		return getpeername(a, (struct sockaddr *)b, (socklen_t *)c);
 	case SYS_shutdown:
 		return shutdown(a, b);
 	case SYS_close:
@@ -413,12 +420,20 @@ NTBS_EXPORT long syscall(long nr, ...)
 		return splice(a, (off64_t *)b, c, (off64_t *)d, e, f);
 	case SYS_ppoll:
 		return ppoll((struct pollfd *)a, b, (const struct timespec *)c, (const sigset_t *)d);
+	case SYS_pselect6:		/* the sixth is the mask's address and its size */
+		if (f && !ntbs_user_readable((void *)f, sizeof(sigset_t *)))
+			break;
+		return pselect(a, (fd_set *)b, (fd_set *)c, (fd_set *)d, (const struct timespec *)e, f ? *(const sigset_t **)f : NULL);
 	case SYS_epoll_create1:
 		return epoll_create1(a);
 	case SYS_epoll_ctl:
 		return epoll_ctl(a, b, c, (struct epoll_event *)d);
 	case SYS_epoll_pwait:
 		return epoll_pwait(a, (struct epoll_event *)b, c, d, (const sigset_t *)e);
+	case SYS_epoll_pwait2:
+		if (!ntbs_epoll_of(a))	/* this libc may not have it */
+			break;
+		return epoll_pwait2(a, (struct epoll_event *)b, c, (const struct timespec *)d, (const sigset_t *)e);
 	case SYS_fcntl:
 		return fcntl(a, b, c);
 	case SYS_ioctl:
@@ -443,6 +458,12 @@ NTBS_EXPORT long syscall(long nr, ...)
 		return unshare(a);
 	case SYS_setns:
 		return setns(a, b);
+	case SYS_prlimit64:
+		return prlimit(a, b, (const struct rlimit *)c, (struct rlimit *)d);
+#ifdef SYS_setrlimit
+	case SYS_setrlimit:
+		return setrlimit(a, (const struct rlimit *)b);
+#endif
 	case SYS_prctl:
 		return prctl(a, b, c, d, e);
 	case SYS_seccomp:
@@ -461,6 +482,8 @@ NTBS_EXPORT long syscall(long nr, ...)
 		return pidfd_getfd(a, b, c);
 	case SYS_execve:
 		return execve((const char *)a, (char *const *)b, (char *const *)c);
+	case SYS_execveat:
+		return execveat(a, (const char *)b, (char *const *)c, (char *const *)d, e);
 	case SYS_exit_group:
 		ntbs_at_exit();
 		break;
