@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -226,6 +227,11 @@ NTBS_EXPORT int dup3(int old, int new_fd, int flags)
 	return dup_onto(old, new_fd, flags, true);
 }
 
+static int kernel_close_range(unsigned int first, unsigned int last, int flags)
+{
+	return to_libc(ntbs_sys3(SYS_close_range, first, last, flags));
+}
+
 /* The kernel's call on the runs between our own descriptors. */
 static int range_around(unsigned int first, unsigned int last, int flags)
 {
@@ -236,22 +242,27 @@ static int range_around(unsigned int first, unsigned int last, int flags)
 		if (!own(ntbs_fdtab_peek(fd), fd))
 			continue;
 		if (fd > from)
-			ret = LIBC(close_range)(from, fd - 1, flags);
+			ret = kernel_close_range(from, fd - 1, flags);
 		if (ret)
 			return ret;
 		from = fd + 1;
 	}
-	return from <= last ? LIBC(close_range)(from, last, flags) : 0;
+	return from <= last ? kernel_close_range(from, last, flags) : 0;
 }
 
 NTBS_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 {
 	unsigned int top = ntbs_fdtab_highest();
-	int ret;
+	int ret, saved = errno;
 
+	/* in a table that is this thread's own from now on */
+	if ((flags & CLOSE_RANGE_UNSHARE) && !(flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)) && first <= last &&
+	    !ntbs_fdtab_foreign() && !unshare(CLONE_FILES))
+		flags &= ~CLOSE_RANGE_UNSHARE;
+	errno = saved;
 	if (!ntbs_on || first > last || first >= top)
-		return LIBC(close_range)(first, last, flags);
-	if (!(flags & ~CLOSE_RANGE_UNSHARE) && !ntbs_fdtab_foreign())
+		return kernel_close_range(first, last, flags);
+	if (!flags && !ntbs_fdtab_foreign())
 		for (unsigned int fd = first; fd <= last && fd < top; fd++) {
 			struct ntbs_file *f = ntbs_fdtab_peek(fd);
 

@@ -261,10 +261,25 @@ static int after_namespace(bool stopped, int ret)
 	return ret;
 }
 
+/*
+ * The service thread goes with the thread that gets descriptors of its own.  If there are others, whose numbers mean something
+ * else from now on, all is TCP's and stays so: our table is one.
+ */
+static bool before_own_table(void)
+{
+	bool stopped = before_namespace();
+
+	if (!ntbs_on || ntbs_fdtab_foreign() || !ntbs_sys1(SYS_unshare, CLONE_THREAD))	/* does nothing where there is one thread */
+		return stopped;
+	after_namespace(stopped, 0);	/* it may have to answer */
+	before_sandbox();
+	return false;
+}
+
 NTBS_EXPORT int unshare(int flags)
 {
 	const int alone = CLONE_NEWUSER | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD;
-	bool stopped = (flags & alone) && before_namespace();
+	bool stopped = flags & CLONE_FILES ? before_own_table() : (flags & alone) && before_namespace();
 
 	return after_namespace(stopped, LIBC(unshare)(flags));
 }
