@@ -197,7 +197,11 @@ int ntbs_fd_hide(int fd)
 	struct ntbs_file *old;
 	bool last;
 
-	ntbs_sys1(SYS_close, fd);
+	/* none is left: it stays where it is, if that is not a number with a meaning */
+	if (high < 0 && fd >= 3)
+		high = fd;
+	else
+		ntbs_sys1(SYS_close, fd);
 	if (high < 0)
 		return high;
 	ntbs_fdtab_set(high, &ntbs_file_hidden, &old, &last);
