@@ -23,6 +23,7 @@
 #include "wait.h"
 
 #define ANSWER_WAIT_NS 2000000000ull	/* a peer that is stopped must not stop us for ever */
+#define MOMENT_NS 20000000ull		/* for who answers at once, when others have used up the time of all */
 #define REPLAY_WAIT_NS 100000000ull	/* what TCP's buffers do not hold comes when it is read */
 
 static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
@@ -150,12 +151,20 @@ static void await_replay(struct ntbs_sock *sk, int fd)
 	}
 }
 
-static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
+/* When @until_ns is the end for many. */
+static uint64_t answer_deadline(uint64_t until_ns)
+{
+	uint64_t moment = ntbs_now_ns() + MOMENT_NS;
+
+	return until_ns < moment ? moment : until_ns;
+}
+
+static bool asked_for_tcp(struct ntbs_sock *sk, int fd, uint64_t until_ns)
 {
 	const uint32_t shut = NTBS_SK_SHUT_RD | NTBS_SK_SHUT_WR;
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 	uint64_t final;
-	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + ANSWER_WAIT_NS };
+	struct ntbs_wait w = { .deadline_ns = answer_deadline(until_ns) };
 	uint64_t pos = 0;
 	bool done = false;
 
@@ -219,16 +228,16 @@ static bool asked_for_tcp(struct ntbs_sock *sk, int fd)
 	return done;
 }
 
-static bool ask_for_tcp(struct ntbs_sock *sk, int fd)
+static bool ask_for_tcp(struct ntbs_sock *sk, int fd, uint64_t until_ns)
 {
-	bool done = asked_for_tcp(sk, fd);
+	bool done = asked_for_tcp(sk, fd, until_ns);
 
 	if (__builtin_expect(ntbs_read_once(sk->shm->rx.twice), 0))
 		await_twice(sk, fd);
 	return done;
 }
 
-static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why, uint64_t until_ns)
 {
 	enum ntbs_reason was;
 	bool done = true;
@@ -248,7 +257,7 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		ntbs_sock_plain(sk, why);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return true;
-	done = ask_for_tcp(sk, fd);
+	done = ask_for_tcp(sk, fd, until_ns);
 	was = ntbs_read_once(sk->shm->conn.reason);
 	if (was == NTBS_WHY_NONE || was == NTBS_WHY_PEER_ASKED)
 		ntbs_write_once(sk->shm->conn.reason, why);
@@ -284,13 +293,23 @@ void ntbs_handover_await_sent(struct ntbs_sock *sk, int fd)
 	await_sent(sk, fd, true);
 }
 
-bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+static bool both(struct ntbs_sock *sk, int fd, enum ntbs_reason why, uint64_t until_ns)
 {
 	bool done = true;
 
 	for (; sk; sk = ntbs_sock_after(sk))
-		done &= leave_both(sk, fd, why);
+		done &= leave_both(sk, fd, why, until_ns);
 	return done;
+}
+
+bool ntbs_handover_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
+{
+	return both(sk, fd, why, ntbs_handover_until());
+}
+
+uint64_t ntbs_handover_until(void)
+{
+	return ntbs_now_ns() + ANSWER_WAIT_NS;
 }
 
 /* The peer has said where its bytes end, or is gone: those in the ring come no other way. */
@@ -301,13 +320,13 @@ static bool no_answer_to_come(struct ntbs_sock *sk, int fd)
 }
 
 /* Both directions.  Returns the object of which bytes could not be brought back, or are left to be sent again; NULL: none. */
-static struct ntbs_sock *pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why, bool stays, bool *brought)
+static struct ntbs_sock *pass(struct ntbs_sock *sk, int fd, enum ntbs_reason why, bool stays, uint64_t until_ns, bool *brought)
 {
 	if (!ntbs_sock_to_hand_over(sk)) {
 		ntbs_sock_set_flag(sk, NTBS_SK_PASSED);
 		return NULL;
 	}
-	*brought = ntbs_handover_both(sk, fd, why);
+	*brought = both(sk, fd, why, until_ns);
 	for (struct ntbs_sock *next; (next = ntbs_sock_after(sk)); sk = next)
 		;
 	if (ntbs_read_once(sk->shm->tx.replay))
@@ -337,6 +356,7 @@ static struct ntbs_sock *goes_along(int fd, bool (*dupped)(int fd))
 struct image {
 	bool stays;		/* the one that starts it goes on */
 	bool (*dupped)(int fd);
+	uint64_t until_ns;	/* so long others are waited for, all together */
 };
 
 /*
@@ -363,7 +383,7 @@ static void pass_on(struct ntbs_sock *sk, int fd, enum ntbs_reason why, const st
 	int ret = -ETIMEDOUT;
 	bool brought;
 
-	sk = pass(sk, fd, why, false, &brought);
+	sk = pass(sk, fd, why, false, image ? image->until_ns : ntbs_handover_until(), &brought);
 	if (!sk)
 		return;
 	if (ntbs_relay_has_rest(sk) || (no_answer_to_come(sk, fd) && (!image || gets_unread(of_fd, fd, image)))) {
@@ -388,7 +408,7 @@ void ntbs_handover_taken(struct ntbs_sock *sk, int fd)
 {
 	bool brought;
 
-	sk = pass(sk, fd, NTBS_WHY_PASSED, true, &brought);
+	sk = pass(sk, fd, NTBS_WHY_PASSED, true, ntbs_handover_until(), &brought);
 	if (sk && brought)
 		return;		/* ours to send again, and if that took too long it has been said */
 	if (sk && no_answer_to_come(sk, fd))
@@ -397,12 +417,12 @@ void ntbs_handover_taken(struct ntbs_sock *sk, int fd)
 		say_lost(sk, true, "it did not answer in time");
 }
 
-bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd)
+bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd, uint64_t until_ns)
 {
 	ntbs_sock_lock_tx(sk);
 	ntbs_window_store32(sk->q.port, &sk->q.out->again, 1);
 	ntbs_unlock(&sk->shm->tx.lock);
-	return ntbs_handover_both(sk, fd, NTBS_WHY_EXEC) && !ntbs_relay_has_rest(sk);
+	return both(sk, fd, NTBS_WHY_EXEC, until_ns) && !ntbs_relay_has_rest(sk);
 }
 
 void ntbs_handover_look(struct ntbs_sock *sk)
@@ -542,14 +562,15 @@ void ntbs_handover_before_sandbox(void)
  */
 void ntbs_handover_before_exec(bool stays, bool (*dupped)(int fd))
 {
-	const struct image image = { stays, dupped };
+	struct image image = { stays, dupped, ntbs_handover_until() };
 
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = goes_along(fd, dupped);
 
 		if (sk && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk))
-			ask_for_tcp(sk, fd);
+			ask_for_tcp(sk, fd, image.until_ns);
 	}
+	image.until_ns = ntbs_handover_until();
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = goes_along(fd, dupped);
 

@@ -40,8 +40,10 @@ bool ntbs_handover_to_end(struct ntbs_sock *sk, int fd);
  * never been ours.  For who has seen NTBS_DIR_BACK on both sides; takes ctl, tx and the epoll pool's lock.
  */
 void ntbs_handover_settle(struct ntbs_sock *sk);
+/* Until when an answer is waited for, from now on. */
+uint64_t ntbs_handover_until(void);
 /* Both directions, for an image that will claim the connection anew if it can.  False: the other side did not let go. */
-bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd);
+bool ntbs_handover_for_exec(struct ntbs_sock *sk, int fd, uint64_t until_ns);
 /*
  * The broker says that process @proc has gone.  Who had sent his FIN before says nothing more by that: what we send goes by
  * TCP from now on, which knows if another process has the socket or nobody.  The service thread, no lock held.

@@ -81,14 +81,14 @@ static void await_answer(struct ntbs_sock *sk, int fd)
 }
 
 /* '+': the other side offers anew, or has; ',': its first offer stands; 0: it stays on TCP. */
-static char comes_back(struct ntbs_sock *sk, int fd)
+static char comes_back(struct ntbs_sock *sk, int fd, uint64_t until)
 {
 	bool live;
 
 	if (can_go(sk))
 		await_answer(sk, fd);
 	live = ntbs_sock_stage(sk) == NTBS_LIVE;
-	if (live ? !can_go(sk) || !ntbs_sock_attach(sk) || !ntbs_handover_for_exec(sk, fd) : !let_go(sk))
+	if (live ? !can_go(sk) || !ntbs_sock_attach(sk) || !ntbs_handover_for_exec(sk, fd, until) : !let_go(sk))
 		return 0;
 	return live || sk->shm->offered_ns ? '+' : ',';		/* or has come to us so, and the offer is still to come */
 }
@@ -110,6 +110,7 @@ static char *put_number(char *at, uint64_t n, char end)
 void ntbs_inherit_leave(char *list, size_t size)
 {
 	char *at = list + sizeof(NTBS_INHERITED "=") - 1;
+	uint64_t until = ntbs_handover_until();		/* for all of them */
 	char how;
 	int owed;
 
@@ -121,7 +122,7 @@ void ntbs_inherit_leave(char *list, size_t size)
 		if (!sk || !inheritable(fd))
 			continue;
 		owed = atomic_load(&sk->shm->owed);
-		how = owed ? '!' : comes_back(sk, fd);
+		how = owed ? '!' : comes_back(sk, fd, until);
 		if (!how)
 			continue;
 		for (int other = fd; other < ntbs_fdtab_highest() && at + 64 < list + size; other++) {

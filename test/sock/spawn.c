@@ -67,8 +67,42 @@ static void children(struct peer *p, int fd)
 	t_eq(p_recv(p, 1, 0, 1), 0, "%s: EOF: no child holds it", s_case);
 }
 
+/* Peers that are stopped cannot let go of the ring: they are waited for together, and one that is awake not less than before. */
+static void stopped(void)
+{
+	enum { N = 8 };
+	struct peer p[N];
+	char *argv[] = { "true", NULL };
+	double begin;
+	pid_t pid;
+	int fd[N];
+
+	for (int i = 0; i < N; i++) {
+		snprintf(s_case, sizeof(s_case), "peer %d of some that are stopped", i);
+		fd[i] = s_peer(&p[i], AF_INET, true, i & 1);
+		t_must(!fcntl(fd[i], F_SETFD, 0), "the image gets it");
+		s_warm(&p[i], fd[i]);
+	}
+	for (int i = 0; i < N - 1; i++)
+		t_must(!kill(p[i].pid, SIGSTOP), "stop");
+	begin = t_now();
+	t_eq(posix_spawn(&pid, "/bin/true", NULL, NULL, argv, environ), 0, "posix_spawn");
+	t_ok(t_now() - begin < 8, "%s: %.1f s", s_case, t_now() - begin);
+	t_reap(pid);
+	for (int i = N - 1; i >= 0; i--) {	/* each has the sockets that were there before it */
+		snprintf(s_case, sizeof(s_case), "peer %d of some that were stopped", i);
+		kill(p[i].pid, SIGCONT);
+		pos = 0;
+		works(&p[i], fd[i], "after it");
+		close(fd[i]);
+		t_eq(p_recv(&p[i], 1, 0, 1), 0, "%s: EOF", s_case);
+		p_end(&p[i]);
+	}
+}
+
 int main(void)
 {
 	s_each(children);
+	stopped();
 	return t_done();
 }
