@@ -300,6 +300,10 @@ void ntbs_epoll_sock_offer(struct ntbs_sock *sk)
 		wake_sleepers(m->ep);
 	}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
+	/* a poll() that has slept on it since before it was connected: whoever claims it would ring for nobody */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&sk->slept_on, memory_order_relaxed))
+		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 }
 
 void ntbs_epoll_sock_live(struct ntbs_sock *sk)

@@ -241,7 +241,7 @@ static bool plain(int fd)
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 
 	if (sk && ntbs_sock_stage(sk) == NTBS_NEW && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
-		ntbs_offer_look_connected(sk, fd);
+		ntbs_call_look_connected(sk, fd);
 	return !sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW;
 }
 

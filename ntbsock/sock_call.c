@@ -104,6 +104,17 @@ void ntbs_call_until_dissolved(int fd, const struct ntbs_wait *w)
 		;
 }
 
+void ntbs_call_look_connected(struct ntbs_sock *sk, int fd)
+{
+	ntbs_offer_look_connected(sk, fd);
+	if (ntbs_sock_stage(sk) != NTBS_NEW || (ntbs_sock_flags(sk) & NTBS_SK_NONBLOCK))
+		return;
+	ntbs_lock(&sk->shm->ctl);
+	if (ntbs_sock_stage(sk) == NTBS_NEW)
+		ntbs_sock_plain(sk, NTBS_WHY_OPTION);
+	ntbs_unlock(&sk->shm->ctl);
+}
+
 ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx)
 {
 	enum ntbs_stage stage = ntbs_sock_stage(sk);
@@ -121,7 +132,7 @@ ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx)
 	if (stage == NTBS_NEW) {
 		if (!(ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
 			return -ENTBS_PASS;
-		ntbs_offer_look_connected(sk, fd);
+		ntbs_call_look_connected(sk, fd);
 		stage = ntbs_sock_stage(sk);
 		if (stage == NTBS_NEW || stage == NTBS_PLAIN)
 			return -ENTBS_PASS;

@@ -95,6 +95,11 @@ static inline bool ntbs_call_restarts(const struct ntbs_wait *w)
 	return w->restarts && ntbs_sig_since(&w->mark, false) && !ntbs_sig_since(&w->mark, true);
 }
 
+/*
+ * connect() is under way: has it connected?  If not, the call that follows waits in the kernel, which goes on with bytes when
+ * another thread has seen it connected, and knows of no ring: it stays on TCP.
+ */
+void ntbs_call_look_connected(struct ntbs_sock *sk, int fd);
 /* Before anything else: has the connection a part to play? */
 ssize_t ntbs_call_enter(struct ntbs_sock *sk, int fd, bool rx);
 

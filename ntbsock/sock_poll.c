@@ -207,6 +207,10 @@ static int look(struct set *s, bool arm)
 		}
 		if (ntbs_sock_stage(sk) == NTBS_PLAIN)
 			continue;
+		if (arm && ntbs_sock_stage(sk) == NTBS_NEW) {
+			atomic_store(&sk->slept_on, 1);		/* then the look: pairs with ntbs_epoll_sock_offer() */
+			atomic_thread_fence(memory_order_seq_cst);
+		}
 		if (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING)
 			ntbs_offer_look_connected(sk, u->fd);
 		if (ntbs_sock_stage(sk) == NTBS_OFFER) {
@@ -334,8 +338,8 @@ static bool any_ours(const struct pollfd *fds, nfds_t nfds)
 			struct ntbs_sock *sk = (struct ntbs_sock *)f;
 			enum ntbs_stage stage = ntbs_sock_stage(sk);
 
-			if (stage == NTBS_OFFER || stage == NTBS_LIVE || atomic_load_explicit(&sk->shm->owed, memory_order_relaxed) ||
-			    (stage == NTBS_NEW && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING)))
+			/* NEW: another thread may connect it while the caller sleeps */
+			if (stage != NTBS_PLAIN || atomic_load_explicit(&sk->shm->owed, memory_order_relaxed))
 				return true;
 		}
 	}
