@@ -73,12 +73,18 @@ static inline bool ntbs_epm_is_ours(const struct ntbs_epm *m)
 /* ---- epoll_ready.c ---- */
 /* One look at what is ours: how many events, each of a member of its own; -EFAULT: there are some, and no @out. */
 int ntbs_epoll_look(struct ntbs_ep *ep, struct epoll_event *out, int max);
+/* What the wait of this thread has found; that of a handler which interrupts it has its own. */
+struct ntbs_ep_found {
+	bool level;			/* told: something that holds on */
+	bool bell;			/* it has taken the bell */
+};
+extern __thread struct ntbs_ep_found ntbs_ep_found;
 /*
  * This thread goes with what it has found.  A bell wakes one of those who sleep: what is left, as its room was @full, or holds on is
- * for the next one (ep_done_scan()).  So is the @bell, if this one has used it up: what it was rung for, and has nothing to say, is
+ * for the next one (ep_done_scan()).  So is the bell, if this one has used it up: what it was rung for, and has nothing to say, is
  * armed again by who sleeps next.
  */
-void ntbs_epoll_wake_next(struct ntbs_ep *ep, bool full, bool bell);
+void ntbs_epoll_wake_next(struct ntbs_ep *ep, bool full);
 /* Before a sleep, and before the look that comes before it. */
 void ntbs_epoll_arm_hot(struct ntbs_ep *ep);
 /* Does a thread sleep on the set, or on one that it is in? */

@@ -24,7 +24,7 @@
 #define TCP_MARK (1ull << 63)
 
 static __thread uint32_t looks;		/* of this thread: names a look, with the thread's id */
-static __thread bool holds;		/* it has told of something that holds on: a level */
+__thread struct ntbs_ep_found ntbs_ep_found;
 
 /* ---------------------------------------------------------- hot and cold */
 
@@ -322,7 +322,7 @@ static int report(struct ntbs_ep *ep, struct ntbs_epm *m, struct epoll_event *ou
 	/* whoever slept before it was rung for is not rung for again: what comes next may be theirs */
 	if (m->sk && atomic_load_explicit(&ep->sleepers, memory_order_relaxed))
 		arm(m);
-	holds |= !(m->events & (EPOLLET | EPOLLONESHOT));
+	ntbs_ep_found.level |= !(m->events & (EPOLLET | EPOLLONESHOT));
 	out->events = ev;
 	out->data.u64 = data;
 	return 1;
@@ -445,12 +445,11 @@ static bool more_is_ready(struct ntbs_ep *ep)
 	return false;
 }
 
-void ntbs_epoll_wake_next(struct ntbs_ep *ep, bool full, bool bell)
+void ntbs_epoll_wake_next(struct ntbs_ep *ep, bool full)
 {
 	if (__builtin_expect(atomic_load_explicit(&ep->sleepers, memory_order_relaxed), 0) &&
-	    (holds || bell || (full && more_is_ready(ep))))
+	    (ntbs_ep_found.level || ntbs_ep_found.bell || (full && more_is_ready(ep))))
 		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
-	holds = false;
 }
 
 void ntbs_epoll_arm_hot(struct ntbs_ep *ep)

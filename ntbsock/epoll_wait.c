@@ -37,8 +37,6 @@ static bool is_cookie(uint64_t data)
 	return (data & 0xffffffff00000000ull) == ntbs_epoll_secret;
 }
 
-static __thread bool bell_taken;
-
 /* One event of the kernel's: true if it is the program's, translated. */
 static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 {
@@ -49,7 +47,7 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 		return true;
 	if ((data & 0xffffff) == NTBS_EP_MBOX_INDEX) {
 		atomic_store(&ep->rung, 1);
-		bell_taken = true;
+		ntbs_ep_found.bell = true;
 		return false;
 	}
 	m = member_of(ep, data);
@@ -397,13 +395,15 @@ static int wait_set(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const struct timespec *ts,
 		    const sigset_t *mask)
 {
+	const struct ntbs_ep_found outer = ntbs_ep_found;
 	int n;
 
-	bell_taken = false;
+	ntbs_ep_found = (struct ntbs_ep_found){ 0 };
 	n = wait_set(ep, out, max, ts, mask);
 	if (ep->full != (n == max))
 		ep->full = n == max;
-	if (n > 0 || bell_taken)	/* not before the kernel has been asked, which may show the bell to us again */
-		ntbs_epoll_wake_next(ep, n == max, bell_taken);
+	if (n > 0 || ntbs_ep_found.bell)	/* not before the kernel has been asked, which may show the bell to us again */
+		ntbs_epoll_wake_next(ep, n == max);
+	ntbs_ep_found = outer;
 	return n;
 }
