@@ -151,7 +151,7 @@ static void await_replay(struct ntbs_sock *sk, int fd)
 	}
 }
 
-/* When @until_ns is the end for many. */
+/* @until_ns may be the end for many, and over. */
 static uint64_t answer_deadline(uint64_t until_ns)
 {
 	uint64_t moment = ntbs_now_ns() + MOMENT_NS;

@@ -60,6 +60,10 @@ int pidfd_getfd(int pidfd, int target, unsigned int flags);	/* glibc 2.36 has it
 /* rt_sigaction() by number (preload_sig.c); @act and @old are the kernel's structures. */
 long ntbs_raw_sigaction(int sig, const void *act, void *old, size_t mask_bytes);
 
+/* Around what gives this thread a table of descriptors of its own (preload_proc.c) */
+bool ntbs_own_table_begin(void);
+int ntbs_own_table_end(bool stopped, int ret);
+
 /* The table after a descriptor has gone or come (preload_fd.c). */
 void ntbs_fd_forget(int fd);			/* before the kernel closes it */
 void ntbs_fd_dupped(int old, int new_fd);

@@ -9,7 +9,6 @@
 
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <sched.h>
 #include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -255,11 +254,14 @@ NTBS_EXPORT int close_range(unsigned int first, unsigned int last, int flags)
 	unsigned int top = ntbs_fdtab_highest();
 	int ret, saved = errno;
 
-	/* in a table that is this thread's own from now on */
-	if ((flags & CLOSE_RANGE_UNSHARE) && !(flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)) && first <= last &&
-	    !ntbs_fdtab_foreign() && !unshare(CLONE_FILES))
-		flags &= ~CLOSE_RANGE_UNSHARE;
-	errno = saved;
+	if ((flags & CLOSE_RANGE_UNSHARE) && !(flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)) && first <= last) {
+		bool stopped = ntbs_own_table_begin();
+
+		/* first the table, of which nothing is closed */
+		if (!ntbs_own_table_end(stopped, kernel_close_range(~0u, ~0u, CLOSE_RANGE_UNSHARE)))
+			flags &= ~CLOSE_RANGE_UNSHARE;
+		errno = saved;
+	}
 	if (!ntbs_on || first > last || first >= top)
 		return kernel_close_range(first, last, flags);
 	if (!flags && !ntbs_fdtab_foreign())

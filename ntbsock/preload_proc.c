@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -261,25 +262,38 @@ static int after_namespace(bool stopped, int ret)
 	return ret;
 }
 
+static bool one_thread(void)
+{
+	struct stat st;
+
+	/* two links, and one a thread (proc_task_getattr()) */
+	return !ntbs_sys4(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &st, 0) && st.st_nlink == 3;
+}
+
 /*
  * The service thread goes with the thread that gets descriptors of its own.  If there are others, whose numbers mean something
  * else from now on, all is TCP's and stays so: our table is one.
  */
-static bool before_own_table(void)
+bool ntbs_own_table_begin(void)
 {
 	bool stopped = before_namespace();
 
-	if (!ntbs_on || ntbs_fdtab_foreign() || !ntbs_sys1(SYS_unshare, CLONE_THREAD))	/* does nothing where there is one thread */
+	if (!ntbs_on || ntbs_fdtab_foreign() || one_thread())
 		return stopped;
 	after_namespace(stopped, 0);	/* it may have to answer */
 	before_sandbox();
 	return false;
 }
 
+int ntbs_own_table_end(bool stopped, int ret)
+{
+	return after_namespace(stopped, ret);
+}
+
 NTBS_EXPORT int unshare(int flags)
 {
 	const int alone = CLONE_NEWUSER | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD;
-	bool stopped = flags & CLONE_FILES ? before_own_table() : (flags & alone) && before_namespace();
+	bool stopped = flags & CLONE_FILES ? ntbs_own_table_begin() : (flags & alone) && before_namespace();
 
 	return after_namespace(stopped, LIBC(unshare)(flags));
 }
