@@ -100,7 +100,12 @@ static void one(enum how how)
 
 int main(void)
 {
-	for (enum how how = 0; how < HOWS; how++)
+	for (enum how how = 0; how < HOWS; how++) {
+#if defined(__SANITIZE_THREAD__)
+		if (how == RECV)	/* a socket that is read while it is connected is a race to it */
+			continue;
+#endif
 		one(how);
+	}
 	return t_done();
 }
