@@ -62,7 +62,7 @@ static ssize_t move(struct ntbs_sock *sk, int fd, int out, struct iovec iov)
 		on_tcp = ntbs_shadow_arrived(fd);
 	if (ntbs_sock_stage(sk) == NTBS_OFFER)
 		ntbs_offer_step(sk, fd);
-	ntbs_lock(&sk->shm->rx.lock);
+	ntbs_sock_lock_rx(sk);
 	if (ntbs_call_current(sk, fd))
 		n = ntbs_stream_recv(sk, fd, &it, MSG_PEEK, on_tcp, &acked);
 	if (n > 0) {
