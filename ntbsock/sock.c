@@ -75,6 +75,10 @@ static bool add_chunk(void)
 	c->pool = map(len, MAP_SHARED, fd);
 	c->sock = map(CHUNK * sizeof(struct ntbs_sock), MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (!c->pool || !c->sock) {
+		if (c->pool)
+			ntbs_sys2(SYS_munmap, c->pool, len);
+		if (c->sock)
+			ntbs_sys2(SYS_munmap, c->sock, CHUNK * sizeof(struct ntbs_sock));
 		ntbs_sys1(SYS_close, fd);
 		return false;
 	}
