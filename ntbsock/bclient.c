@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <urcu-bp.h>
@@ -129,17 +128,16 @@ static int receive(int sock, struct packet *p)
 /* Map a memfd of at least @len bytes that cannot shrink under us.  NULL if it is not that. */
 static void *map_checked(int fd, size_t len, int prot, size_t *size)
 {
-	struct stat st;
-	long seals, mem;
+	int64_t bytes = ntbs_memfd_bytes(fd);
+	long mem;
 
-	seals = ntbs_sys2(SYS_fcntl, fd, F_GET_SEALS);
-	if (seals < 0 || !(seals & F_SEAL_SHRINK) || ntbs_sys2(SYS_fstat, fd, &st) < 0 || st.st_size < (off_t)len)
+	if (bytes < (int64_t)len)
 		return NULL;
-	mem = ntbs_sys6(SYS_mmap, 0, st.st_size, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	mem = ntbs_sys6(SYS_mmap, 0, bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (mem < 0 && mem > -4096)
 		return NULL;
-	ntbs_sys3(SYS_madvise, mem, st.st_size, MADV_DONTDUMP);
-	*size = st.st_size;
+	ntbs_sys3(SYS_madvise, mem, bytes, MADV_DONTDUMP);
+	*size = bytes;
 	return (void *)mem;
 }
 

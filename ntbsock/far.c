@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include "bclient.h"
 #include "conf.h"
@@ -31,18 +30,10 @@ static void *map(size_t len, int prot, int flags, int fd, uint64_t offset)
 	return mem < 0 && mem > -4096 ? NULL : (void *)mem;
 }
 
-static bool sealed(int fd, uint64_t bytes)
-{
-	struct stat st;
-	long seals = ntbs_sys2(SYS_fcntl, fd, F_GET_SEALS);
-
-	return seals >= 0 && (seals & F_SEAL_SHRINK) && ntbs_sys2(SYS_fstat, fd, &st) >= 0 && (uint64_t)st.st_size >= bytes;
-}
-
 /* A device's memory does not shrink under us, and has no seals. */
 static bool whole(uint32_t mem, int fd, uint64_t offset, uint64_t bytes)
 {
-	return !(offset % PAGE) && offset <= INT64_MAX - bytes && (mem != NTBS_MEM_CACHED || sealed(fd, offset + bytes));
+	return !(offset % PAGE) && offset <= INT64_MAX - bytes && (mem != NTBS_MEM_CACHED || ntbs_memfd_bytes(fd) >= (int64_t)(offset + bytes));
 }
 
 /* By its number, which whoever rings for an old session may have read already. */

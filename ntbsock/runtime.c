@@ -8,11 +8,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/memfd.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <time.h>
 #include <urcu-bp.h>
 
@@ -65,6 +68,18 @@ int ntbs_memfd(const char *name, size_t len)
 		return ret;
 	}
 	return fd;
+}
+
+int64_t ntbs_memfd_bytes(int fd)
+{
+	long seals = ntbs_sys2(SYS_fcntl, fd, F_GET_SEALS);
+	struct statfs fs;
+	struct stat st;
+
+	if (seals < 0 || !(seals & F_SEAL_SHRINK) || ntbs_sys2(SYS_fstatfs, fd, &fs) < 0 || fs.f_type == HUGETLBFS_MAGIC ||
+	    ntbs_sys2(SYS_fstat, fd, &st) < 0)
+		return -EINVAL;
+	return st.st_size;
 }
 
 /* pool_lock of sock.c is held, so there is no race; the descriptor is kept for the next broker. */

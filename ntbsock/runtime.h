@@ -136,6 +136,8 @@ void ntbs_broker_leave(void);
 bool ntbs_broker_await_bells(struct ntbs_chan *c);
 /* A sealed memfd of @len bytes, zeroed; -errno. */
 int ntbs_memfd(const char *name, size_t len);
+/* Size of one that can be mapped: it does not shrink, and has no huge pages, of which there may be none at the first touch (SIGBUS). */
+int64_t ntbs_memfd_bytes(int fd);
 void ntbs_runtime_add_pool(int fd);
 
 /* What the rules say of a connection. */

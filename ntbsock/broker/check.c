@@ -11,9 +11,11 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/time.h>
 #include <unistd.h>
 #include <linux/inet_diag.h>
+#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 
@@ -42,8 +44,10 @@ bool ntbs_check_bell(int fd)
 bool ntbs_check_memfd(int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS); /* EINVAL on whatever is not a memfd */
+	struct statfs fs;
 
-	return seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_GROW);
+	return seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_GROW) && !fstatfs(fd, &fs) &&
+	       fs.f_type != HUGETLBFS_MAGIC;
 }
 
 pid_t ntbs_check_pidfd(int fd)

@@ -15,7 +15,7 @@
 /* An eventfd.  It is also made non-blocking: a bell at its limit must not stop who rings it. */
 bool ntbs_check_bell(int fd);
 
-/* A memfd whose size cannot change any more. */
+/* A memfd whose size cannot change any more, of ordinary pages: huge ones may be none when they are touched, a SIGBUS. */
 bool ntbs_check_memfd(int fd);
 
 /**

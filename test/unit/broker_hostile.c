@@ -131,7 +131,12 @@ int main(void)
 	bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	plain_file = open("/dev/null", O_RDWR | O_CLOEXEC);
 	mem = bt_memfd(4096, true);
-	int loose = bt_memfd(4096, false);
+	int loose = bt_memfd(4096, false), huge = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+
+	if (huge >= 0)		/* there need not be any: that is what makes it a trap */
+		must(!ftruncate(huge, 1 << 21) && !fcntl(huge, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), "huge");
+	else
+		huge = loose;	/* a kernel without them */
 
 	broker = bt_broker(bt_path("log"), NULL, "--run-dir", run_dir, "--config-dir", bt_dir, NULL);
 	good = bt_hello(run_dir, 0, "good");
@@ -176,6 +181,7 @@ int main(void)
 		{ "mbox that is a file", true, mbox, NTBS_MSG_MBOX, mbox, 1, plain_file, { 0, 1 } },
 		{ "pool that is a file", true, plain, NTBS_MSG_POOL, plain, 1, plain_file, { 0 } },
 		{ "pool that is not sealed", true, plain, NTBS_MSG_POOL, plain, 1, loose, { 0 } },
+		{ "pool of huge pages", true, plain, NTBS_MSG_POOL, plain, 1, huge, { 0 } },
 	};
 
 	bt_quiet(&good);
