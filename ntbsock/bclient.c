@@ -31,6 +31,7 @@
 #include "sys.h"
 
 #define HELLO_WAIT_MS 200
+#define ALL UINT32_MAX			/* no process has this number */
 
 static bool send_to(int sock, const void *msg, size_t len, const int *fds, int nr_fds)
 {
@@ -160,6 +161,8 @@ static void add_board(int fd, uint32_t uid, bool mine)
 	if (!b)
 		return;
 	b->uid = uid;
+	b->session = ntbs_rt.session;
+	b->proc = ntbs_rt.proc;
 	b->mine = mine;
 	b->shm = map_checked(fd, sizeof(*b->shm), mine ? PROT_READ | PROT_WRITE : PROT_READ, &size);
 	if (!b->shm || ntbs_le32_read(&b->shm->magic) != NTBS_BOARD_MAGIC) {
@@ -211,6 +214,7 @@ static void chan_attach(const struct ntbs_msg_chan *m, struct packet *p)
 	if (!c)
 		return;
 	c->id = m->chan;
+	c->session = ntbs_rt.session;
 	c->peer_proc = m->proc;
 	c->shm = map_checked(p->fd[0], NTBS_CHAN_HDR, PROT_READ | PROT_WRITE, &c->bytes);
 	if (!c->shm)
@@ -298,19 +302,25 @@ static void chan_fail(const struct ntbs_msg_chan *m)
 		ntbs_chan_drop(c);
 }
 
-/* The peer's process has left.  Its channels serve what is still open on them and then go. */
+static bool is_over(const struct ntbs_chan *c, uint32_t proc)
+{
+	if (c->session != ntbs_rt.session)
+		return !c->far;		/* over a port something may be owed yet: it goes with the port's own session */
+	return c->peer ? c->peer->gone : c->is_far && c->peer_proc == proc;
+}
+
+/* The peer's process has left, or all have with their session.  Their channels serve what is still open on them and then go. */
 static void peer_gone(uint32_t proc)
 {
 	struct ntbs_chan *c, *nc;
 	struct ntbs_peer *p, *np;
 
 	cds_list_for_each_entry(p, &ntbs_rt.peers, node)
-		if (p->proc == proc)
+		if (p->proc == proc || proc == ALL)
 			p->gone = true;
-	cds_list_for_each_entry_safe(c, nc, &ntbs_rt.chans, node) {
-		if (c->peer ? c->peer->gone : c->is_far && c->peer_proc == proc)
+	cds_list_for_each_entry_safe(c, nc, &ntbs_rt.chans, node)
+		if (is_over(c, proc))
 			ntbs_chan_drop(c);
-	}
 	cds_list_for_each_entry_safe(p, np, &ntbs_rt.peers, node) {
 		if (!p->gone || p->chans)
 			continue;
@@ -408,9 +418,11 @@ static bool handle(struct packet *p)
 int ntbs_broker_receive(void)
 {
 	struct packet p;
+	uint32_t session;
 	int ret, nr = 0;
 
 	ntbs_lock(&ntbs_rt.lock);
+	session = ntbs_rt.session;
 	while (ntbs_rt.broker >= 0 && (ret = receive(ntbs_rt.broker, &p)) != 0) {
 		if (ret > 0 && p.h.type == NTBS_MSG_PEER_GONE) {
 			/* What it had claimed and we have not noticed yet becomes ours first: its bytes may lie there.  It
@@ -425,6 +437,10 @@ int ntbs_broker_receive(void)
 			ntbs_unlock(&ntbs_rt.lock);
 			ntbs_handover_drain(&((struct ntbs_msg_drain *)&p)->tuple);
 			ntbs_lock(&ntbs_rt.lock);
+		}
+		if (session != ntbs_rt.session) {	/* another thread has begun a new one meanwhile */
+			close_fds(&p);
+			break;
 		}
 		if (ret > 0 && !handle(&p)) {
 			ntbs_log(NTBS_LOG_ERR, "the broker sent a message that cannot be (type %u, %zu bytes, %d descriptors); "
@@ -454,7 +470,7 @@ bool ntbs_broker_await_bells(struct ntbs_chan *c)
 {
 	static const struct timespec wait = { 0, HELLO_WAIT_MS * 1000000l };
 
-	while (!c->peer) {
+	while (!c->peer && c->session == ntbs_rt.session) {
 		struct pollfd pfd = { .fd = ntbs_rt.broker, .events = POLLIN };
 		struct timespec left = wait;
 		long n = ntbs_sys5(SYS_ppoll, &pfd, 1, &left, NULL, 0);
@@ -465,9 +481,9 @@ bool ntbs_broker_await_bells(struct ntbs_chan *c)
 			continue;
 		/* the service thread may be quicker: then there is nothing left to take, and we look again */
 		if (n <= 0 || ntbs_broker_receive() < 0)
-			return c->peer != NULL;
+			break;
 	}
-	return true;
+	return c->peer != NULL;
 }
 
 /* The next packet of the greeting; a broker that does not answer in time is as none. */
@@ -510,8 +526,8 @@ static bool welcome(int sock)
 	if (!ntbs_rt.rules || ntbs_le32_read(&ntbs_rt.rules->magic) != NTBS_RULES_MAGIC)
 		goto out;
 	ntbs_rt.board = NULL;
-	add_board(p.fd[0], w->uid, true);
 	ntbs_rt.proc = w->proc;
+	add_board(p.fd[0], w->uid, true);
 	ntbs_rt.node = w->node;
 	ntbs_rt.port_kind = w->port;
 	ntbs_rt.uid = w->uid;
@@ -529,13 +545,15 @@ out:
 	return ok;
 }
 
-/* Boards of a broker that has gone: nobody looks there any more.  They stay mapped for who still reads them. */
-static void forget_boards(void)
+/* Nobody looks at the boards of the one before any more.  They stay mapped for who still reads them. */
+static void new_session(void)
 {
 	struct ntbs_board *b, *nb;
 
 	cds_list_for_each_entry_safe(b, nb, &ntbs_rt.boards, node)
 		ntbs_list_unlink(&b->node);
+	ntbs_rt.session++;
+	peer_gone(ALL);
 }
 
 bool ntbs_bclient_connect(void)
@@ -565,7 +583,7 @@ bool ntbs_bclient_connect(void)
 	hello.pid = ntbs_sys0(SYS_getpid);
 	memcpy(hello.program, ntbs_conf.program, sizeof(hello.program) - 1);
 	ntbs_lock(&ntbs_rt.lock);
-	forget_boards();
+	new_session();
 	ok = send_to(sock, &hello, sizeof(hello), bells, 2) && welcome(sock);
 	if (ok)
 		ntbs_rt.broker = sock;

@@ -213,6 +213,7 @@ struct ntbs_chan *ntbs_far_chan_ask(uint32_t peer_proc, uint64_t id, uint32_t nr
 		return NULL;
 	}
 	c->id = id;
+	c->session = ntbs_rt.session;
 	c->acceptor = true;
 	c->is_far = true;
 	c->peer_proc = peer_proc;
@@ -258,6 +259,7 @@ void ntbs_far_chan_open(const struct ntbs_msg_region *m, struct ntbs_chan *c, st
 	peer->chans++;
 	if (fresh) {
 		c->id = m->chan;
+		c->session = ntbs_rt.session;
 		c->is_far = true;
 		c->peer_proc = m->proc;
 		c->released = ((struct ntbs_region_shm *)c->far_out)->released;

@@ -270,13 +270,21 @@ void ntbs_offer_before_fork(struct ntbs_sock *sk)
 	}
 }
 
+/* Offered in the session of @c, which is over: a claim of it may come yet, from who has not noticed. */
+static bool awaits_claim(const struct ntbs_sock *sk, const struct ntbs_chan *c)
+{
+	const struct ntbs_board *b = sk->board;
+
+	return !c->acceptor && c->session != ntbs_rt.session && b && b->session == c->session && ntbs_sock_stage(sk) == NTBS_OFFER;
+}
+
 /* Also by one that is on its way out and has not let go yet. */
 bool ntbs_chan_in_use(struct ntbs_chan *c)
 {
 	struct ntbs_sock *sk;
 
 	for (uint32_t i = 0; (sk = ntbs_sock_by_index(i)) != NULL; i++)
-		if (sk->chan == c)
+		if (sk->chan == c || awaits_claim(sk, c))
 			return true;
 	return false;
 }

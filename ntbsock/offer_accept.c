@@ -131,7 +131,7 @@ static bool claim(struct ntbs_sock *sk, int fd)
 
 	if (!look(sk, &f))
 		return false;
-	c = ntbs_chan_for(f.proc, &lease);
+	c = ntbs_chan_for(f.proc, f.board->session, &lease);
 	sk->shm->claim_waits = !c && lease == -EAGAIN;
 	if (sk->shm->claim_waits)
 		return false;		/* the service thread goes on when the channel is there */

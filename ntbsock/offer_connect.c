@@ -39,7 +39,7 @@ static bool take_entry(struct ntbs_sock *sk)
 			continue;
 		o->netns = sk->shm->netns;
 		o->tuple = sk->shm->conn.tuple;
-		o->proc = ntbs_rt.proc;
+		o->proc = b->proc;
 		__atomic_store_n(&o->hint, 0, __ATOMIC_RELAXED);
 		__atomic_store_n(&o->shut, 0, __ATOMIC_RELAXED);
 		sk->shm->entry = (hash + i) % NTBS_BOARD_OFFERS;
@@ -172,7 +172,7 @@ void ntbs_offer_connector_step(struct ntbs_sock *sk)
 	if (word == sk->shm->offer_word)
 		return;
 	/* the channel is on its way to us, and our service thread may have to wait for a CPU that we keep busy */
-	if (NTBS_OFFER_STATE(word) == NTBS_OFFER_ASKED && !ntbs_chan_known(NTBS_OFFER_CHAN(word)))
+	if (NTBS_OFFER_STATE(word) == NTBS_OFFER_ASKED && !ntbs_chan_known(NTBS_OFFER_CHAN(word), sk->board->session))
 		ntbs_service_take_news();
 	ntbs_lock(&sk->shm->ctl);
 	if (ntbs_sock_stage(sk) != NTBS_OFFER)

@@ -221,6 +221,7 @@ void ntbs_runtime_fork_child(void)
 		ntbs_fd_unhide_close(ntbs_rt.broker);
 	ntbs_rt.broker = -1;
 	ntbs_rt.proc = 0;
+	ntbs_rt.session++;
 	last_try_s = 0;
 	ntbs_far_fork_child();
 	own_bells();
@@ -292,12 +293,12 @@ enum ntbs_reason ntbs_rules_check(const struct ntbs_tuple *t, bool accepted, uin
 /* --------------------------------------------------------------- channels */
 
 /* Runtime's lock held. */
-static struct ntbs_chan *find(uint64_t id)
+static struct ntbs_chan *find(uint64_t id, uint32_t session)
 {
 	struct ntbs_chan *c;
 
 	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
-		if (c->id == id && !c->acceptor && !ntbs_chan_down(c))
+		if (c->id == id && c->session == session && !c->acceptor && !ntbs_chan_down(c))
 			return c;
 	return NULL;
 }
@@ -307,12 +308,12 @@ bool ntbs_chan_down(const struct ntbs_chan *c)
 	return c && c->far && c->far->down;
 }
 
-bool ntbs_chan_known(uint64_t id)
+bool ntbs_chan_known(uint64_t id, uint32_t session)
 {
 	bool known;
 
 	ntbs_lock(&ntbs_rt.lock);
-	known = find(id) != NULL;
+	known = find(id, session) != NULL;
 	ntbs_unlock(&ntbs_rt.lock);
 	return known;
 }
@@ -322,7 +323,7 @@ struct ntbs_chan *ntbs_chan_hold(struct ntbs_sock *sk, uint64_t id)
 	struct ntbs_chan *c;
 
 	ntbs_lock(&ntbs_rt.lock);	/* against the end of the peer, which looks for who uses the channel */
-	c = find(id);
+	c = find(id, sk->board->session);
 	sk->chan = c;
 	ntbs_unlock(&ntbs_rt.lock);
 	return c;
@@ -387,6 +388,7 @@ static struct ntbs_chan *chan_make(uint32_t peer_proc)
 	if (mem < 0 && mem > -4096)
 		return NULL;
 	c = (struct ntbs_chan *)mem;
+	c->session = ntbs_rt.session;
 	c->acceptor = true;
 	c->peer_proc = peer_proc;
 	c->geo.nr_slots = ntbs_conf.ring;
@@ -455,7 +457,7 @@ static struct ntbs_chan *ask_far(uint32_t peer_proc, int *lease)
 
 	*lease = -EAGAIN;
 	cds_list_for_each_entry(c, &ntbs_rt.chans, node) {
-		if (!c->acceptor || c->inherited || c->peer_proc != peer_proc || (c->far && c->far->down))
+		if (!c->acceptor || c->session != ntbs_rt.session || c->peer_proc != peer_proc || (c->far && c->far->down))
 			continue;
 		if (c->far_state == NTBS_FAR_ASKED)
 			return NULL;
@@ -473,14 +475,16 @@ static struct ntbs_chan *ask_far(uint32_t peer_proc, int *lease)
 	return NULL;
 }
 
-struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease)
+struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, uint32_t session, int *lease)
 {
 	struct ntbs_chan *c, *got = NULL;
 
 	*lease = -1;
 	ntbs_lock(&ntbs_rt.lock);
+	if (session != ntbs_rt.session)
+		goto out;
 	cds_list_for_each_entry(c, &ntbs_rt.chans, node)
-		if (c->acceptor && !c->inherited && c->peer_proc == peer_proc && !(c->peer && c->peer->gone) && has_leases(c)) {
+		if (c->acceptor && c->session == session && c->peer_proc == peer_proc && !(c->peer && c->peer->gone) && has_leases(c)) {
 			*lease = take_lease(c);
 			if (*lease >= 0) {
 				got = c;
@@ -493,6 +497,7 @@ struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease)
 		got = chan_make(peer_proc);
 		*lease = got ? take_lease(got) : -1;
 	}
+out:
 	ntbs_unlock(&ntbs_rt.lock);
 	return got;
 }

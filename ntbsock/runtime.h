@@ -7,7 +7,9 @@
  * under RCU; what leaves a list is unmapped by the service thread, once no connection uses it.
  *
  * When the broker goes, established connections do not notice.  New ones stay on TCP until it is back: the next
- * connect() or accept() tries to reach it, at most once a second.
+ * connect() or accept() tries to reach it, at most once a second.  That begins a session, as the first one of a fork child
+ * does: processes get new numbers.  Channels and bells of the session before serve the connections that they have, and are
+ * never found by a number of this one.
  */
 #ifndef NTBSOCK_RUNTIME_H
 #define NTBSOCK_RUNTIME_H
@@ -49,7 +51,7 @@ struct ntbs_peer {
 	_Atomic int bell[NTBS_MBOXES];	/* eventfds of its mboxes, -1: not known */
 	int service_bell;
 	int chans;			/* channels that name it; under the runtime's lock */
-	bool gone;
+	bool gone;			/* or of a session that has ended: its number may be another process's */
 };
 
 /* The acceptor's own view of a channel's leases: shared with its fork children. */
@@ -66,6 +68,7 @@ struct ntbs_leases_shm {
 struct ntbs_chan {
 	struct cds_list_head node;
 	uint64_t id;
+	uint32_t session;		/* in which it was made */
 	bool acceptor;			/* we own it */
 	bool inherited;			/* made by the process that forked us: no new leases here */
 	bool forked;			/* a child of ours may use it */
@@ -93,7 +96,8 @@ struct ntbs_chan {
 
 struct ntbs_board {
 	struct cds_list_head node;
-	uint32_t uid;
+	uint32_t uid, session;
+	uint32_t proc;			/* our id in that session */
 	bool mine;			/* read-write */
 	struct ntbs_board_shm *shm;
 };
@@ -101,6 +105,7 @@ struct ntbs_board {
 struct ntbs_runtime {
 	struct ntbs_port port;		/* shm; one for all */
 	_Atomic uint32_t proc;		/* our id with the broker */
+	_Atomic uint32_t session;	/* with a broker, counted by us: ids of processes and channels mean something within one */
 	_Atomic uint32_t node;
 	_Atomic uint32_t uid;
 	_Atomic int broker;		/* -1: not connected */
@@ -144,11 +149,11 @@ void ntbs_runtime_add_pool(int fd);
 enum ntbs_reason ntbs_rules_check(const struct ntbs_tuple *t, bool accepted, uint32_t *remote_node);
 
 /* Channels.  hold: a connector's channel becomes sk->chan, which keeps it from being unmapped; NULL if it is not there. */
-bool ntbs_chan_known(uint64_t id);
+bool ntbs_chan_known(uint64_t id, uint32_t session);
 bool ntbs_chan_down(const struct ntbs_chan *c);	/* over a port whose link is lost: nothing new goes there */
-struct ntbs_chan *ntbs_chan_hold(struct ntbs_sock *sk, uint64_t id);
-/* Acceptor; makes one if need be.  NULL: @lease is -EAGAIN if it is on its way (far.h), else there is none. */
-struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, int *lease);
+struct ntbs_chan *ntbs_chan_hold(struct ntbs_sock *sk, uint64_t id);	/* of the session of its offer */
+/* Acceptor; makes one if need be.  NULL: @lease is -EAGAIN if it is on its way (far.h), else there is none, nor in a session that is over. */
+struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, uint32_t session, int *lease);
 /* The same, of a process that was killed: nobody holds what @shm says of it. */
 void ntbs_chan_take_back(const struct ntbs_sock_shm *shm);
 void ntbs_chan_release(struct ntbs_sock *sk);			/* the last holder has let go */

@@ -143,7 +143,7 @@ struct ntbs_sock {
 	struct ntbs_msgq q;		/* LIVE: filled in by ntbs_sock_attach(), once a process */
 	struct ntbs_msgq_held *held;	/* for @q over a port; stays with the object */
 	_Atomic uint32_t attached;
-	struct ntbs_board *board;	/* OFFER: where the entry lies */
+	struct ntbs_board *_Atomic board;	/* OFFER: where the entry lies */
 	struct ntbs_chan *_Atomic chan;
 	_Atomic int fd;			/* one of the descriptors, for the service thread */
 	_Atomic int calls;		/* that wait, or have waited: ntbs_call_pin() */
