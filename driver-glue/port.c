@@ -7,6 +7,11 @@
  */
 #include "port.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/aio_abi.h>
+#include <stdatomic.h>
+
 #include "sys.h"
 
 #if defined(__x86_64__)
@@ -157,10 +162,67 @@ void ntbs_port_attach(struct ntbs_port *port, const struct ntbs_port_ops *ops, e
 	port->nt_min = nt_helps(mem) ? 16384 : SIZE_MAX;
 }
 
+/*
+ * Who shares a bell can fill it: a write fails and wakes nobody, for nobody reads it.  Taking O_NONBLOCK away as well he makes
+ * the write wait for ever, and that between any two instructions of ours.  The kernel signals an eventfd in one way that never
+ * waits, and wakes at the limit too: the end of an asynchronous request (IOCB_FLAG_RESFD).  Ours reads no bytes from the bell,
+ * which is refused, and so done.  A process that has such requests takes some 30 ms longer to exit, so they are used from the
+ * first bell on that was found full or blocking, which is never the case among those who mean well.
+ */
+#define REQUESTS 32
+
+_Atomic bool ntbs_bell_wary;
+static _Atomic bool foul;
+static _Atomic aio_context_t requests;	/* of this process; 0: none yet */
+
+static aio_context_t context(void)
+{
+	aio_context_t fresh = 0, none = 0;
+
+	if (requests)
+		return requests;
+	if (ntbs_sys2(SYS_io_setup, REQUESTS, &fresh) < 0)
+		return 0;
+	if (atomic_compare_exchange_strong(&requests, &none, fresh))
+		return fresh;
+	ntbs_sys1(SYS_io_destroy, fresh);	/* another thread was quicker */
+	return none;
+}
+
+static bool ring_by_request(int bell_fd)
+{
+	struct iocb cb = { .aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = bell_fd, .aio_flags = IOCB_FLAG_RESFD, .aio_resfd = bell_fd };
+	struct iocb *list = &cb;
+	struct io_event done[REQUESTS];
+	aio_context_t ctx = context();
+	long ret;
+
+	if (!ctx)
+		return false;
+	do
+		ret = ntbs_sys3(SYS_io_submit, ctx, 1, &list);
+	while (ret == -EAGAIN && ntbs_sys5(SYS_io_getevents, ctx, 0, REQUESTS, done, NULL) > 0);
+	return ret == 1;
+}
+
+void ntbs_bell_fork_child(void)
+{
+	requests = 0;			/* our parent's */
+}
+
 void ntbs_bell_ring(int bell_fd)
 {
 	static const uint64_t one = 1;
 
-	/* EAGAIN: the counter is at its limit, so it is readable and every edge-triggered watcher has its event. */
+	if (atomic_load_explicit(&ntbs_bell_wary, memory_order_relaxed) && !foul &&
+	    !(ntbs_sys2(SYS_fcntl, bell_fd, F_GETFL) & O_NONBLOCK))
+		foul = true;
+	if (__builtin_expect(!foul, 1) && ntbs_sys3(SYS_write, bell_fd, &one, sizeof(one)) != -EAGAIN)
+		return;
+	foul = true;
+	if (ring_by_request(bell_fd))
+		return;
+	/* the kernel has none: as well as can be */
+	ntbs_sys3(SYS_fcntl, bell_fd, F_SETFL, O_RDWR | O_NONBLOCK);
 	ntbs_sys3(SYS_write, bell_fd, &one, sizeof(one));
 }

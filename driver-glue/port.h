@@ -74,9 +74,11 @@ void ntbs_copy_nt(enum ntbs_line_store how, void *dst, const void *src, size_t l
 /* One line, both aligned to 64 bytes, past the cache; no flush. */
 void ntbs_store_line_nt(enum ntbs_line_store how, void *dst, const void *line);
 
-/* Wake whoever sleeps on the eventfd.  Signal safe, does not block (the counter cannot overflow: at its limit
- * it is readable, which is all that anybody wants of it). */
+/* Wake whoever sleeps on the eventfd.  Signal safe, does not block, and wakes whatever others who have it do with it. */
 void ntbs_bell_ring(int bell_fd);
+/* Set once other users may have bells that we ring: a look before each ring.  Our own user could as well stop us. */
+extern _Atomic bool ntbs_bell_wary;
+void ntbs_bell_fork_child(void);
 
 static inline void ntbs_window_store_bulk(struct ntbs_port *port, void *dst, const void *src, size_t len)
 {

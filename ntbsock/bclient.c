@@ -172,6 +172,8 @@ static void add_board(int fd, uint32_t uid, bool mine)
 	}
 	if (mine)
 		ntbs_rt.board = b;
+	else if (uid != NTBS_BOARD_REMOTE_UID)
+		ntbs_bell_wary = true;
 	ntbs_list_publish(&b->node, &ntbs_rt.boards);
 }
 

@@ -224,6 +224,7 @@ void ntbs_runtime_fork_child(void)
 	ntbs_rt.session++;
 	last_try_s = 0;
 	ntbs_far_fork_child();
+	ntbs_bell_fork_child();
 	own_bells();
 	inherit();
 }

@@ -152,7 +152,10 @@ enum ntbs_reason ntbs_rules_check(const struct ntbs_tuple *t, bool accepted, uin
 bool ntbs_chan_known(uint64_t id, uint32_t session);
 bool ntbs_chan_down(const struct ntbs_chan *c);	/* over a port whose link is lost: nothing new goes there */
 struct ntbs_chan *ntbs_chan_hold(struct ntbs_sock *sk, uint64_t id);	/* of the session of its offer */
-/* Acceptor; makes one if need be.  NULL: @lease is -EAGAIN if it is on its way (far.h), else there is none, nor in a session that is over. */
+/*
+ * Acceptor; makes one if need be.  NULL: @lease is -EAGAIN if it is on its way (far.h), else there is none, nor in a session that
+ * is over.
+ */
 struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, uint32_t session, int *lease);
 /* The same, of a process that was killed: nobody holds what @shm says of it. */
 void ntbs_chan_take_back(const struct ntbs_sock_shm *shm);
