@@ -218,7 +218,7 @@ static void chan_attach(const struct ntbs_msg_chan *m, struct packet *p)
 	c->id = m->chan;
 	c->session = ntbs_rt.session;
 	c->peer_proc = m->proc;
-	c->shm = map_checked(p->fd[0], NTBS_CHAN_HDR, PROT_READ | PROT_WRITE, &c->bytes);
+	c->shm = ntbs_runtime_limited() ? NULL : map_checked(p->fd[0], NTBS_CHAN_HDR, PROT_READ | PROT_WRITE, &c->bytes);
 	if (!c->shm)
 		goto err_free;
 	c->geo.nr_slots = ntbs_le32_read(&c->shm->nr_slots);

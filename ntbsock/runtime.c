@@ -106,10 +106,25 @@ static int new_bell(void)
 	return fd < 0 ? fd : ntbs_fd_hide(fd);
 }
 
+bool ntbs_runtime_limited(void)
+{
+	static _Atomic bool said;
+	struct rlimit lim;
+
+	if (ntbs_sys4(SYS_prlimit64, 0, RLIMIT_AS, NULL, &lim) < 0 || lim.rlim_cur == RLIM_INFINITY)
+		return false;
+	if (!atomic_exchange(&said, true))
+		ntbs_log(NTBS_LOG_WARN, "the address space is limited (RLIMIT_AS, ulimit -v); it is left to the program, and new connections "
+			 "stay on TCP");
+	return true;
+}
+
 static bool bring_up(void)
 {
 	struct ntbs_msg_plain pool = { { NTBS_MSG_POOL, sizeof(pool), 0 } };
 
+	if (ntbs_runtime_limited())
+		return false;
 	if (ntbs_rt.mbox[0] < 0)
 		ntbs_rt.mbox[0] = new_bell();
 	if (ntbs_rt.service_bell < 0)
@@ -385,6 +400,8 @@ static struct ntbs_chan *chan_make(uint32_t peer_proc)
 	long mem;
 	int fd;
 
+	if (ntbs_runtime_limited())
+		return NULL;
 	mem = ntbs_sys6(SYS_mmap, 0, sizeof(*c), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mem < 0 && mem > -4096)
 		return NULL;

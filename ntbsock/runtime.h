@@ -125,6 +125,8 @@ extern struct ntbs_runtime ntbs_rt;
 bool ntbs_runtime_ready(void);
 void ntbs_runtime_fork_prepare(void);
 void ntbs_runtime_fork_parent(void);
+/* A channel takes 1 GB of addresses, of which hardly any is memory: not where the program's own mappings would fail for it. */
+bool ntbs_runtime_limited(void);
 void ntbs_runtime_fork_child(void);
 void ntbs_runtime_init(void);
 
