@@ -130,16 +130,11 @@ static int receive(int sock, struct packet *p)
 static void *map_checked(int fd, size_t len, int prot, size_t *size)
 {
 	int64_t bytes = ntbs_memfd_bytes(fd);
-	long mem;
 
 	if (bytes < (int64_t)len)
 		return NULL;
-	mem = ntbs_sys6(SYS_mmap, 0, bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (mem < 0 && mem > -4096)
-		return NULL;
-	ntbs_sys3(SYS_madvise, mem, bytes, MADV_DONTDUMP);
 	*size = bytes;
-	return (void *)mem;
+	return ntbs_map_sparse(fd, 0, bytes, prot);
 }
 
 static void *zalloc(size_t len)

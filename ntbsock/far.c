@@ -36,6 +36,17 @@ static bool whole(uint32_t mem, int fd, uint64_t offset, uint64_t bytes)
 	return !(offset % PAGE) && offset <= INT64_MAX - bytes && (mem != NTBS_MEM_CACHED || ntbs_memfd_bytes(fd) >= (int64_t)(offset + bytes));
 }
 
+/* Memory of this host, as emulated hosts share it, is a memfd. */
+static void *map_part(uint32_t mem, int fd, uint64_t offset, size_t bytes, int prot)
+{
+	void *p = mem == NTBS_MEM_CACHED ? ntbs_map_sparse(fd, offset, bytes, prot) :
+					   map(bytes, prot, MAP_SHARED | MAP_NORESERVE, fd, offset);
+
+	if (p)
+		ntbs_sys3(SYS_madvise, p, bytes, MADV_DONTDUMP);
+	return p;
+}
+
 /* By its number, which whoever rings for an old session may have read already. */
 static int keep_bell(int *fds)
 {
@@ -134,7 +145,6 @@ static void sweep(void)
 /* fds: arena, window, doorbell, life. */
 void ntbs_far_port(const struct ntbs_msg_port *m, int *fds)
 {
-	const int shared = MAP_SHARED | MAP_NORESERVE;
 	struct ntbs_far *f;
 	void *window;
 
@@ -151,14 +161,12 @@ void ntbs_far_port(const struct ntbs_msg_port *m, int *fds)
 		goto err_free;
 	f->session = m->session;
 	f->arena_bytes = m->arena_bytes;
-	f->arena = map(m->arena_bytes, PROT_READ | PROT_WRITE, shared, fds[0], m->arena_offset);
+	f->arena = map_part(m->arena_mem, fds[0], m->arena_offset, m->arena_bytes, PROT_READ | PROT_WRITE);
 	if (!f->arena)
 		goto err_free;
-	window = map(m->window_bytes, PROT_WRITE, shared, fds[1], m->window_offset);
+	window = map_part(m->mem, fds[1], m->window_offset, m->window_bytes, PROT_WRITE);
 	if (!window)
 		goto err_arena;
-	ntbs_sys3(SYS_madvise, f->arena, f->arena_bytes, MADV_DONTDUMP);
-	ntbs_sys3(SYS_madvise, window, m->window_bytes, MADV_DONTDUMP);
 	ntbs_window_open(&f->window, window, m->window_bytes, NTBS_ARENA_PENDING, m->mem);
 	if (!take_bell(&f->window, m, fds))
 		goto err_window;

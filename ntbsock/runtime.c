@@ -82,6 +82,21 @@ int64_t ntbs_memfd_bytes(int fd)
 	return st.st_size;
 }
 
+void *ntbs_map_sparse(int fd, uint64_t offset, size_t len, int prot)
+{
+	long mem = ntbs_sys6(SYS_mmap, 0, len, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, offset);
+
+	if (mem < 0 && mem > -4096)
+		return NULL;
+	ntbs_sys2(SYS_munlock, mem, len);
+	if (ntbs_sys3(SYS_mprotect, mem, len, prot) < 0) {
+		ntbs_sys2(SYS_munmap, mem, len);
+		return NULL;
+	}
+	ntbs_sys3(SYS_madvise, mem, len, MADV_DONTDUMP);
+	return (void *)mem;
+}
+
 /* pool_lock of sock.c is held, so there is no race; the descriptor is kept for the next broker. */
 void ntbs_runtime_add_pool(int fd)
 {
@@ -419,12 +434,10 @@ static struct ntbs_chan *chan_make(uint32_t peer_proc)
 	fd = ntbs_memfd("ntbsock-channel", c->bytes);
 	if (fd < 0)
 		goto err_free;
-	mem = ntbs_sys6(SYS_mmap, 0, c->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-	if (mem < 0 && mem > -4096)
+	c->shm = ntbs_map_sparse(fd, 0, c->bytes, PROT_READ | PROT_WRITE);
+	if (!c->shm)
 		goto err_close;
-	c->shm = (struct ntbs_chan_shm *)mem;
 	c->released = c->shm->released;
-	ntbs_sys3(SYS_madvise, mem, c->bytes, MADV_DONTDUMP);
 	mem = ntbs_sys6(SYS_mmap, 0, sizeof(*c->leases), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (mem < 0 && mem > -4096)
 		goto err_unmap;
