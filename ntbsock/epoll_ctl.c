@@ -217,6 +217,19 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 	return 0;
 }
 
+/* Before a change, and not under the pool lock: to say what is ready may take to ask the broker, and the runtime's lock. */
+static bool holds_before(struct ntbs_ep *ep, struct ntbs_sock *sk, int fd)
+{
+	struct ntbs_epm *m;
+
+	if (!sk || !atomic_load(&ep->nested))
+		return false;
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	m = find(ep, sk, fd);
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+	return m && ntbs_epm_holds(m);
+}
+
 int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 {
 	struct ntbs_sock *sk = fd >= 0 ? ntbs_fdtab_sock(fd) : NULL;
@@ -240,6 +253,8 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 			sk = ntbs_sock_after(sk);
 		return ret;
 	}
+	if (op == EPOLL_CTL_MOD)
+		held = holds_before(ep, sk, fd);
 	ntbs_lock(&ntbs_epoll_pool_lock);
 	m = sk ? find(ep, sk, fd) : find_inner(ep, fd);
 	if (!m) {
@@ -255,7 +270,6 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 		uint32_t before = m->events;
 		uint64_t data = m->data;
 
-		held = atomic_load(&ep->nested) && ntbs_epm_holds(m);
 		/* first ours: a thread in the wait may get the kernel's event at once, and sets marks of its own */
 		m->events = 0;
 		m->data = ev->data.u64;

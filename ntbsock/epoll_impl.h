@@ -9,10 +9,11 @@
  *   epoll_exec.c   sets that another image inherits
  *
  * Locks, in the order in which they nest: @asking of a set (an outer set's before an inner one's), a socket's ctl
- * lock (with the runtime's in it), the pool lock, @lock of a set.  A socket that changes its stage holds its ctl lock
- * and takes the pool lock to tell its sets; so whoever holds the pool lock never steps an offer.  @lock is the
- * innermost: under it only words of the set and of its members change.  Scans take none of them; for what they find
- * they may take ctl (to step an offer) or @lock (to make a member hot or cold), one at a time.
+ * lock, the runtime's, the pool lock, @lock of a set; fork() takes all from the runtime's on.  A socket that changes its
+ * stage holds its ctl lock and takes the pool lock to tell its sets; so whoever holds the pool lock never steps an offer,
+ * and never asks whether a socket is ready, which may take to ask the broker.  @lock is the innermost: under it only
+ * words of the set and of its members change.  Scans take none of them; for what they find they may take ctl (to step an
+ * offer) or @lock (to make a member hot or cold), one at a time.
  */
 #ifndef NTBSOCK_EPOLL_IMPL_H
 #define NTBSOCK_EPOLL_IMPL_H
