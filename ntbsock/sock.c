@@ -32,11 +32,14 @@
 #include "shadow.h"
 #include "stats.h"
 #include "sys.h"
+#include "wait.h"
 
 #define CHUNK 256u
 #define CHUNKS_MAX 256u
 #define ENTRY_BYTES ((sizeof(struct ntbs_sock_shm) + 127) & ~127ul)
 #define FIRST_OFFSET 4096u
+#define LOOKS 4u
+#define ALL_TAKEN_NS 100000000ull
 
 static struct chunk {
 	struct ntbs_pool_shm *pool;
@@ -131,24 +134,40 @@ static void clear(struct ntbs_sock_shm *shm)
 #undef ZERO
 }
 
+/*
+ * Where the last one was found, then a few chunks further, then a new chunk: a process with many sockets does not look at
+ * all of them for each.  The looks go round, so that what others give back is found.  pool_lock held.
+ */
+static struct ntbs_sock *take_any(uint32_t serial)
+{
+	static uint32_t at, rotor;
+	static uint64_t none_until_ns;
+	uint32_t n = atomic_load(&nr_chunks), looks = n < CHUNKS_MAX ? LOOKS : n;
+	int i = n ? take_entry(&chunks[at], serial) : -1;
+
+	if (i < 0 && n == CHUNKS_MAX && ntbs_now_ns() < none_until_ns)
+		return NULL;
+	while (i < 0 && n && looks--) {
+		at = rotor = (rotor + 1) % n;
+		i = take_entry(&chunks[at], serial);
+	}
+	if (i < 0 && add_chunk()) {
+		at = n;
+		i = take_entry(&chunks[at], serial);
+	}
+	if (i < 0)
+		none_until_ns = ntbs_now_ns() + ALL_TAKEN_NS;
+	return i < 0 ? NULL : &chunks[at].sock[i];
+}
+
 struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 {
-	uint32_t serial = (atomic_fetch_add(&next_serial, 1) + 1) | 1, n;
-	struct ntbs_sock *sk = NULL;
+	uint32_t serial = (atomic_fetch_add(&next_serial, 1) + 1) | 1;
+	struct ntbs_sock *sk;
 	struct timespec now;
 
 	ntbs_lock(&pool_lock);
-	for (n = atomic_load(&nr_chunks); !sk; n = atomic_load(&nr_chunks)) {
-		for (uint32_t c = n; c-- > 0 && !sk;) {
-			int i = take_entry(&chunks[c], serial);
-
-			if (i >= 0) {
-				sk = &chunks[c].sock[i];
-			}
-		}
-		if (!sk && !add_chunk())
-			break;
-	}
+	sk = take_any(serial);
 	ntbs_unlock(&pool_lock);
 	if (!sk)
 		return NULL;
