@@ -467,8 +467,8 @@ static void ended_gone(struct ntbs_sock *sk, void *arg)
 	if (!ntbs_sock_try_get(sk))
 		return;
 	c = sk->chan;			/* at exit it goes meanwhile */
-	if (c && c->session == ntbs_rt.session && c->peer_proc == proc && sk->file.fds > 0 && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) &&
-	    ntbs_le64_read_acquire(&sk->q.in->final))
+	if (c && c->session == ntbs_rt.session && c->peer_proc == proc && sk->file.fds > 0 &&
+	    ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_le64_read_acquire(&sk->q.in->final))
 		leave_tx(sk, sk->fd, NTBS_WHY_PEER_ASKED);
 	ntbs_sock_put(sk);
 }

@@ -239,7 +239,7 @@ void ntbs_offer_accepted(struct ntbs_sock *sk, int fd)
 	if (!ntbs_offer_learn(sk, fd) || ntbs_offer_same_end(&sk->shm->conn.tuple))
 		why = NTBS_WHY_OPTION;
 	else if (!ntbs_runtime_ready())
-		why = ntbs_runtime_limited() ? NTBS_WHY_NO_MEMORY : NTBS_WHY_NO_BROKER;
+		why = ntbs_rt.limited ? NTBS_WHY_NO_MEMORY : NTBS_WHY_NO_BROKER;
 	else
 		why = ntbs_rules_check(&sk->shm->conn.tuple, true, &remote_node);
 	if (why != NTBS_WHY_NONE) {

@@ -95,7 +95,7 @@ void ntbs_offer_connected(struct ntbs_sock *sk, int fd)
 	else if (!ntbs_offer_learn(sk, fd) || ntbs_offer_same_end(&sk->shm->conn.tuple))
 		ntbs_sock_plain(sk, NTBS_WHY_OPTION);
 	else if (!ntbs_runtime_ready() || !ntbs_service_start())
-		ntbs_sock_plain(sk, ntbs_runtime_limited() ? NTBS_WHY_NO_MEMORY : NTBS_WHY_NO_BROKER);
+		ntbs_sock_plain(sk, ntbs_rt.limited ? NTBS_WHY_NO_MEMORY : NTBS_WHY_NO_BROKER);
 	else if ((why = ntbs_rules_check(&sk->shm->conn.tuple, false, &remote_node)) != NTBS_WHY_NONE)
 		ntbs_sock_plain(sk, why);
 	else if (atomic_load(&sk->shm->holders) != 1)

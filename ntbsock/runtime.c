@@ -126,7 +126,8 @@ bool ntbs_runtime_limited(void)
 	static _Atomic bool said;
 	struct rlimit lim;
 
-	if (ntbs_sys4(SYS_prlimit64, 0, RLIMIT_AS, NULL, &lim) < 0 || lim.rlim_cur == RLIM_INFINITY)
+	ntbs_rt.limited = ntbs_sys4(SYS_prlimit64, 0, RLIMIT_AS, NULL, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY;
+	if (!ntbs_rt.limited)
 		return false;
 	if (!atomic_exchange(&said, true))
 		ntbs_log(NTBS_LOG_WARN, "the address space is limited (RLIMIT_AS, ulimit -v); it is left to the program, and new connections "

@@ -109,6 +109,7 @@ struct ntbs_runtime {
 	_Atomic uint32_t node;
 	_Atomic uint32_t uid;
 	_Atomic int broker;		/* -1: not connected */
+	_Atomic bool limited;		/* the last look at our limits was why we have no channel, or no broker */
 	_Atomic bool silent;		/* it is there, and has not answered our greeting in time */
 	_Atomic int mbox[NTBS_MBOXES];	/* our eventfds; [0] at the least */
 	_Atomic uint32_t port_kind;	/* far.h: 1 processes of other hosts are behind a port, 2 all are */
