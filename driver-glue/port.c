@@ -189,7 +189,7 @@ static aio_context_t context(void)
 	return none;
 }
 
-static bool ring_by_request(int bell_fd)
+bool ntbs_bell_request(int bell_fd)
 {
 	struct iocb cb = { .aio_lio_opcode = IOCB_CMD_PREAD, .aio_fildes = bell_fd, .aio_flags = IOCB_FLAG_RESFD, .aio_resfd = bell_fd };
 	struct iocb *list = &cb;
@@ -220,7 +220,7 @@ void ntbs_bell_ring(int bell_fd)
 	if (__builtin_expect(!foul, 1) && ntbs_sys3(SYS_write, bell_fd, &one, sizeof(one)) != -EAGAIN)
 		return;
 	foul = true;
-	if (ring_by_request(bell_fd))
+	if (ntbs_bell_request(bell_fd))
 		return;
 	/* the kernel has none: as well as can be */
 	ntbs_sys3(SYS_fcntl, bell_fd, F_SETFL, O_RDWR | O_NONBLOCK);

@@ -78,6 +78,8 @@ void ntbs_store_line_nt(enum ntbs_line_store how, void *dst, const void *line);
 void ntbs_bell_ring(int bell_fd);
 /* Set once other users may have bells that we ring: a look before each ring.  Our own user could as well stop us. */
 extern _Atomic bool ntbs_bell_wary;
+/* By the way that does not wait whatever becomes of the bell meanwhile.  False: the kernel has none, or it is no eventfd. */
+bool ntbs_bell_request(int bell_fd);
 void ntbs_bell_fork_child(void);
 
 static inline void ntbs_window_store_bulk(struct ntbs_port *port, void *dst, const void *src, size_t len)

@@ -19,6 +19,8 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 
+#include "port.h"
+
 #ifndef SO_NETNS_COOKIE
 #define SO_NETNS_COOKIE 71
 #endif
@@ -247,8 +249,9 @@ static void on_alarm(int sig)
 }
 
 /*
- * A write to an eventfd at its limit blocks, unless it is non-blocking; and its owner, who shares the file
- * description, can take that back between any two instructions of ours.  So a timer stands by that interrupts us.
+ * A write to an eventfd at its limit blocks, unless it is non-blocking; and everybody who shares the file description can
+ * take that back between any two instructions of ours.  Where the kernel knows of no other way a timer stands by that
+ * interrupts us.
  */
 int ntbs_check_ring(int bell_fd)
 {
@@ -259,6 +262,8 @@ int ntbs_check_ring(int bell_fd)
 	uint64_t one = 1;
 	int ret;
 
+	if (ntbs_bell_request(bell_fd))
+		return 0;
 	sigaction(SIGALRM, &act, &old);
 	setitimer(ITIMER_REAL, &on, NULL);
 	ret = write(bell_fd, &one, sizeof(one)) < 0 ? -errno : 0;

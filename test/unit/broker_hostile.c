@@ -5,6 +5,7 @@
  * Each packet below is sent by a client of its own, before or after HELLO.  Then that client must be closed, a
  * well-behaved one must still be served and not have heard anything, and the broker must hold no descriptor more.
  */
+#include <sys/epoll.h>
 #include "broker_t.h"
 
 static const char *run_dir;
@@ -88,9 +89,18 @@ static void does_not_read(void)
 	bt_until_procs(&good, 1);
 }
 
-/* Its bell is full, and blocking again behind the broker's back. */
+static bool edge(int watcher)
+{
+	struct epoll_event ev;
+
+	return epoll_wait(watcher, &ev, 1, 0) == 1;
+}
+
+/* Its bell is full, and blocking again behind the broker's back: who did that is not known, and it is rung all the same. */
 static void full_bell(void)
 {
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	int watcher = epoll_create1(EPOLL_CLOEXEC);
 	struct bt_client a = bt_hello(run_dir, 0, "full"), b = bt_hello(run_dir, 0, "claimer");
 	struct bt_tcp t = bt_tcp_open(0, false);
 	uint64_t limit = UINT64_MAX - 1, chan = NTBS_CHAN_ID(b.proc, 1), word;
@@ -104,16 +114,20 @@ static void full_bell(void)
 	bt_expect(&b, &m, NTBS_MSG_CHAN_BELLS, sizeof(m), fds, 2);
 	close(fds[0]), close(fds[1]);
 	must(write(a.mbox0, &limit, 8) == 8, "fill the bell");
+	must(!epoll_ctl(watcher, EPOLL_CTL_ADD, a.mbox0, &ev) && edge(watcher) && !edge(watcher), "watch it");
 	word = bt_offer(&a, &t, &entry);
 	must(bt_claim(&b, a.uid, entry, word, chan, t.acceptor, NULL) == 0, "claim with a full bell");
-	bt_quiet(&a);	/* it is readable, that is enough: nobody is closed */
+	bt_quiet(&a);
+	must(edge(watcher), "a full bell woke nobody");
 
 	word = bt_offer(&a, &t, &entry);
 	must(!fcntl(a.mbox0, F_SETFL, 0), "blocking again");
 	must(bt_claim(&b, a.uid, entry, word, chan, t.acceptor, NULL) == 0, "claim with a bell that blocks");
-	bt_expect_closed(a.fd);
-	bt_expect_gone(&b, a.proc);
+	bt_quiet(&a);
+	must(edge(watcher), "a bell that blocks woke nobody");
+	close(watcher);
 	bt_bye(&a);
+	bt_expect_gone(&b, a.proc);
 	bt_bye(&b);
 	bt_until_procs(&good, 1);
 	bt_tcp_close(&t);
