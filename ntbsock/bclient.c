@@ -24,6 +24,7 @@
 #include "getfd.h"
 #include "handover.h"
 #include "log.h"
+#include "memfd.h"
 #include "offer.h"
 #include "runtime.h"
 #include "service.h"

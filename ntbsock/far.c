@@ -12,6 +12,7 @@
 #include "crc32c.h"
 #include "fdtab.h"
 #include "log.h"
+#include "memfd.h"
 #include "service.h"
 #include "sys.h"
 #include "wait.h"

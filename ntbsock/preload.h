@@ -60,6 +60,9 @@ int pidfd_getfd(int pidfd, int target, unsigned int flags);	/* glibc 2.36 has it
 /* rt_sigaction() by number (preload_sig.c); @act and @old are the kernel's structures. */
 long ntbs_raw_sigaction(int sig, const void *act, void *old, size_t mask_bytes);
 
+/* Of this process; -1: not known (preload_init.c) */
+int ntbs_threads(void);
+
 /* Around what gives this thread a table of descriptors of its own (preload_proc.c) */
 bool ntbs_own_table_begin(void);
 int ntbs_own_table_end(bool stopped, int ret);

@@ -10,6 +10,7 @@
 #include "preload.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,13 +52,20 @@ __attribute__((constructor(101))) void ntbs_init(void)
 	}
 }
 
-/* Of the program, as far as can be seen. */
-static bool other_threads(void)
+int ntbs_threads(void)
 {
 	struct stat st;
 
-	/* what is done here is in no other's way if there is one too many */
-	return stat("/proc/self/task", &st) || st.st_nlink > 3 || (st.st_nlink == 3 && !ntbs_service_runs());
+	/* two links, and one a thread (proc_task_getattr()) */
+	return ntbs_sys4(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &st, 0) ? -1 : (int)st.st_nlink - 2;
+}
+
+/* Of the program, as far as can be seen: one too many is in nobody's way. */
+static bool other_threads(void)
+{
+	int n = ntbs_threads();
+
+	return n < 0 || n > 1 + ntbs_service_runs();
 }
 
 static void release(struct ntbs_sock *sk)

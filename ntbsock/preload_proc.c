@@ -15,7 +15,6 @@
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -262,14 +261,6 @@ static int after_namespace(bool stopped, int ret)
 	return ret;
 }
 
-static bool one_thread(void)
-{
-	struct stat st;
-
-	/* two links, and one a thread (proc_task_getattr()) */
-	return !ntbs_sys4(SYS_newfstatat, AT_FDCWD, "/proc/self/task", &st, 0) && st.st_nlink == 3;
-}
-
 /*
  * The service thread goes with the thread that gets descriptors of its own.  If there are others, whose numbers mean something
  * else from now on, all is TCP's and stays so: our table is one.
@@ -278,7 +269,7 @@ bool ntbs_own_table_begin(void)
 {
 	bool stopped = before_namespace();
 
-	if (!ntbs_on || ntbs_fdtab_foreign() || one_thread())
+	if (!ntbs_on || ntbs_fdtab_foreign() || ntbs_threads() == 1)
 		return stopped;
 	after_namespace(stopped, 0);	/* it may have to answer */
 	before_sandbox();

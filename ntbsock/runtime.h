@@ -142,15 +142,6 @@ void ntbs_broker_leave(void);
 
 /* Wait for the bells of the other end of a channel that we have just opened.  False: they do not come. */
 bool ntbs_broker_await_bells(struct ntbs_chan *c);
-/* A sealed memfd of @len bytes, zeroed; -errno. */
-int ntbs_memfd(const char *name, size_t len);
-/* Size of one that can be mapped: it does not shrink, and has no huge pages, of which there may be none at the first touch (SIGBUS). */
-int64_t ntbs_memfd_bytes(int fd);
-/*
- * A part of one that is mostly never touched.  After mlockall(MCL_FUTURE) a mapping would be locked, and backed by memory from end to
- * end at once: this one is made without access, so that there is nothing to fill, unlocked, and opened.  NULL: it cannot be had.
- */
-void *ntbs_map_sparse(int fd, uint64_t offset, size_t len, int prot);
 void ntbs_runtime_add_pool(int fd);
 
 /* What the rules say of a connection. */

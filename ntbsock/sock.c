@@ -25,6 +25,7 @@
 #include "fdtab.h"
 #include "holders.h"
 #include "mbox.h"
+#include "memfd.h"
 #include "offer.h"
 #include "relay.h"
 #include "runtime.h"
