@@ -14,6 +14,14 @@
 #include "fdtab.h"
 #include "shadow.h"
 
+/* A number of it, if there is one yet. */
+static int number(const struct ntbs_sock *sk)
+{
+	int fd = sk->fd;
+
+	return ntbs_fdtab_peek(fd) == &sk->file ? fd : ntbs_fdtab_find(&sk->file);
+}
+
 static bool here(const struct ntbs_sock *sk)
 {
 	return ntbs_sock_stage(sk) == NTBS_LIVE && atomic_load(&sk->attached);
@@ -23,7 +31,7 @@ void ntbs_half_done_tx(struct ntbs_sock *sk)
 {
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
 	uint64_t sent, back;
-	int fd = sk->fd;
+	int fd;
 
 	if (!here(sk))
 		return;
@@ -36,7 +44,7 @@ void ntbs_half_done_tx(struct ntbs_sock *sk)
 	back = tx->q ? tx->mq.pos - (tx->q - 1) : 0;	/* from there on it goes by TCP once more, behind what went before the switch */
 	if (!back)
 		tx->replay = 0;
-	else if (ntbs_fdtab_peek(fd) == &sk->file && !ntbs_shadow_sent(fd, ntbs_sock_flags(sk) & NTBS_SK_CONNECTED, &sent))
+	else if ((fd = number(sk)) >= 0 && !ntbs_shadow_sent(fd, ntbs_sock_flags(sk) & NTBS_SK_CONNECTED, &sent))
 		tx->replay = sent - tx->w < back ? back - (sent - tx->w) : 0;
 }
 
@@ -44,10 +52,10 @@ void ntbs_half_done_rx(struct ntbs_sock *sk)
 {
 	struct ntbs_dir_rx_shm *rx = &sk->shm->rx;
 	uint64_t got, end = rx->w - 1;		/* of what comes by TCP before the ring, or was on the ring as well */
-	int fd = sk->fd;
 	bool closed;
+	int fd;
 
-	if (!here(sk) || !rx->w || ntbs_fdtab_peek(fd) != &sk->file || ntbs_shadow_read(fd, &got, &closed) || closed)
+	if (!here(sk) || !rx->w || (fd = number(sk)) < 0 || ntbs_shadow_read(fd, &got, &closed) || closed)
 		return;
 	if (rx->state == NTBS_DIR_TCP && ntbs_msgq_peek_switch(&sk->q, &(uint64_t){ 0 }) != 1)
 		ntbs_sock_set_rx_state(sk, NTBS_DIR_DRAIN);

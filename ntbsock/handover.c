@@ -24,6 +24,7 @@
 
 #define ANSWER_WAIT_NS 2000000000ull	/* a peer that is stopped must not stop us for ever */
 #define MOMENT_NS 20000000ull		/* for who answers at once, when others have used up the time of all */
+#define LOOK_AGAIN_NS 1000000ull
 #define REPLAY_WAIT_NS 100000000ull	/* what TCP's buffers do not hold comes when it is read */
 
 static void leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
@@ -100,19 +101,23 @@ static bool gone(struct ntbs_sock *sk, int fd)
 	       !ntbs_le64_read_acquire(&sk->q.in->final);
 }
 
-/* The first byte of TCP has been read from the ring: whoever reads without us must not find it. */
+/* The first bytes of TCP have been read from the ring: whoever reads without us must not find them. */
 static void await_twice(struct ntbs_sock *sk, int fd)
 {
-	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + ANSWER_WAIT_NS };
+	const uint64_t until_ns = ntbs_now_ns() + ANSWER_WAIT_NS;
 
-	for (;;) {
-		w.mark = ntbs_sig_mark();
+	do {
+		/* at an end of our own the kernel calls it readable, come or not: so a look now and then */
+		const bool tells = !(ntbs_sock_flags(sk) & NTBS_SK_SHUT_RD);
+		struct ntbs_wait w = { .deadline_ns = tells ? until_ns : ntbs_now_ns() + LOOK_AGAIN_NS, .mark = ntbs_sig_mark() };
+
 		ntbs_sock_lock_rx(sk);
 		ntbs_stream_rx_look(sk, fd);
 		ntbs_unlock(&sk->shm->rx.lock);
-		if (!ntbs_read_once(sk->shm->rx.twice) || ntbs_wait_shadow(fd, POLLIN | POLLRDHUP, &w) == -ETIMEDOUT)
+		if (!ntbs_read_once(sk->shm->rx.twice))
 			return;
-	}
+		ntbs_wait_shadow(fd, tells ? POLLIN | POLLRDHUP : 0, &w);
+	} while (ntbs_now_ns() < until_ns);
 }
 
 /* Has TCP brought once more what lies in the ring behind Q? */
@@ -271,17 +276,19 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why, uint6
 static void await_sent(struct ntbs_sock *sk, int fd, bool stays)
 {
 	struct ntbs_wait w = { .deadline_ns = ntbs_now_ns() + (stays ? ANSWER_WAIT_NS : REPLAY_WAIT_NS) };
-	int ret = 0;
+	bool known = ntbs_fdtab_peek(fd) == &sk->file, still = true;	/* or another number of ours (getfd.c) */
 
-	while (ntbs_read_once(sk->shm->tx.replay) && ret != -ETIMEDOUT) {
+	while (still && ntbs_read_once(sk->shm->tx.replay) && ntbs_now_ns() < w.deadline_ns) {
 		w.mark = ntbs_sig_mark();
 		ntbs_sock_lock_tx(sk);
-		ntbs_stream_replay(sk, fd);
+		still = !known || ntbs_fdtab_peek(fd) == &sk->file;
+		if (still)
+			ntbs_stream_replay(sk, fd);
 		ntbs_unlock(&sk->shm->tx.lock);
-		if (ntbs_read_once(sk->shm->tx.replay))
-			ret = ntbs_wait_shadow(fd, POLLOUT, &w);
+		if (still && ntbs_read_once(sk->shm->tx.replay))
+			ntbs_wait_shadow(fd, POLLOUT, &w);
 	}
-	if (stays && ntbs_read_once(sk->shm->tx.replay))
+	if (stays && still && ntbs_read_once(sk->shm->tx.replay))
 		ntbs_log(NTBS_LOG_ERR, "connection of port %u with port %u: TCP has no room yet for bytes that the other side wants once "
 			 "more: what the new holder sends may overtake them", sk->shm->conn.tuple.lport, sk->shm->conn.tuple.rport);
 }

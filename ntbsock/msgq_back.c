@@ -114,6 +114,8 @@ static void finish_open(struct ntbs_msgq *q)
 	struct ntbs_slot_shm *slot = &q->out->slot[(tx->tail - 1) & (q->geo.nr_slots - 1)];
 	uint32_t more = tx->bulk_tail - ntbs_le32_read(&slot->line1.bulk.end);
 
+	if (__atomic_load_n(&slot->line1.kind, __ATOMIC_RELAXED) != NTBS_SLOT_OPEN)
+		ntbs_write_once(tx->open_bytes, 0);
 	if (!tx->open_bytes || !more || more > NTBS_MSGQ_CHUNK)
 		return;
 	ntbs_write_once(tx->open_bytes, tx->bulk_tail - ntbs_le32_read(&slot->line1.bulk.start));
@@ -124,11 +126,12 @@ static void finish_open(struct ntbs_msgq *q)
 bool ntbs_msgq_finish(struct ntbs_msgq *q)
 {
 	struct ntbs_msgq_tx_shm *tx = q->tx;
+	uint32_t room = q->geo.nr_slots - (uint32_t)(tx->tail - tx->head);
 	bool sw = false;
 
 	if (q->port->whole)
 		finish_open(q);
-	for (uint32_t n = 0; n < q->geo.nr_slots - (uint32_t)(tx->tail - tx->head); n++) {
+	while (room--) {
 		const struct ntbs_slot_shm *slot = &published(q)->slot[tx->tail & (q->geo.nr_slots - 1)];
 		struct sent sent;
 

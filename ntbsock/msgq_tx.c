@@ -157,6 +157,7 @@ static int send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 	bool two = len > NTBS_LINE1_DATA;
 	size_t run;
 
+	ntbs_write_once(tx->open_bytes, 0);	/* of the last slot, which this one is now: ntbs_msgq_finish() */
 	if (len <= it->iov->iov_len - it->off) {	/* one piece: straight from the caller */
 		src = (const uint8_t *)ntbs_iter_run(it, len, &run);
 		ntbs_iter_advance(it, len);
@@ -191,7 +192,6 @@ static int send_inline(struct ntbs_msgq *q, struct ntbs_iter *it, uint32_t len)
 		publish(q, &line1, two ? &line0 : NULL, 0);
 	}
 	advance_tail(tx, len);
-	ntbs_write_once(tx->open_bytes, 0);
 	tx->inline_msgs++;
 	if (!q->port->ops)
 		want_slot(q);

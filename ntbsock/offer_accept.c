@@ -314,7 +314,8 @@ void ntbs_offer_acceptor_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 		ntbs_stats_timer_ran_out();
 		/* a connector that was only stopped binds it yet: he sends nothing by a ring that nobody reads */
 		ntbs_window_store64(sk->q.port, &sk->q.out->asked, NTBS_POS_TAIL);
-		atomic_thread_fence(memory_order_seq_cst);	/* pairs with his locks, between the confirmation and what he sends */
+		ntbs_window_readback(sk->q.port, &sk->q.out->asked);	/* S1: pairs with the locks that he takes between the
+									 * confirmation and his first bytes */
 	}
 	if (ntbs_le32_read_acquire(&sk->q.in->confirm) == sk->shm->generation)
 		ntbs_offer_live(sk);

@@ -92,7 +92,7 @@ static void close_one(struct ntbs_sock *sk, void *arg)
 /* Threads that are in a call on it are let out, and find that the descriptor is the kernel's. */
 static void release_one(struct ntbs_sock *sk, void *arg)
 {
-	if (!sk->exits)
+	if (!sk->exits || atomic_load(&sk->shm->holders) > 0)	/* or forked meanwhile */
 		return;
 	ntbs_sock_lock_tx(sk);
 	ntbs_sock_lock_rx(sk);
@@ -107,13 +107,15 @@ static void close_under_threads(void)
 	struct ntbs_file *old;
 	bool last;
 
+	ntbs_sock_pool_lock();		/* no other thread forks */
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 
-		if (sk && sk->exits)
+		if (sk && sk->exits && atomic_load(&sk->shm->holders) <= 0)
 			ntbs_fdtab_set(fd, NULL, &old, &last);
 	}
 	ntbs_sock_for_each(release_one, NULL);
+	ntbs_sock_pool_unlock();
 }
 
 /* The process ends: what close() would have stated of every socket is stated now, the kernel closes them next. */

@@ -156,6 +156,29 @@ NTBS_EXPORT ssize_t writev(int fd, const struct iovec *iov, int cnt)
 	return LIBC(writev)(fd, iov, cnt);
 }
 
+/* One that has connected meanwhile is not: whoever sees that next offers it, and the kernel's reader would sleep on TCP alone. */
+static bool plain(int fd)
+{
+	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+
+	if (sk && ntbs_sock_stage(sk) == NTBS_NEW && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
+		ntbs_call_look_connected(sk, fd);
+	return !sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW;
+}
+
+/* What the kernel is about to send there lies behind all that was sent before: 0 or -errno. */
+static ssize_t out_to_kernel(int fd)
+{
+	struct ntbs_sock *sk;
+	ssize_t ret;
+
+	do {
+		sk = ntbs_fdtab_sock(fd);
+		ret = sk && !plain(fd) ? ntbs_sock_to_kernel(sk, fd, 0) : 0;
+	} while (ret == -ENTBS_STALE);
+	return ret;
+}
+
 /* Flags that a socket may be given; all but RWF_NOWAIT mean nothing there. */
 #define RWF_OURS (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND)
 
@@ -189,8 +212,12 @@ NTBS_EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int cnt, off64_t
 
 NTBS_EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int cnt, off_t off, int flags)
 {
+	ssize_t ret;
+
 	if (stream_rw(fd, off, flags))
 		OURS(fd, iov_ok(iov, cnt) && any_room(iov, cnt) ? ntbs_sock_send(sk, fd, iov, cnt, rwf(flags)) : -ENTBS_PASS);
+	else if (off == -1 && (ret = out_to_kernel(fd)))
+		return to_libc(ret);
 	return LIBC(pwritev2)(fd, iov, cnt, off, flags);
 }
 NTBS_EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int cnt, off64_t off, int flags)
@@ -233,16 +260,6 @@ NTBS_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 	if (ntbs_on && !ntbs_fdtab_peek(fd))
 		pass_descriptors(msg);
 	return LIBC(sendmsg)(fd, msg, flags);
-}
-
-/* One that has connected meanwhile is not: whoever sees that next offers it, and the kernel's reader would sleep on TCP alone. */
-static bool plain(int fd)
-{
-	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
-
-	if (sk && ntbs_sock_stage(sk) == NTBS_NEW && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
-		ntbs_call_look_connected(sk, fd);
-	return !sk || ntbs_sock_stage(sk) == NTBS_PLAIN || ntbs_sock_stage(sk) == NTBS_NEW;
 }
 
 static bool tell_len(struct mmsghdr *m, unsigned int len)
@@ -522,7 +539,7 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 		errno = saved;
 		return to_libc(ret);
 	}
-	ret = ntbs_sock_to_kernel(ntbs_fdtab_sock(out), out, 0);
+	ret = out_to_kernel(out);
 	return ret ? to_libc(ret) : LIBC(sendfile)(out, in, off, count);
 }
 NTBS_EXPORT ssize_t sendfile64(int out, int in, off64_t *off, size_t count) __attribute__((alias("sendfile")));
@@ -538,13 +555,12 @@ static bool kernel_reads(int fd)
 
 NTBS_EXPORT ssize_t splice(int in, off64_t *off_in, int out, off64_t *off_out, size_t len, unsigned int flags)
 {
-	struct ntbs_sock *sk = ntbs_fdtab_sock(out);
 	ssize_t ret;
 
 	if (len && (out_error(out) || in_error(in)))
 		return -1;
 	/* pages of a pipe into a ring cannot be taken back: TCP does it */
-	if (sk && !plain(out) && (ret = ntbs_sock_to_kernel(sk, out, flags & SPLICE_F_NONBLOCK ? MSG_DONTWAIT : 0)))
+	if (len && (ret = out_to_kernel(out)))
 		return to_libc(ret);
 	ret = -ENTBS_PASS;
 	if (!plain(in) && !kernel_reads(in) && !off_in && !off_out && len)

@@ -378,8 +378,8 @@ void ntbs_sock_free(struct ntbs_sock *sk)
 
 	/* whoever looked it up without a reference is let out first: he finds another serial under the lock */
 	ntbs_lock(&shm->ctl);
-	ntbs_lock(&shm->tx.lock);
-	ntbs_lock(&shm->rx.lock);
+	ntbs_sock_lock_tx(sk);
+	ntbs_sock_lock_rx(sk);
 	ntbs_stats_account(sk);
 	sk->serial = 0;
 	if (sk->held && sk->held->next)

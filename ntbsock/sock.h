@@ -344,7 +344,7 @@ ssize_t ntbs_sock_send_owed(struct ntbs_sock *sk, int flags);
 ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, int cnt, int flags);
 /*
  * The kernel is about to send for the program what we cannot.  Our direction goes to TCP, and what of the ring must go there once
- * more goes first: waited for as the call would wait for room.  0, or -errno for the call.
+ * more goes first: waited for as the call would wait for room.  0, or -errno for the call, -ENTBS_STALE.
  */
 ssize_t ntbs_sock_to_kernel(struct ntbs_sock *sk, int fd, int flags);
 /* Nothing comes any more but from TCP, and all that a receiver can be told is the kernel's: it may do the call. */
@@ -391,6 +391,8 @@ bool ntbs_stream_full(struct ntbs_sock *sk, int fd);
 /* The peer has asked for TCP from position @from on: tx lock held.  Return 0, or -EAGAIN: bytes are left to replay. */
 int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from);
 int ntbs_stream_replay(struct ntbs_sock *sk, int fd);
+/* A call is told that there is no room: whoever is told of edges is told when there is.  tx lock held. */
+void ntbs_stream_stalled(struct ntbs_sock *sk);
 /* It is shut for writing, and bytes are left to replay: the kernel's FIN is sent behind them.  tx lock held. */
 bool ntbs_stream_fin_later(struct ntbs_sock *sk, int fd);
 /* See what the other side has stated (SWITCH, Q, final): rx lock held. */

@@ -109,12 +109,14 @@ ssize_t ntbs_sock_to_kernel(struct ntbs_sock *sk, int fd, int flags)
 			return broken_pipe(flags);
 		ntbs_sock_lock_tx(sk);
 		current = ntbs_call_current(sk, fd);
-		if (current)
-			ntbs_stream_replay(sk, fd);
+		if (current && ntbs_stream_replay(sk, fd))
+			ntbs_stream_stalled(sk);
 		ntbs_unlock(&sk->shm->tx.lock);
-		if (!current || !ntbs_read_once(sk->shm->tx.replay))
+		if (!current)
+			return -ENTBS_STALE;
+		if (!ntbs_read_once(sk->shm->tx.replay))
 			break;
-		if (!may_wait)
+		if (!may_wait || (ntbs_wait_ends(&w) && ntbs_now_ns() >= w.deadline_ns))
 			return -EAGAIN;
 		ntbs_call_how_long(&w, sk, ntbs_read_once(sk->shm->sndtimeo_ns), false, 0);
 		ret = ntbs_wait_shadow(fd, POLLOUT, &w);

@@ -94,8 +94,10 @@ static int wait_ring(struct ntbs_sock *sk, int fd, bool rx, const struct ntbs_wa
 		}
 	}
 	if (!ntbs_service_watch(sk, fd)) {	/* nobody would tell us of the peer's death: sleep on the shadow too */
+		const bool half_closed = ntbs_le64_read_acquire(&sk->q.in->final);
+
 		ntbs_mbox_arm_set(sk);
-		return news(sk, rx, w) ? 0 : ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : POLLRDHUP, w);
+		return news(sk, rx, w) ? 0 : ntbs_wait_shadow(fd, rx ? POLLIN | POLLRDHUP : half_closed ? 0 : POLLRDHUP, w);
 	}
 	ntbs_section_enter();
 	value = ntbs_mbox_arm_futex(sk);

@@ -117,8 +117,10 @@ static int drop_twice(struct ntbs_sock *sk, int fd)
 		if (n > 0)
 			ntbs_write_once(rx->twice, rx->twice - n);
 	}
-	if (n == -EAGAIN || (!n && our_end(sk, fd)))
-		return n;
+	if (n == -EAGAIN || n == -EBADF || n == -ENOTSOCK)	/* @fd has just been closed */
+		return -EAGAIN;
+	if (!n && our_end(sk, fd))
+		return 0;
 	if (n < 0)
 		atomic_store(&sk->shm->owed, -(int)n);
 	ntbs_write_once(rx->twice, 0);

@@ -143,7 +143,7 @@ int ntbs_stream_replay(struct ntbs_sock *sk, int fd)
 		}
 		ntbs_iter_init(&it, &iov, n);
 		sent = ntbs_shadow_send(fd, &it, 0);
-		if (sent == -EAGAIN)
+		if (sent == -EAGAIN || sent == -EBADF || sent == -ENOTSOCK)	/* by a number that has just been closed: by the next */
 			return -EAGAIN;
 		if (sent < 0) {		/* it went just now */
 			if (sent == -ECONNRESET)
@@ -177,6 +177,12 @@ bool ntbs_stream_fin_later(struct ntbs_sock *sk, int fd)
 	return true;
 }
 
+void ntbs_stream_stalled(struct ntbs_sock *sk)
+{
+	ntbs_bump(sk->shm->conn.tx.stalls, 1);
+	ntbs_bump(sk->tx.stalls, 1);
+}
+
 static ssize_t send_tcp(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int flags)
 {
 	ssize_t n = ntbs_shadow_send(fd, it, flags & (MSG_MORE | MSG_DONTROUTE | MSG_CONFIRM));
@@ -185,8 +191,7 @@ static ssize_t send_tcp(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int 
 		ntbs_bump(sk->shm->conn.tx.tcp_bytes, n);
 		ntbs_bump(sk->tx.tcp_bytes, n);
 	} else if (n == -EAGAIN) {
-		ntbs_bump(sk->shm->conn.tx.stalls, 1);
-		ntbs_bump(sk->tx.stalls, 1);
+		ntbs_stream_stalled(sk);
 	}
 	return n;
 }
@@ -235,8 +240,8 @@ static bool peer_unsure(struct ntbs_sock *sk, int fd)
 	}
 	if (__builtin_expect(atomic_load_explicit(&sk->watched, memory_order_relaxed), 1))
 		return false;
-	if (tx->sends_checked++ >= CHECKED_SENDS)
-		ntbs_service_watch(sk, fd);	/* tells of what happens from now on */
+	if (++tx->sends_checked >= CHECKED_SENDS && !(tx->sends_checked & (tx->sends_checked - 1)))
+		ntbs_service_watch(sk, fd);	/* tells of what happens from now on, if it can */
 	return true;
 }
 
@@ -272,8 +277,7 @@ static ssize_t send_ring(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, boo
 	if (n > 0) {
 		count_msgs(sk, n);
 	} else {
-		ntbs_bump(sk->shm->conn.tx.stalls, 1);
-		ntbs_bump(sk->tx.stalls, 1);
+		ntbs_stream_stalled(sk);
 	}
 	return n;
 }
@@ -332,7 +336,9 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 		if (ntbs_sock_flags(sk) & NTBS_SK_FIN_LATER)
 			return -EPIPE;
 	}
-	if (tx->replay && ntbs_stream_replay(sk, fd))
+	if (tx->replay && ntbs_stream_replay(sk, fd)) {
+		ntbs_stream_stalled(sk);
 		return -EAGAIN;
+	}
 	return send_tcp(sk, fd, it, flags);
 }

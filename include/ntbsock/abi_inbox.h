@@ -138,7 +138,7 @@ struct ntbs_inbox_shm {
 	alignas(64) ntbs_le64 head;	/* our slots (16), generation (16), bulk bytes (32) the peer has freed */
 	ntbs_le64 armed;		/* NTBS_ARMED_*: rung once a count, never cleared */
 	ntbs_le64 asked;		/* the peer's reader wants TCP from this position of our stream on */
-	ntbs_le64 q;			/* the peer's stream goes on on TCP from here; we may be a byte ahead */
+	ntbs_le64 q;			/* the peer's stream goes on on TCP from here; the ring may have brought more */
 	ntbs_le64 final;		/* end of the peer's stream */
 	ntbs_le32 rstate;		/* enum ntbs_rstate */
 	ntbs_le32 confirm;		/* its writer is LIVE (the connector: claims bind): the generation */
