@@ -127,7 +127,7 @@ void ntbs_at_exit(void)
 	/* in a section: the handler of a fault of our own calls exit(), and the kernel says the rest */
 	if (!ntbs_on || ntbs_sig.depth || ntbs_fdtab_foreign() || atomic_exchange(&once, 1))
 		return;
-	others = !cds_list_empty(&ntbs_rt.chans) && other_threads();
+	others = ntbs_list_next(&ntbs_rt.chans) != &ntbs_rt.chans && other_threads();
 	ntbs_sock_for_each(close_one, &others);
 	if (others)
 		close_under_threads();
