@@ -43,9 +43,9 @@ void ntbs_half_done_tx(struct ntbs_sock *sk)
 	}
 	back = tx->q ? tx->mq.pos - (tx->q - 1) : 0;	/* from there on it goes by TCP once more, behind what went before the switch */
 	if (!back)
-		tx->replay = 0;
+		ntbs_write_once(tx->replay, 0);
 	else if ((fd = number(sk)) >= 0 && !ntbs_shadow_sent(fd, ntbs_sock_flags(sk) & NTBS_SK_CONNECTED, &sent))
-		tx->replay = sent - tx->w < back ? back - (sent - tx->w) : 0;
+		ntbs_write_once(tx->replay, sent - tx->w < back ? back - (sent - tx->w) : 0);
 }
 
 void ntbs_half_done_rx(struct ntbs_sock *sk)

@@ -303,7 +303,7 @@ static char *take_rest(struct ntbs_sock *sk, int fd, size_t *len)
 	if (!tx->replay || !ntbs_stream_replay(sk, fd))
 		return NULL;
 	left = tx->replay;
-	tx->replay = 0;
+	ntbs_write_once(tx->replay, 0);
 	map = mmap(NULL, left, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (map == MAP_FAILED) {
 		lost(sk, left, errno);

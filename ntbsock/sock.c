@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -294,6 +295,19 @@ static void count_plain(struct ntbs_sock *sk, int fd)
 		ntbs_shadow_count(fd, ntbs_sock_flags(sk) & NTBS_SK_CONNECTED, &sk->tx.tcp_bytes, &sk->rx.tcp_bytes);
 }
 
+/*
+ * The ring holds more than the kernel's buffer would: the peer's FIN would not have come, and the kernel calls the end of such a
+ * connection a reset (tcp_disconnect(), tcp_need_reset()).
+ */
+static bool fin_would_wait(struct ntbs_sock *sk, int fd)
+{
+	int room = 0;
+	socklen_t len = sizeof(room);
+
+	return sk->shm->rx.state == NTBS_DIR_RING && (ntbs_shadow_poll(fd, 0) & (POLLHUP | POLLERR)) == POLLHUP &&
+	       !ntbs_sys5(SYS_getsockopt, fd, SOL_SOCKET, SO_RCVBUF, &room, &len) && ntbs_msgq_avail(&sk->q) > room;
+}
+
 void ntbs_sock_dissolve(struct ntbs_sock *sk)
 {
 	atomic_fetch_add(&sk->shm->dissolved, 1);
@@ -303,6 +317,8 @@ void ntbs_sock_dissolve(struct ntbs_sock *sk)
 		return;
 	ntbs_sock_lock_tx(sk);
 	ntbs_sock_lock_rx(sk);
+	if (fin_would_wait(sk, sk->fd))
+		atomic_store(&sk->shm->owed, ECONNRESET);
 	ntbs_sock_state_rstate(sk, NTBS_R_RESET);
 	ntbs_sock_set_stage(sk, NTBS_PLAIN, NTBS_WHY_OPTION);
 	ntbs_unlock(&sk->shm->rx.lock);

@@ -78,7 +78,7 @@ void ntbs_stream_leave_tx(struct ntbs_sock *sk, int fd, enum ntbs_reason why)
 		state_q(sk, tx->mq.pos, why);
 		return;
 	}
-	tx->replay = 1;
+	ntbs_write_once(tx->replay, 1);
 	state_q(sk, tx->mq.pos - 1, why);
 	if (!ntbs_stream_replay(sk, fd))
 		ntbs_shadow_push(fd);
@@ -116,7 +116,7 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 	}
 	if (from < tx->mq.pos && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))
 		return 0;		/* the kernel's FIN lies before them: they can only be read where they are */
-	tx->replay = tx->mq.pos - from;
+	ntbs_write_once(tx->replay, tx->mq.pos - from);
 	state_q(sk, from, NTBS_WHY_PEER_ASKED);
 	return ntbs_stream_replay(sk, fd);
 }
@@ -134,11 +134,11 @@ int ntbs_stream_replay(struct ntbs_sock *sk, int fd)
 
 		if (n <= 0) {		/* the peer has scribbled over its own inbox */
 			ntbs_sock_set_flag(sk, NTBS_SK_RESET);
-			tx->replay = 0;
+			ntbs_write_once(tx->replay, 0);
 			break;
 		}
 		if (ntbs_shadow_broken(fd)) {	/* the peer is gone: so are the bytes, as in TCP; the program is to see why */
-			tx->replay = 0;
+			ntbs_write_once(tx->replay, 0);
 			break;
 		}
 		ntbs_iter_init(&it, &iov, n);
@@ -148,10 +148,10 @@ int ntbs_stream_replay(struct ntbs_sock *sk, int fd)
 		if (sent < 0) {		/* it went just now */
 			if (sent == -ECONNRESET)
 				atomic_store(&sk->shm->owed, ECONNRESET);
-			tx->replay = 0;
+			ntbs_write_once(tx->replay, 0);
 			break;
 		}
-		tx->replay -= sent;
+		ntbs_write_once(tx->replay, tx->replay - sent);
 		ntbs_bump(sk->shm->conn.tx.tcp_bytes, sent);
 		ntbs_bump(sk->tx.tcp_bytes, sent);
 	}

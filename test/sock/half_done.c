@@ -187,6 +187,7 @@ int main(void)
 	struct s_addr a;
 	int lfd = s_listen(AF_INET, &a);
 
+	t_rand();		/* seeded before there are threads */
 	for (int i = 0; i < 40; i++) {
 		unsigned us = i & 1 ? 300 : 3000;
 
