@@ -23,10 +23,15 @@ uint32_t ntbs_tid_slow(void)
 	return ntbs_tid = ntbs_sys0(SYS_gettid);
 }
 
+static uint32_t strangers(void)
+{
+	return ntbs_read_once(*__atomic_load_n(&ntbs_lock_strangers, __ATOMIC_ACQUIRE));
+}
+
 /* tkill with signal 0 asks without doing; ESRCH is the only answer that means gone. */
 bool ntbs_lock_gone(uint32_t tid)
 {
-	return !ntbs_read_once(*ntbs_lock_strangers) && ntbs_sys2(SYS_tkill, tid, 0) == -ESRCH;
+	return !strangers() && ntbs_sys2(SYS_tkill, tid, 0) == -ESRCH;
 }
 
 /*
@@ -38,7 +43,7 @@ static bool owner_dead(uint32_t tid)
 	char c;
 	const struct iovec ours = { &c, 1 }, theirs = { NULL, 1 };
 
-	return ntbs_lock_gone(tid) || (!ntbs_read_once(*ntbs_lock_strangers) &&
+	return ntbs_lock_gone(tid) || (!strangers() &&
 				       ntbs_sys6(SYS_process_vm_readv, tid, (long)&ours, 1, (long)&theirs, 1, 0) == -ESRCH);
 }
 

@@ -97,7 +97,7 @@ static bool add_chunk(void)
 	ntbs_le32_write(&c->pool->first_offset, FIRST_OFFSET);
 	ntbs_le32_write(&c->pool->pid, ntbs_sys0(SYS_getpid));
 	if (!n)
-		ntbs_lock_strangers = &c->pool->strangers.v;
+		__atomic_store_n(&ntbs_lock_strangers, &c->pool->strangers.v, __ATOMIC_RELEASE);
 	ntbs_le32_write_release(&c->pool->magic, NTBS_POOL_MAGIC);
 	ntbs_runtime_add_pool(fd);	/* takes the descriptor */
 	atomic_store(&nr_chunks, n + 1);

@@ -27,13 +27,14 @@ static void *sends(void *arg)
 {
 	static unsigned char buf[251 + 100000];
 	int fd = *(int *)arg;
+	uint64_t r = fd + getpid();
 	size_t at = 0;
 	ssize_t n;
 
 	for (size_t i = 0; i < sizeof(buf); i++)
 		buf[i] = i % 251;
 	do {
-		size_t len = t_rand() % 4 ? 1 + t_rand() % 200 : 1 + t_rand() % 100000;
+		size_t len = t_rand_r(&r) % 4 ? 1 + t_rand_r(&r) % 200 : 1 + t_rand_r(&r) % 100000;
 
 		n = send(fd, buf + at, len, MSG_NOSIGNAL);
 		at = (at + n) % 251;
@@ -187,7 +188,6 @@ int main(void)
 	struct s_addr a;
 	int lfd = s_listen(AF_INET, &a);
 
-	t_rand();		/* seeded before there are threads */
 	for (int i = 0; i < 40; i++) {
 		unsigned us = i & 1 ? 300 : 3000;
 
