@@ -255,10 +255,11 @@ static enum next before_look(struct recv_call *r)
 	return GO_ON;
 }
 
-/* The connection has left the object: a call that has something in hand goes on where it is now. */
+/* The connection has left the object: a call that has something in hand, or has waited, goes on where it is now. */
 static bool follows(struct recv_call *r)
 {
-	struct ntbs_sock *now = r->sum && !(r->flags & MSG_PEEK) ? ntbs_call_follow(r->sk, r->serial, r->fd) : NULL;
+	bool begun = r->sum ? !(r->flags & MSG_PEEK) : r->w.deadline_ns != 0;
+	struct ntbs_sock *now = begun ? ntbs_call_follow(r->sk, r->serial, r->fd) : NULL;
 
 	if (!now)
 		return false;
@@ -266,6 +267,7 @@ static bool follows(struct recv_call *r)
 		ntbs_call_unpin(&r->pin, &r->w);
 	r->sk = now;
 	r->serial = now->serial;
+	r->w.stirred = atomic_load(&now->shm->stirred);
 	return true;
 }
 

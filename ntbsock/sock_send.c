@@ -129,6 +129,7 @@ ssize_t ntbs_sock_to_kernel(struct ntbs_sock *sk, int fd, int flags)
  */
 struct send_call {
 	struct ntbs_sock *sk;
+	uint32_t serial;		/* of sk */
 	int fd, flags;
 	int number;			/* the program's for @fd, which has another one if it was closed under us */
 	struct ntbs_pin pin;
@@ -239,6 +240,20 @@ static bool no_limit(const struct send_call *s)
 	return s->w->deadline_ns ? !ntbs_wait_ends(s->w) : !ntbs_read_once(s->sk->shm->sndtimeo_ns);
 }
 
+/* The connection has left the object: the call goes on where it is now. */
+static bool follows(struct send_call *s)
+{
+	struct ntbs_sock *now = ntbs_call_follow(s->sk, s->serial, s->fd);
+
+	if (!now)
+		return false;
+	if (s->pin.sk)
+		ntbs_call_unpin(&s->pin, s->w);
+	s->sk = now;
+	s->serial = now->serial;
+	return !s->may_wait || ntbs_call_pin(&s->pin, s->w, now, s->fd);
+}
+
 static enum next try_again(struct send_call *s)
 {
 	struct ntbs_sock *sk = s->sk;
@@ -248,7 +263,10 @@ static enum next try_again(struct send_call *s)
 	ntbs_sock_lock_tx(sk);
 	if (__builtin_expect(!ntbs_call_current(sk, s->fd), 0)) {
 		ntbs_unlock(&sk->shm->tx.lock);
-		s->fd = ntbs_fdtab_follow(sk, s->fd);
+		if (follows(s))
+			return AGAIN;
+		s->fd = ntbs_fdtab_follow(s->sk, s->fd);
+		sk = s->sk;
 		return s->pin.sk && sk->file.fds > 0 ? AGAIN : done_with(s, -ENTBS_STALE);
 	}
 	s->n = ntbs_stream_send(sk, s->fd, s->it, s->flags, s->may_wait && s->soft);
@@ -319,6 +337,6 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		ntbs_mbox_poke(sk);
 	if (__builtin_expect(!it.left, 1))
 		return len;
-	return send_on(&(struct send_call){ .sk = sk, .fd = fd, .flags = flags, .number = fd, .it = &it, .len = len,
+	return send_on(&(struct send_call){ .sk = sk, .serial = sk->serial, .fd = fd, .flags = flags, .number = fd, .it = &it, .len = len,
 					    .may_wait = may_wait, .soft = true, .n = n, .w = &w });
 }

@@ -203,8 +203,8 @@ static bool when_counts(const struct desc *d)
 }
 
 /*
- * What Nagle holds back comes before the step: from O_ASYNC on each segment is a signal, and EPOLLONESHOT tells of room
- * without it, and then of nothing any more.
+ * What Nagle holds back comes before the step: from O_ASYNC on each segment is a signal, to an edge-triggered member an edge,
+ * and EPOLLONESHOT tells of room without it, and then of nothing any more.
  */
 static void wait_before_telling(const struct op *op, int step)
 {
@@ -220,7 +220,7 @@ static void wait_before_telling(const struct op *op, int step)
 			if (desc_of(op->proc, s) && desc_of(op->proc, s)->shut_wr)
 				wait_until_acknowledged(op, s, step);
 	}
-	for (int i = 0; i < nr_desc && oneshot && op->call == C_epoll_wait; i++)
+	for (int i = 0; i < nr_desc && (oneshot || edges) && op->call == C_epoll_wait; i++)
 		if (desc[i].refs)
 			wait_until_came(&desc[i], op, step);
 }
