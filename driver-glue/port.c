@@ -195,13 +195,16 @@ bool ntbs_bell_request(int bell_fd)
 	struct iocb *list = &cb;
 	struct io_event done[REQUESTS];
 	aio_context_t ctx = context();
-	long ret;
+	long ret = 0;
 
 	if (!ctx)
 		return false;
-	do
+	for (int i = 0; i < REQUESTS; i++) {
 		ret = ntbs_sys3(SYS_io_submit, ctx, 1, &list);
-	while (ret == -EAGAIN && ntbs_sys5(SYS_io_getevents, ctx, 0, REQUESTS, done, NULL) > 0);
+		if (ret != -EAGAIN)
+			break;
+		ntbs_sys5(SYS_io_getevents, ctx, 0, REQUESTS, done, NULL);	/* or another thread has just done so */
+	}
 	return ret == 1;
 }
 

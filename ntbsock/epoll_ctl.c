@@ -220,14 +220,16 @@ static int ctl_add(struct ntbs_ep *ep, struct ntbs_sock *sk, struct ntbs_ep *inn
 /* Before a change, and not under the pool lock: to say what is ready may take to ask the broker, and the runtime's lock. */
 static bool holds_before(struct ntbs_ep *ep, struct ntbs_sock *sk, int fd)
 {
-	struct ntbs_epm *m;
+	struct ntbs_epm *m, as_it_was;
 
 	if (!sk || !atomic_load(&ep->nested))
 		return false;
 	ntbs_lock(&ntbs_epoll_pool_lock);
 	m = find(ep, sk, fd);
+	if (m)			/* it may be another set's a moment later */
+		as_it_was = *m;
 	ntbs_unlock(&ntbs_epoll_pool_lock);
-	return m && ntbs_epm_holds(m);
+	return m && ntbs_epm_holds(&as_it_was);
 }
 
 int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
@@ -304,6 +306,8 @@ static void wake_sleepers(struct ntbs_ep *ep)
 /* The stage has changed; its sets learn of it.  Not the other way round: ctl lock held, then ours. */
 void ntbs_epoll_sock_offer(struct ntbs_sock *sk)
 {
+	uint32_t by;
+
 	ntbs_lock(&ntbs_epoll_pool_lock);
 	for (struct ntbs_epm *m = sk->members; m; m = m->next_of_sock) {
 		atomic_fetch_add(&m->ep->nr_ours, 1);
@@ -316,7 +320,8 @@ void ntbs_epoll_sock_offer(struct ntbs_sock *sk)
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 	/* a poll() that has slept on it since before it was connected: whoever claims it would ring for nobody */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (atomic_load_explicit(&sk->slept_on, memory_order_relaxed))
+	by = atomic_exchange(&sk->slept_on, 0);
+	if (by && by != ntbs_my_tid())
 		ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
 }
 

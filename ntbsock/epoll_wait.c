@@ -81,6 +81,8 @@ static bool translate(struct ntbs_ep *ep, struct epoll_event *ev)
 	}
 	if ((m->events & EPOLLONESHOT) && atomic_load(&m->disabled))
 		return false;			/* registered for nothing: the kernel adds EPOLLERR and EPOLLHUP to that */
+	if ((ev->events & EPOLLHUP) && atomic_load_explicit(&m->sk->shm->owed, memory_order_relaxed) > 0)
+		ev->events |= EPOLLERR;		/* what a call of ours has found and not told */
 	ev->events &= ntbs_epm_wanted(m) & ~(ntbs_offer_held(m->sk) ? (uint32_t)NTBS_EP_OUT_NEWS : 0);
 	ev->data.u64 = m->data;
 	if (!ev->events)

@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 #include <urcu-bp.h>
 
 #include "bclient.h"
@@ -25,6 +27,8 @@
 #include "offer.h"
 #include "service.h"
 #include "sys.h"
+
+#define ADDRESSES_LEFT (32ull << 30)	/* to a program with a limit: more than it will ask for, beside some channels */
 
 struct ntbs_runtime ntbs_rt = { .broker = -1, .service_bell = -1 };
 static struct ntbs_lock up_lock;	/* one thread tries, the others wait for what comes of it; outside of the runtime's lock */
@@ -70,12 +74,29 @@ static int new_bell(void)
 	return fd < 0 ? fd : ntbs_fd_hide(fd);
 }
 
+static uint64_t addresses_taken(void)
+{
+	long fd = ntbs_sys4(SYS_openat, AT_FDCWD, "/proc/self/statm", O_RDONLY | O_CLOEXEC, 0), n;
+	char text[32] = "";
+
+	if (fd < 0)
+		return UINT64_MAX;
+	n = ntbs_sys3(SYS_read, fd, text, sizeof(text) - 1);
+	ntbs_sys1(SYS_close, fd);
+	return n > 0 ? strtoull(text, NULL, 10) * sysconf(_SC_PAGESIZE) : UINT64_MAX;
+}
+
 bool ntbs_runtime_limited(void)
 {
 	static _Atomic bool said;
 	struct rlimit lim;
+	uint64_t taken;
 
-	ntbs_rt.limited = ntbs_sys4(SYS_prlimit64, 0, RLIMIT_AS, NULL, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY;
+	ntbs_rt.limited = false;
+	if (ntbs_sys4(SYS_prlimit64, 0, RLIMIT_AS, NULL, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY) {
+		taken = addresses_taken();
+		ntbs_rt.limited = taken > lim.rlim_cur || lim.rlim_cur - taken < ADDRESSES_LEFT;
+	}
 	if (!ntbs_rt.limited)
 		return false;
 	if (!atomic_exchange(&said, true))

@@ -158,7 +158,7 @@ struct ntbs_sock {
 	struct ntbs_sock *_Atomic after;	/* the object that its descriptors mean now, if the connection has left it */
 	struct ntbs_sock *before;	/* the one that it was in: goes with us, since others may still look at its memory */
 	_Atomic uint32_t awaits;	/* OFFER, accepted from another host: the broker is to be told before somebody sleeps */
-	_Atomic uint32_t slept_on;	/* NEW, or OFFER of the accepting side: somebody sleeps, or will, who has armed nothing */
+	_Atomic uint32_t slept_on;	/* somebody sleeps, or will, who has armed nothing: NEW his thread, or several; OFFER, accepted: 1 */
 	_Atomic uint32_t watched;	/* the service thread watches the shadow */
 	struct ntbs_epm *_Atomic members;	/* memberships of epoll sets; changed under the epoll lock */
 	struct ntbs_counters tx, rx;	/* of this process */

@@ -208,7 +208,10 @@ static int look(struct set *s, bool arm)
 		if (ntbs_sock_stage(sk) == NTBS_PLAIN)
 			continue;
 		if (arm && ntbs_sock_stage(sk) == NTBS_NEW) {
-			atomic_store(&sk->slept_on, 1);		/* then the look: pairs with ntbs_epoll_sock_offer() */
+			uint32_t by = atomic_load(&sk->slept_on);
+
+			if (by != ntbs_my_tid())		/* then the look: pairs with ntbs_epoll_sock_offer() */
+				atomic_store(&sk->slept_on, by ? UINT32_MAX : ntbs_my_tid());
 			atomic_thread_fence(memory_order_seq_cst);
 		}
 		if (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING)

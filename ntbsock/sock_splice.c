@@ -90,7 +90,7 @@ static ssize_t move_pages(int fd, int out, size_t len)
 		return 0;
 	mem = ntbs_sys6(SYS_mmap, 0, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mem < 0 && mem > -4096)
-		return mem;
+		return -ENOMEM;		/* also EAGAIN, of RLIMIT_MEMLOCK, which is not the pipe's */
 	n = move(sk, fd, out, (struct iovec){ (void *)mem, len < CHUNK ? len : CHUNK });
 	ntbs_sys2(SYS_munmap, mem, CHUNK);	/* the pipe has its own hold on them */
 	return n;
