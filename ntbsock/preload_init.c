@@ -70,8 +70,7 @@ static bool other_threads(void)
 
 static void release(struct ntbs_sock *sk)
 {
-	if (sk->chan)
-		ntbs_chan_release(sk);
+	ntbs_chan_let_lease_go(sk);
 	ntbs_le32_write_release(&sk->shm->conn.used, 0);
 }
 

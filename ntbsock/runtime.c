@@ -569,7 +569,7 @@ void ntbs_chan_take_back(const struct ntbs_sock_shm *shm)
 	ntbs_unlock(&ntbs_rt.lock);
 }
 
-void ntbs_chan_release(struct ntbs_sock *sk)
+void ntbs_chan_let_lease_go(struct ntbs_sock *sk)
 {
 	struct ntbs_chan *c = sk->chan;
 	uint32_t lease = sk->shm->lease;
@@ -583,5 +583,10 @@ void ntbs_chan_release(struct ntbs_sock *sk)
 	} else {
 		ntbs_window_store32(sk->q.port, &c->released[lease], sk->shm->generation);
 	}
+}
+
+void ntbs_chan_release(struct ntbs_sock *sk)
+{
+	ntbs_chan_let_lease_go(sk);
 	sk->chan = NULL;
 }

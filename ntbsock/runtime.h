@@ -159,6 +159,8 @@ struct ntbs_chan *ntbs_chan_for(uint32_t peer_proc, uint32_t session, int *lease
 /* The same, of a process that was killed: nobody holds what @shm says of it. */
 void ntbs_chan_take_back(const struct ntbs_sock_shm *shm);
 void ntbs_chan_release(struct ntbs_sock *sk);			/* the last holder has let go */
+/* The same at exit: the memory stays, at which other threads, that of the service among them, may still look. */
+void ntbs_chan_let_lease_go(struct ntbs_sock *sk);
 bool ntbs_chan_drop(struct ntbs_chan *c);	/* unless somebody uses it; the runtime's lock held */
 void ntbs_chan_unlease(struct ntbs_chan *c, uint32_t lease);	/* claimed by nobody after all */
 static inline struct ntbs_inbox_shm *ntbs_chan_inbox(const struct ntbs_chan *c, uint32_t lease, bool of_acceptor)
