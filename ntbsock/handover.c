@@ -257,7 +257,8 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why, uint6
 		else
 			ntbs_stream_died(sk, fd);
 	}
-	leave_tx(sk, fd, why);
+	if (why != NTBS_WHY_OPTION || !(ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))		/* see ntbs_handover_tx() */
+		leave_tx(sk, fd, why);
 	if (ntbs_sock_stage(sk) == NTBS_NEW)
 		ntbs_sock_plain(sk, why);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))

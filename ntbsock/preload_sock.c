@@ -260,6 +260,8 @@ NTBS_EXPORT int shutdown(int fd, int how)
 	int ret, saved;
 	bool had;
 
+	if (sk && ntbs_sock_stage(sk) == NTBS_NEW && (ntbs_sock_flags(sk) & NTBS_SK_CONNECTING))
+		ntbs_offer_look_connected(sk, fd);
 	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER)	/* a claim that nobody has noticed: the end is stated, then */
 		ntbs_offer_step(sk, fd);
 	if (sk && ntbs_sock_stage(sk) == NTBS_OFFER && (how == SHUT_WR || how == SHUT_RDWR))
