@@ -22,7 +22,8 @@ NTBS_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 	struct timespec ts;
 
 	if (ntbs_on && n) {
-		int ret = ntbs_poll(fds, n, ms_to_ts(timeout, &ts), NULL);
+		const struct ntbs_sig_mark mark = ntbs_sig_mark();
+		int ret = ntbs_poll(fds, n, ms_to_ts(timeout, &ts), NULL, &mark);
 
 		if (ret != -ENTBS_PASS)
 			return to_libc(ret);
@@ -39,7 +40,8 @@ static bool ts_ok(const struct timespec *ts)
 NTBS_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *ts, const sigset_t *mask)
 {
 	if (ntbs_on && n && ts_ok(ts)) {
-		int ret = ntbs_poll(fds, n, ts, mask);
+		const struct ntbs_sig_mark mark = ntbs_sig_mark();
+		int ret = ntbs_poll(fds, n, ts, mask, &mark);
 
 		if (ret != -ENTBS_PASS)
 			return to_libc(ret);
@@ -103,13 +105,14 @@ static short asked(const struct pollfd *p)
 
 /*
  * poll() tells of hang-ups and errors that nobody has asked for, select() waits on: without the member, of which nothing
- * else is to come.
+ * else is to come.  The signal that such an error has raised (SIGIO) ends the wait.
  */
 static int poll_asked(struct pollfd *fds, int n, const struct timespec *ts, const sigset_t *mask)
 {
 	uint64_t sec = ts && ts->tv_sec < INT32_MAX ? ts->tv_sec : INT32_MAX, now;
 	uint64_t until = ts ? ntbs_now_ns() + sec * 1000000000 + ts->tv_nsec : 0;
-	int ret = ntbs_poll(fds, n, ts, mask);
+	const struct ntbs_sig_mark mark = ntbs_sig_mark();
+	int ret = ntbs_poll(fds, n, ts, mask, &mark);
 	struct timespec left;
 
 	while (ret > 0) {
@@ -119,14 +122,14 @@ static int poll_asked(struct pollfd *fds, int n, const struct timespec *ts, cons
 			if (fds[i].fd >= 0 && fds[i].revents)
 				fds[i].fd = -1;
 		}
+		if (ntbs_sig_since(&mark, false))
+			return -EINTR;
 		now = ts ? ntbs_now_ns() : 0;
 		left.tv_sec = until > now ? (until - now) / 1000000000 : 0;
 		left.tv_nsec = until > now ? (until - now) % 1000000000 : 0;
-		ret = ntbs_poll(fds, n, ts ? &left : NULL, mask);
-		if (ret == -ENTBS_PASS) {
-			ret = LIBC(ppoll)(fds, n, ts ? &left : NULL, mask);
-			ret = ret < 0 ? -errno : ret;
-		}
+		ret = ntbs_poll(fds, n, ts ? &left : NULL, mask, &mark);
+		if (ret == -ENTBS_PASS)
+			ret = ntbs_sleep(&mark, SYS_ppoll, (long)fds, n, ts ? (long)&left : 0, (long)mask, 8, 0);
 	}
 	return ret;
 }

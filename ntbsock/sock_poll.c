@@ -349,10 +349,9 @@ static bool any_ours(const struct pollfd *fds, nfds_t nfds)
 	return false;
 }
 
-static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *mask)
+static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *mask, const struct ntbs_sig_mark *mark)
 {
 	static const struct timespec zero;
-	const struct ntbs_sig_mark mark = ntbs_sig_mark();
 	uint64_t until = ts ? ntbs_now_ns() + ts->tv_sec * 1000000000ull + ts->tv_nsec : 0;
 	bool poll_only = ts && !ts->tv_sec && !ts->tv_nsec;
 	struct ntbs_spin spin;
@@ -382,7 +381,7 @@ static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *ma
 			if (n)
 				continue;	/* once more, with the kernel's members */
 		}
-		ret = arm_and_sleep(s, until, mask, &mark);
+		ret = arm_and_sleep(s, until, mask, mark);
 		if (ret == -EAGAIN)
 			continue;
 		if (ret < 0)
@@ -413,7 +412,7 @@ static bool writable(struct pollfd *fds, nfds_t nfds)
 	return !ntbs_user_touch(&fds[nfds - 1].revents);
 }
 
-int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const sigset_t *mask)
+int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const sigset_t *mask, const struct ntbs_sig_mark *mark)
 {
 	struct set s = { .user = fds, .nfds = nfds };
 	size_t bytes = (nfds + 1) * sizeof(struct pollfd);
@@ -433,9 +432,9 @@ int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const 
 		s.kernel = (struct pollfd *)mem;
 	}
 	if (!mem)
-		return wait_set(&s, ts, mask);
+		return wait_set(&s, ts, mask, mark);
 	ntbs_undo_push(&undo, unmap, &s);
-	ret = wait_set(&s, ts, mask);
+	ret = wait_set(&s, ts, mask, mark);
 	ntbs_undo_pop(&undo);
 	return ret;
 }

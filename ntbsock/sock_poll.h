@@ -13,7 +13,9 @@
 #include <time.h>
 #include "sock.h"
 
-/* -ENTBS_PASS: no member is ours.  @ts: what is left of the time, NULL for ever. */
-int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const sigset_t *mask);
+struct ntbs_sig_mark;
+
+/* -ENTBS_PASS: no member is ours.  @ts: what is left of the time, NULL for ever.  @mark: a handler that runs after it ends this. */
+int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const sigset_t *mask, const struct ntbs_sig_mark *mark);
 
 #endif
