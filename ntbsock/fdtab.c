@@ -14,6 +14,7 @@ struct ntbs_file **ntbs_fdtab_l1[NTBS_FD_L1];
 struct ntbs_file ntbs_file_hidden;
 int ntbs_fdtab_top;
 static struct ntbs_lock table_lock;	/* guards entries and file->fds; innermost */
+static struct ntbs_lock low_lock;	/* outside of that one */
 static int table_pid;
 
 void ntbs_fdtab_init(void)
@@ -23,18 +24,21 @@ void ntbs_fdtab_init(void)
 
 void ntbs_fdtab_fork_prepare(void)
 {
+	ntbs_lock(&low_lock);
 	ntbs_lock(&table_lock);
 }
 
 void ntbs_fdtab_fork_parent(void)
 {
 	ntbs_unlock(&table_lock);
+	ntbs_unlock(&low_lock);
 }
 
 void ntbs_fdtab_fork_child(void)
 {
 	table_pid = ntbs_sys0(SYS_getpid);
 	ntbs_lock_reset(&table_lock);
+	ntbs_lock_reset(&low_lock);
 }
 
 bool ntbs_fdtab_foreign(void)
@@ -189,6 +193,16 @@ int ntbs_fdtab_find(const struct ntbs_file *f)
 		if (ntbs_fdtab_peek(fd) == f)
 			return fd;
 	return -1;
+}
+
+void ntbs_fd_low_begin(void)
+{
+	ntbs_lock(&low_lock);
+}
+
+void ntbs_fd_low_end(void)
+{
+	ntbs_unlock(&low_lock);
 }
 
 int ntbs_fd_hide(int fd)

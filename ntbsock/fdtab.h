@@ -85,6 +85,12 @@ static inline int ntbs_fdtab_highest(void)
 	return __atomic_load_n(&ntbs_fdtab_top, __ATOMIC_RELAXED);
 }
 
+/*
+ * The kernel gives the lowest number.  A thread that gets a descriptor and hides it does both between these two, or under a
+ * lock that fork() takes: a child would keep what it found on the way.
+ */
+void ntbs_fd_low_begin(void);
+void ntbs_fd_low_end(void);
 /* Move a descriptor of our own out of the program's way and mark it; returns the new number or -errno. */
 int ntbs_fd_hide(int fd);
 void ntbs_fd_unhide_close(int fd);

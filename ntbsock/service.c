@@ -217,9 +217,11 @@ bool ntbs_service_start(void)
 	ntbs_lock(&start_lock);
 	if (!running) {
 		if (epfd < 0) {
+			ntbs_fd_low_begin();
 			fd = ntbs_sys1(SYS_epoll_create1, EPOLL_CLOEXEC);
 			if (fd >= 0)
 				epfd = ntbs_fd_hide(fd);
+			ntbs_fd_low_end();
 		}
 		if (epfd >= 0) {
 			if (ntbs_rt.broker >= 0)

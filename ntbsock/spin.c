@@ -105,9 +105,11 @@ static int open_file(void)
 		i = k;
 	}
 	if (i < CROWD_FILES) {
+		ntbs_fd_low_begin();
 		fd = ntbs_sys4(SYS_openat, AT_FDCWD, "/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC, 0);
 		if (fd >= 0)
 			fd = ntbs_fd_hide(fd);
+		ntbs_fd_low_end();
 		files[i] = fd >= 0 ? fd + 1 : 0;
 	}
 	ntbs_unlock(&files_lock);

@@ -50,10 +50,11 @@ static int get(bool *others)
 	ntbs_unlock(&waiter_lock);
 	if (fd >= 0 || ntbs_rt.mbox[ntbs_rt.mbox_self] < 0)
 		return fd;
+	ntbs_fd_low_begin();
 	fd = ntbs_sys1(SYS_epoll_create1, EPOLL_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	fd = ntbs_fd_hide(fd);
+	if (fd >= 0)
+		fd = ntbs_fd_hide(fd);
+	ntbs_fd_low_end();
 	if (fd < 0)
 		return -1;
 	if (ntbs_sys4(SYS_epoll_ctl, fd, EPOLL_CTL_ADD, ntbs_rt.mbox[ntbs_rt.mbox_self], &ev) < 0) {
