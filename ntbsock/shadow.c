@@ -206,6 +206,13 @@ bool ntbs_shadow_dissolved(int fd)
 	return !ntbs_shadow_info(fd, &info) && info.state == ST_CLOSE && !info.heard;
 }
 
+bool ntbs_shadow_closed(int fd)
+{
+	struct ntbs_shadow_info info = { 0 };
+
+	return ntbs_shadow_info(fd, &info) || info.state == ST_CLOSE;
+}
+
 bool ntbs_shadow_was_reset(int fd)
 {
 	struct ntbs_shadow_info info = { 0 };

@@ -32,6 +32,8 @@ int ntbs_shadow_read(int fd, uint64_t *bytes, bool *closed);
 int ntbs_shadow_came(int fd, uint64_t *bytes);
 /* connect() to AF_UNSPEC has ended it, in whatever process. */
 bool ntbs_shadow_dissolved(int fd);
+/* All is over, both ways. */
+bool ntbs_shadow_closed(int fd);
 /* A reset has ended it, and no FIN came before that. */
 bool ntbs_shadow_was_reset(int fd);
 /* The peer has ended, by a FIN or a reset.  Behind an end of our own neither poll() nor a read tells that. */

@@ -27,6 +27,7 @@
 
 #define TORN_NS 200000000ull		/* lines of one message land within that, or not at all */
 #define ANSWER_NS 2000000000ull		/* a sender that is there has begun again on TCP by then */
+#define RESET_WAIT_NS 50000000ull	/* a peer's kernel has answered by then, whose FIN has just come */
 #define EMPTY_LOOKS 8			/* looks at an empty ring, and at the shadow, after which the service thread shall tell us of the end */
 
 void ntbs_stream_rx_back(struct ntbs_sock *sk)
@@ -243,9 +244,12 @@ static bool reset_unheard(struct ntbs_sock *sk)
  * FIN without a stated end: the peer was killed, perhaps before it knew that there is a ring.  TCP resets if it left bytes of
  * ours unread: a byte to its kernel, where nobody is any more, brings the reset, and with it all that the kernel says of such
  * a socket.  With our FIN in the same segment, since behind a FIN that is alone the kernel calls a reset EPIPE (tcp_reset()).
+ * It is a round trip away, and the kernel's error has to be there when ours is told and it is taken for that (ntbs_sock_owed()):
+ * it would be a second one.
  */
 static bool reset_as_tcp(struct ntbs_sock *sk, int fd, int owe)
 {
+	uint64_t until;
 	char c = 0;
 
 	if (ntbs_sock_flags(sk) & NTBS_SK_DIED)
@@ -268,6 +272,12 @@ static bool reset_as_tcp(struct ntbs_sock *sk, int fd, int owe)
 		atomic_store(&sk->shm->owed, owe);
 	ntbs_sys6(SYS_sendto, fd, (long)&c, 1, MSG_DONTWAIT | MSG_NOSIGNAL | MSG_MORE, 0, 0);
 	ntbs_sys2(SYS_shutdown, fd, SHUT_WR);
+	for (until = ntbs_now_ns() + RESET_WAIT_NS; !ntbs_shadow_closed(fd); ntbs_sys0(SYS_sched_yield)) {
+		if (ntbs_now_ns() < until)
+			continue;
+		ntbs_stats_timer_ran_out();
+		break;
+	}
 	return true;
 }
 
