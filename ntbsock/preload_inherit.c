@@ -67,8 +67,8 @@ static bool let_go(struct ntbs_sock *sk)
 	return ours;
 }
 
-/* We have asked for it: the answer is a matter of the other side's service thread, and with it we can come back. */
-static void await_answer(struct ntbs_sock *sk, int fd)
+/* We have asked for it: the answer is a matter of the other side's service thread, and with it we can come back.  False: none. */
+static bool answered(struct ntbs_sock *sk, int fd)
 {
 	uint64_t until = ntbs_now_ns() + ANSWER_WAIT_NS;
 
@@ -76,21 +76,31 @@ static void await_answer(struct ntbs_sock *sk, int fd)
 		ntbs_sys0(SYS_sched_yield);
 		ntbs_offer_step(sk, fd);
 	}
-	if (ntbs_sock_stage(sk) == NTBS_OFFER && sk->shm->claim_asked)
-		ntbs_stats_timer_ran_out();
+	if (ntbs_sock_stage(sk) != NTBS_OFFER || !sk->shm->claim_asked)
+		return true;
+	ntbs_stats_timer_ran_out();
+	return false;
 }
 
 /* '+': the other side offers anew, or has; ',': its first offer stands; 0: it stays on TCP. */
 static char comes_back(struct ntbs_sock *sk, int fd, uint64_t until)
 {
-	bool live;
-
-	if (can_go(sk))
-		await_answer(sk, fd);
-	live = ntbs_sock_stage(sk) == NTBS_LIVE;
-	if (live ? !can_go(sk) || !ntbs_sock_attach(sk) || !ntbs_handover_for_exec(sk, fd, until) : !let_go(sk))
+	do {		/* the service thread may ask for it at any time */
+		if (let_go(sk))
+			return sk->shm->offered_ns ? '+' : ',';		/* it has come to us so, and the offer is still to come */
+	} while (ntbs_sock_stage(sk) == NTBS_OFFER && can_go(sk) && answered(sk, fd));
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !can_go(sk) || !ntbs_sock_attach(sk) || !ntbs_handover_for_exec(sk, fd, until))
 		return 0;
-	return live || sk->shm->offered_ns ? '+' : ',';		/* or has come to us so, and the offer is still to come */
+	return '+';
+}
+
+/* All of its numbers go, or none: what is true of a connection is found out once. */
+static bool is_first(struct ntbs_sock *sk, int fd)
+{
+	for (int other = 0; other < fd; other++)
+		if (ntbs_fdtab_sock(other) == sk && inheritable(other))
+			return false;
+	return true;
 }
 
 static char *put_number(char *at, uint64_t n, char end)
@@ -119,7 +129,7 @@ void ntbs_inherit_leave(char *list, size_t size)
 	for (int fd = 0; fd < ntbs_fdtab_highest(); fd++) {
 		struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 
-		if (!sk || !inheritable(fd))
+		if (!sk || !inheritable(fd) || !is_first(sk, fd))
 			continue;
 		owed = atomic_load(&sk->shm->owed);
 		how = owed ? '!' : comes_back(sk, fd, until);

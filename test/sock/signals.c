@@ -31,12 +31,16 @@ struct sender {
 	uint64_t pos;
 };
 
-/* Signals the main thread until it has been seen at least once, then lets the data come. */
+/* Signals the main thread, which sleeps in a call, until it has been seen at least once, then lets the data come. */
 static void *signaller(void *arg)
 {
 	struct sender *s = arg;
+	int looks = 0;
 
-	usleep(10000);
+	while (looks < 5) {		/* in its call, and not for a moment on the way there */
+		usleep(1000);
+		looks = s_asleep(getpid()) ? looks + 1 : 0;
+	}
 	do {
 		pthread_kill(main_thread, SIGUSR1);
 		usleep(2000);
