@@ -56,6 +56,9 @@ const char *const rule_text[RULES] = {
 	/* epoll_wait() with room for some of the ready members: epoll(7) promises no order, and the kernel's is that in which they
 	 * have become ready.  Asked until each world has told of the same members, with the same events. */
 	[R_ORDER] = "which members of a set come first",
+	/* A race of the kernel's own: run against itself (--reference), TCP gives the very same two answers to the shortest sequence.
+	 * Asked when a difference has been found; the sequence is shown. */
+	[R_BOTH] = "kernel TCP gives both answers",
 };
 unsigned long accepted[RULES];
 

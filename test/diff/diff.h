@@ -40,7 +40,7 @@ enum shape { INT, LINGER, TIMEVAL, INFO, STR };
 
 /* How two answers may differ: the table is in compare.c. */
 enum rule { SAME, R_SPLIT, R_TAKEN, R_ROOM, R_AMOUNT, R_OUTQ, R_INFO, R_RCVBUF, R_SNDBUF, R_CLAMP, R_MAXSEG, R_QUICKACK, R_CPU,
-	    R_NUMBER, R_LATER, R_ORDER, RULES };
+	    R_NUMBER, R_LATER, R_ORDER, R_BOTH, RULES };
 
 struct call_info {
 	const char *name;

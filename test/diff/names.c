@@ -179,6 +179,8 @@ void learn_blocked(const struct op *op)
 {
 	struct desc *d = desc_of(op->proc, op->s);
 
+	if (d && calls[op->call].class == SEND && peer_of(d))
+		peer_of(d)->grown = true;	/* it is full */
 	if (d && (leaves(op) || (calls[op->call].class == RECV && !op->b)))
 		leave(d);
 }

@@ -141,6 +141,8 @@ static void finish(struct pending *e, bool first)
 		p->full = p->backlog = p->grown = true;
 	else if (class == SEND && op.b > BIG && p && e->a[TCP].bytes && e->a[TCP].bytes < (uint64_t)op.b)
 		p->uneven = true;	/* what has been taken makes room when it has come */
+	if (class == SEND && op.b > BIG && p && e->a[TCP].bytes)
+		p->grown = true;
 	if (d && (class == RECV || class == DRAIN))
 		check_streams(&op, e->step, d);
 	if (verbose) {
