@@ -259,8 +259,8 @@ static bool leave_both(struct ntbs_sock *sk, int fd, enum ntbs_reason why, uint6
 	}
 	if (why != NTBS_WHY_OPTION || !(ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))		/* see ntbs_handover_tx() */
 		leave_tx(sk, fd, why);
-	if (ntbs_sock_stage(sk) == NTBS_NEW)
-		ntbs_sock_plain(sk, why);
+	if (ntbs_sock_stage(sk) == NTBS_NEW && !ntbs_offer_never(sk, why) && ntbs_sock_stage(sk) == NTBS_OFFER)
+		ntbs_offer_withdraw(sk, why);
 	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
 		return true;
 	done = ask_for_tcp(sk, fd, until_ns);

@@ -93,8 +93,9 @@ bool ntbs_holders_alone(const struct ntbs_sock *sk)
 static void take_back(struct ntbs_sock *sk)
 {
 	struct ntbs_sock_shm *shm = sk->shm;
+	const uint32_t used = ntbs_le32_read(&shm->conn.used);
 
-	if (!ntbs_le32_read(&shm->conn.used))
+	if (!used || used == NTBS_ENTRY_GOING)
 		return;
 	for (int i = 0; i < NTBS_SK_WHO; i++) {
 		uint32_t pid = atomic_load(&shm->who[i]);
@@ -106,6 +107,8 @@ static void take_back(struct ntbs_sock *sk)
 		ntbs_write_once(shm->conn.holders, left);
 		if (left > 0 || atomic_load(&sk->file.refs) > 0)	/* a call of ours that sleeps lets it go when it wakes */
 			continue;
+		if (!ntbs_sock_goes(shm, used))
+			return;
 		if (shm->chan)
 			ntbs_chan_take_back(shm);
 		ntbs_le32_write_release(&shm->conn.used, 0);

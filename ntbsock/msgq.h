@@ -164,6 +164,12 @@ bool ntbs_msgq_peer_had_all(const struct ntbs_msgq *q);
 ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t len);
 
 /*
+ * Bytes from the tail back that the peer has not freed, as far as it has told: what it asks for may lie before, if it has read on
+ * since it asked, and something else lies there by now.
+ */
+uint64_t ntbs_msgq_kept(const struct ntbs_msgq *q);
+
+/*
  * Whoever had the lock is dead: what he has published and not counted is counted, an end that he had not published yet is.  True:
  * the last of it was a SWITCH.
  */

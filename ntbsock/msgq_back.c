@@ -84,6 +84,21 @@ ssize_t ntbs_msgq_unread(struct ntbs_msgq *q, uint64_t back, void *dst, size_t l
 	return done;
 }
 
+uint64_t ntbs_msgq_kept(const struct ntbs_msgq *q)
+{
+	const struct ntbs_msgq_tx_shm *tx = q->tx;
+	uint64_t kept = 0;
+	struct sent sent;
+
+	for (uint64_t seq = tx->tail; seq != tx->head && !look_back(q, --seq, &sent); kept += sent.size) {
+		uint32_t freed = tx->bulk_head - sent.start;
+
+		if ((sent.kind == NTBS_SLOT_BULK || sent.kind == NTBS_SLOT_OPEN) && (int32_t)freed > 0)
+			return kept + (freed < sent.size ? sent.size - freed : 0);	/* it has read into this one */
+	}
+	return kept;
+}
+
 void ntbs_msgq_resend(struct ntbs_msgq *q, uint32_t seq)
 {
 	uint32_t idx = seq & (q->geo.nr_slots - 1), pos, end, run;

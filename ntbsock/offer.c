@@ -249,6 +249,15 @@ void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why)
 	ntbs_unlock(&sk->shm->ctl);
 }
 
+bool ntbs_offer_never(struct ntbs_sock *sk, enum ntbs_reason why)
+{
+	ntbs_lock(&sk->shm->ctl);
+	if (ntbs_sock_stage(sk) == NTBS_NEW)
+		ntbs_sock_plain(sk, why);
+	ntbs_unlock(&sk->shm->ctl);
+	return ntbs_sock_stage(sk) == NTBS_PLAIN;
+}
+
 /*
  * Connecting: only this process is sure to get the channel, so the offer goes.  Accepting: an unclaimed one may be claimed
  * by whoever is the sole holder later; one that is asked for stays, and parent and child both have the channel - but the
@@ -259,6 +268,8 @@ void ntbs_offer_before_fork(struct ntbs_sock *sk)
 {
 	if (sk->shm->conn.accepted)
 		ntbs_offer_forks_with_connection = true;
+	ntbs_lock(&sk->shm->ctl);	/* a claim that is being made by another thread is made */
+	ntbs_unlock(&sk->shm->ctl);
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && sk->chan && !sk->chan->peer)
 		ntbs_broker_await_bells(sk->chan);
 	if (ntbs_sock_stage(sk) != NTBS_OFFER)

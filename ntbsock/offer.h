@@ -62,6 +62,8 @@ void ntbs_offer_before_shut_wr(struct ntbs_sock *sk);
 void ntbs_offer_sleepy(struct ntbs_sock *sk);
 /* Take it back, or go LIVE if it was claimed first. */
 void ntbs_offer_withdraw(struct ntbs_sock *sk, enum ntbs_reason why);
+/* NEW -> PLAIN, unless another thread has just offered it: true if it is PLAIN. */
+bool ntbs_offer_never(struct ntbs_sock *sk, enum ntbs_reason why);
 /* We have closed it and another process holds it, which may sleep and is now the one to claim it. */
 void ntbs_offer_left_to_others(struct ntbs_sock *sk);
 /* Every socket that a child is about to inherit. */

@@ -186,7 +186,8 @@ static bool try_claim(struct ntbs_sock *sk, int fd)
 	bool done = true;
 
 	ntbs_lock(&sk->shm->ctl);
-	if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked)
+	/* the only holder: a fork counts its child first, and takes this lock then */
+	if (ntbs_sock_stage(sk) == NTBS_OFFER && !sk->shm->claim_asked && atomic_load(&sk->shm->holders) == 1)
 		done = claim(sk, fd);
 	ntbs_unlock(&sk->shm->ctl);
 	return done;

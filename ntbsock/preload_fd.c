@@ -295,9 +295,7 @@ static void wants_sigio(struct ntbs_file *f, int fd)
 
 	if (f->kind != NTBS_FILE_SOCK)
 		return;
-	if (ntbs_sock_stage(sk) == NTBS_NEW)
-		ntbs_sock_plain(sk, NTBS_WHY_OPTION);
-	else if (ntbs_sock_stage(sk) != NTBS_PLAIN)
+	if (!ntbs_offer_never(sk, NTBS_WHY_OPTION))
 		ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
 	errno = saved;
 }

@@ -131,6 +131,9 @@ void ntbs_inherit_leave(char *list, size_t size)
 
 		if (!sk || !inheritable(fd) || !is_first(sk, fd))
 			continue;
+		/* a death that nobody has noticed is a reset, which the kernel shall have for an image without us */
+		if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_shadow_poll(fd, POLLRDHUP))
+			ntbs_stream_died_for_others(sk, fd, true);
 		owed = atomic_load(&sk->shm->owed);
 		how = owed ? '!' : comes_back(sk, fd, until);
 		if (!how)

@@ -70,6 +70,8 @@ static bool other_threads(void)
 
 static void release(struct ntbs_sock *sk)
 {
+	if (!ntbs_sock_goes(sk->shm, sk->serial))
+		return;
 	ntbs_chan_let_lease_go(sk);
 	ntbs_le32_write_release(&sk->shm->conn.used, 0);
 }

@@ -454,8 +454,8 @@ NTBS_EXPORT int setsockopt(int fd, int level, int name, const void *val, socklen
 		/* bytes that only the kernel can treat: the connection goes there first */
 		if (ntbs_sock_stage(sk) == NTBS_NEW) {
 			ntbs_sock_set_flag(sk, NTBS_SK_NO_SWITCH);	/* what its listener accepts, too */
-			if (stamps(level, name))
-				ntbs_sock_plain(sk, NTBS_WHY_OPTION);
+			if (stamps(level, name) && !ntbs_offer_never(sk, NTBS_WHY_OPTION))
+				ntbs_handover_both(sk, fd, NTBS_WHY_OPTION);
 		} else {
 			if (stamps(level, name))
 				ntbs_sock_note_flag(sk, NTBS_SK_STAMPS, true);

@@ -542,6 +542,8 @@ static void give_back(struct ntbs_chan *c, const struct ntbs_sock_shm *shm)
 	__typeof__(&c->leases->lease[0]) l = &c->leases->lease[shm->lease];
 
 	ntbs_lock(&c->leases->lock);
+	if (l->generation != shm->generation || l->busy != 1)	/* not ours any more */
+		goto out;
 	/*
 	 * The next generation goes on where this one ends, so that every slot is written once a lap: a slot left out
 	 * for 2^16 messages would show an old stamp as a new one.
@@ -550,6 +552,7 @@ static void give_back(struct ntbs_chan *c, const struct ntbs_sock_shm *shm)
 	l->next_in = shm->rx.mq.head;
 	l->engine_slots = shm->tx.mq.engine_slots;
 	l->busy = 2;
+out:
 	ntbs_unlock(&c->leases->lock);
 }
 
@@ -563,8 +566,7 @@ void ntbs_chan_take_back(const struct ntbs_sock_shm *shm)
 			continue;
 		else if (!c->acceptor && !c->is_far)
 			ntbs_window_store32(&ntbs_rt.port, &c->released[shm->lease], shm->generation);
-		else if (c->acceptor && c->leases->lease[shm->lease].generation == shm->generation &&
-			 c->leases->lease[shm->lease].busy == 1)
+		else if (c->acceptor)
 			give_back(c, shm);
 	ntbs_unlock(&ntbs_rt.lock);
 }

@@ -386,11 +386,17 @@ void ntbs_sock_put(struct ntbs_sock *sk)
 		ntbs_sock_free(sk);
 }
 
+bool ntbs_sock_goes(struct ntbs_sock_shm *shm, uint32_t used)
+{
+	return __atomic_compare_exchange_n(&shm->conn.used.v, &used, NTBS_ENTRY_GOING, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
 /* No descriptor and no sleeper left in this process. */
 void ntbs_sock_free(struct ntbs_sock *sk)
 {
 	struct ntbs_sock *before = sk->before;
 	struct ntbs_sock_shm *shm = sk->shm;
+	const uint32_t used = sk->serial;
 
 	/* whoever looked it up without a reference is let out first: he finds another serial under the lock */
 	ntbs_lock(&shm->ctl);
@@ -403,7 +409,7 @@ void ntbs_sock_free(struct ntbs_sock *sk)
 	ntbs_unlock(&shm->rx.lock);
 	ntbs_unlock(&shm->tx.lock);
 	ntbs_unlock(&shm->ctl);
-	if (atomic_load(&shm->holders) <= 0) {
+	if (atomic_load(&shm->holders) <= 0 && ntbs_sock_goes(shm, used)) {
 		if (sk->chan || shm->chan)
 			ntbs_chan_release(sk);
 		ntbs_le32_write_release(&shm->conn.used, 0);
@@ -418,10 +424,10 @@ static void before_fork(struct ntbs_sock *sk, void *arg)
 {
 	if (sk->file.fds <= 0)
 		return;
-	ntbs_offer_before_fork(sk);
 	/* Counted before the child exists, so that it cannot end first.  If fork fails the count stays too high: the end
-	 * is then told by the kernel's FIN alone, as after a kill. */
+	 * is then told by the kernel's FIN alone, as after a kill.  And before the look at a claim: none begins any more. */
 	ntbs_write_once(sk->shm->conn.holders, atomic_fetch_add(&sk->shm->holders, 1) + 1);
+	ntbs_offer_before_fork(sk);
 }
 
 void ntbs_sock_pool_lock(void)

@@ -173,6 +173,11 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd);
 /* connect() to AF_UNSPEC: the connection ends with a reset, the descriptor goes on as plain TCP. */
 void ntbs_sock_dissolve(struct ntbs_sock *sk);
 void ntbs_sock_free(struct ntbs_sock *sk);
+/*
+ * Nobody holds it any more.  Of several who see that at once, one is told to give back what it had: true, and then
+ * conn.used is his to set to 0.  @used: what it was as long as somebody held it.
+ */
+bool ntbs_sock_goes(struct ntbs_sock_shm *shm, uint32_t used);
 void ntbs_sock_get(struct ntbs_sock *sk);
 /* For who has found it by index: false if it is on its way out. */
 bool ntbs_sock_try_get(struct ntbs_sock *sk);

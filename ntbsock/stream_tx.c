@@ -95,6 +95,7 @@ void ntbs_stream_state_final(struct ntbs_sock *sk)
 int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 {
 	struct ntbs_dir_tx_shm *tx = &sk->shm->tx;
+	uint64_t kept;
 
 	if (tx->state == NTBS_DIR_TCP) {	/* never left; and now it never will */
 		state_q(sk, 0, NTBS_WHY_PEER_ASKED);
@@ -116,6 +117,9 @@ int ntbs_stream_answer(struct ntbs_sock *sk, int fd, uint64_t from)
 	}
 	if (from < tx->mq.pos && (ntbs_sock_flags(sk) & NTBS_SK_SHUT_WR))
 		return 0;		/* the kernel's FIN lies before them: they can only be read where they are */
+	kept = ntbs_msgq_kept(&sk->q);
+	if (tx->mq.pos - from > kept)	/* asked long ago by who has not waited and has read on: not what has taken its place */
+		from = tx->mq.pos - kept;
 	ntbs_write_once(tx->replay, tx->mq.pos - from);
 	state_q(sk, from, NTBS_WHY_PEER_ASKED);
 	return ntbs_stream_replay(sk, fd);
@@ -328,11 +332,13 @@ ssize_t ntbs_stream_send(struct ntbs_sock *sk, int fd, struct ntbs_iter *it, int
 				return n;
 		}
 	}
-	if (__builtin_expect(ntbs_sock_flags(sk) & (NTBS_SK_OWED | NTBS_SK_FIN_LATER), 0)) {
+	if (__builtin_expect(ntbs_sock_flags(sk) & (NTBS_SK_OWED | NTBS_SK_FIN_LATER | NTBS_SK_RESET), 0)) {
 		ssize_t n = send_owed(sk);
 
 		if (n)
 			return n;
+		if (ntbs_sock_flags(sk) & NTBS_SK_RESET)	/* bytes that were to be sent again are not there: nothing may follow */
+			return -ECONNRESET;
 		if (ntbs_sock_flags(sk) & NTBS_SK_FIN_LATER)
 			return -EPIPE;
 	}

@@ -68,8 +68,10 @@ struct ntbs_counters {
 	uint64_t poll_hits;			/* polling found something before sleep */
 };
 
+#define NTBS_ENTRY_GOING 0xfffffffeu	/* nobody holds it any more, and what it had is being given back */
+
 struct ntbs_conn_shm {
-	ntbs_le32 used;			/* 0 free; else a number that differs for each use */
+	ntbs_le32 used;			/* 0 free; NTBS_ENTRY_GOING; else an odd number that differs for each use */
 	ntbs_le32 pid;			/* process that made it */
 	uint32_t inode_dev, accepted;	/* 1: by accept() */
 	struct ntbs_tuple tuple;	/* local and remote as this side sees them */

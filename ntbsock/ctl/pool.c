@@ -78,7 +78,7 @@ static int copy_entry(struct ntbs_conn_shm *copy, const char *entry)
 	for (int i = 0; i < COPY_TRIES; i++) {
 		uint32_t used = ntbs_le32_read_acquire(&shm->used);
 
-		if (!used)
+		if (!used || used == NTBS_ENTRY_GOING)
 			return 0;
 		for (size_t w = 0; w < sizeof(*copy) / 8; w++)
 			to[w] = __atomic_load_n(&from[w], __ATOMIC_RELAXED);
