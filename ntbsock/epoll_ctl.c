@@ -21,6 +21,7 @@
 #include "runtime.h"
 #include "shadow.h"
 #include "sys.h"
+#include "user.h"
 #include "wait.h"
 
 /* What EPOLLEXCLUSIVE may be asked for together with (fs/eventpoll.c, EPOLLEXCLUSIVE_OK_BITS) */
@@ -236,17 +237,23 @@ int ntbs_epoll_ctl(struct ntbs_ep *ep, int op, int fd, struct epoll_event *ev)
 {
 	struct ntbs_sock *sk = fd >= 0 ? ntbs_fdtab_sock(fd) : NULL;
 	struct ntbs_ep *inner = fd >= 0 ? ntbs_epoll_of(fd) : NULL;
+	struct epoll_event copy;
 	struct ntbs_epm *m;
 	bool held = false;
 	int ret;
 
+	if (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL)
+		return -ENTBS_PASS;
 	if ((!sk && !inner) || (inner == ep)) {
 		if (op == EPOLL_CTL_ADD)
 			atomic_store(&ep->others, 1);
 		return -ENTBS_PASS;
 	}
-	if (op != EPOLL_CTL_DEL && !ev)
-		return -EFAULT;
+	if (op != EPOLL_CTL_DEL) {
+		if (!ev || ntbs_user_copy(&copy, ev, sizeof(copy)))
+			return -EFAULT;
+		ev = &copy;
+	}
 	if (op != EPOLL_CTL_DEL && ev->events & EPOLLEXCLUSIVE &&
 	    (op == EPOLL_CTL_MOD || inner || ev->events & ~EXCLUSIVE_WITH))
 		return -EINVAL;		/* the kernel's rule, which the shadow's registration would not break */

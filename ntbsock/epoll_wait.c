@@ -12,6 +12,7 @@
 #include "epoll_impl.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 
@@ -19,9 +20,11 @@
 #include "shadow.h"
 #include "spin.h"
 #include "sys.h"
+#include "user.h"
 #include "wait.h"
 
 #define KERNEL_EVERY_NS 50000
+#define MAX_EVENTS (INT_MAX / (int)sizeof(struct epoll_event))	/* fs/eventpoll.c, EP_MAX_EVENTS */
 
 /* ------------------------------------------------------------- the kernel */
 
@@ -274,6 +277,12 @@ static int take_pending(struct ntbs_ep *ep, struct epoll_event *out, int max)
 
 	if (!ntbs_epoll_kept(ep))
 		return 0;
+	/* an edge is taken once: only what there is a place for */
+	if (max > 2 * NTBS_EP_PENDING)
+		max = 2 * NTBS_EP_PENDING;
+	while (!ntbs_user_writable(out, max * sizeof(*out)))
+		if (!--max)
+			return -EFAULT;
 	ntbs_lock(&ep->lock);
 	n = ep->nr_pending < (uint32_t)max ? (int)ep->nr_pending : max;
 	memcpy(kept, ep->pending, n * sizeof(*kept));
@@ -324,29 +333,30 @@ static int wait_set(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 	uint32_t asks = 0;
 	int n, k;
 
-	if (max <= 0)
+	if (max <= 0 || max > MAX_EVENTS)
 		return -ENTBS_PASS;
 	/* also without a member of ours: the set may hold our mbox, and another thread may add one while we sleep */
 	ntbs_cancel_point();
 	n = ep->nr_pending ? take_pending(ep, out, max) : 0;
 	if (!n && __builtin_expect(ep->full, 0) && ntbs_epoll_ours(ep) && kernels_turn(ep))
 		n = ask_kernel(ep, out, max, &zero, NULL, NULL, &more);
-	if (n > 0)
+	if (n > 0 || n == -EFAULT)
 		return n;
 	if (ts && !poll_only)
-		until = ntbs_now_ns() + ts->tv_sec * 1000000000ull + ts->tv_nsec;
+		until = ntbs_until(ts);
 	for (;;) {
 		n = ntbs_epoll_ours(ep) ? ntbs_epoll_look(ep, out, max) : 0;
 		if (n) {
 			if (n > 0 && n < max && ep->nr_pending) {
-				n += take_pending(ep, out + n, max - n);
+				k = take_pending(ep, out + n, max - n);
+				n += k > 0 ? k : 0;
 			} else if (n > 0 && n < max && kernels_turn(ep)) {
 				k = ask_kernel(ep, out + n, max - n, &zero, NULL, NULL, &more);
 				n += k > 0 ? k : 0;
 			}
 			return n;
 		}
-		if (ntbs_epoll_ours(ep) && !poll_only && ntbs_spin_begin(&spin, NULL)) {
+		if (ntbs_epoll_ours(ep) && !poll_only && ntbs_mask_spins(mask) && ntbs_spin_begin(&spin, NULL)) {
 			uint64_t asked = ntbs_now_ns(), now;
 
 			more = false;

@@ -3,6 +3,7 @@
 #include "sleep.h"
 
 #include <errno.h>
+#include <string.h>
 #include <ucontext.h>
 
 #include "sys.h"
@@ -85,4 +86,18 @@ long ntbs_sleep(const struct ntbs_sig_mark *mark, long nr, long a, long b, long 
 	pthread_setcanceltype(type, NULL);
 	ntbs_undo_pop(&undo);
 	return ret;
+}
+
+/* No program's handler: SIGKILL and SIGSTOP have none, 32 and 33 are the C library's. */
+#define NOT_MASKED (1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1) | 3ull << 31)
+
+bool ntbs_mask_spins(const sigset_t *mask)
+{
+	uint64_t own = 0, during;
+
+	if (!mask)
+		return true;
+	memcpy(&during, mask, sizeof(during));
+	ntbs_sys4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &own, 8);
+	return !(during & ~own & ~NOT_MASKED);
 }

@@ -69,6 +69,12 @@ static inline void ntbs_cancel_point(void)
  */
 long ntbs_sleep(const struct ntbs_sig_mark *mark, long nr, long a, long b, long c, long d, long e, long f);
 
+/*
+ * A wait under @mask, which only the kernel's call installs, may spin before it sleeps: no handler can run meanwhile that
+ * @mask holds back.
+ */
+bool ntbs_mask_spins(const sigset_t *mask);
+
 /* A handler is about to run that has interrupted @context. */
 void ntbs_sleep_recheck(void *context);
 

@@ -174,6 +174,7 @@ struct set {
 	struct pollfd *user, *kernel;
 	nfds_t nfds;
 	int ours;			/* members that are not plain */
+	bool full;			/* with the mbox it would be more than RLIMIT_NOFILE lets poll() have */
 };
 
 /* Fill in the kernel's copy; ours are looked at.  Returns how many of ours are ready. */
@@ -281,10 +282,9 @@ static int merge(struct set *s)
 	return ready;
 }
 
-static long ask_kernel(struct set *s, int waiter, const struct timespec *ts, const sigset_t *mask)
+static long ask_kernel(struct set *s, const struct timespec *ts, const sigset_t *mask)
 {
-	s->kernel[s->nfds] = (struct pollfd){ waiter, POLLIN, 0 };
-	return ntbs_sys5(SYS_ppoll, s->kernel, s->nfds + 1, ts, mask, 8);
+	return ntbs_sys5(SYS_ppoll, s->kernel, s->nfds, ts, mask, 8);
 }
 
 static void put_waiter(void *arg)
@@ -310,7 +310,7 @@ static long arm_and_sleep(struct set *s, uint64_t until, const sigset_t *mask, c
 
 	ntbs_section_enter();
 	ntbs_undo_push(&undo, put_waiter, &waiter);
-	waiter = ntbs_waiter_get();
+	waiter = s->full ? -1 : ntbs_waiter_get();
 	ntbs_section_leave();
 	if (!look(s, true)) {
 		if (until) {
@@ -322,7 +322,11 @@ static long arm_and_sleep(struct set *s, uint64_t until, const sigset_t *mask, c
 			ts = &left;
 		}
 		s->kernel[s->nfds] = (struct pollfd){ waiter, POLLIN, 0 };
-		ret = ntbs_sleep(mark, SYS_ppoll, (long)s->kernel, s->nfds + 1, (long)ts, (long)mask, 8, 0);
+		ret = ntbs_sleep(mark, SYS_ppoll, (long)s->kernel, s->nfds + (waiter >= 0), (long)ts, (long)mask, 8, 0);
+		if (ret == -EINVAL && waiter >= 0) {	/* the program's part has been taken before */
+			s->full = true;
+			ret = -EAGAIN;
+		}
 	}
 	ntbs_undo_pop(&undo);
 	return ret;
@@ -352,7 +356,7 @@ static bool any_ours(const struct pollfd *fds, nfds_t nfds)
 static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *mask, const struct ntbs_sig_mark *mark)
 {
 	static const struct timespec zero;
-	uint64_t until = ts ? ntbs_now_ns() + ts->tv_sec * 1000000000ull + ts->tv_nsec : 0;
+	uint64_t until = ts ? ntbs_until(ts) : 0;
 	bool poll_only = ts && !ts->tv_sec && !ts->tv_nsec;
 	struct ntbs_spin spin;
 	int n;
@@ -361,19 +365,19 @@ static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *ma
 	for (;;) {
 		n = look(s, false);
 		/* what is ready comes before a signal, which then stays where the program's own mask has it */
-		ret = ask_kernel(s, -1, &zero, poll_only && !n ? mask : NULL);
+		ret = ask_kernel(s, &zero, poll_only && !n ? mask : NULL);
 		if (ret < 0 && !(n && ret == -EINTR))
 			return ret;
 		n = merge(s);
 		if (n || poll_only)
 			return n;
-		if (s->ours && ntbs_spin_begin(&spin, NULL)) {
+		if (s->ours && ntbs_mask_spins(mask) && ntbs_spin_begin(&spin, NULL)) {
 			uint64_t asked = ntbs_now_ns();
 
 			do {
 				n = look(s, false);
 				if (!n && ntbs_now_ns() - asked > KERNEL_EVERY_NS && s->nfds > (nfds_t)s->ours) {
-					n = ask_kernel(s, -1, &zero, NULL) > 0;
+					n = ask_kernel(s, &zero, NULL) > 0;
 					asked = ntbs_now_ns();
 				}
 			} while (!n && ntbs_spin_more(&spin) && (!ts || ntbs_now_ns() < until));

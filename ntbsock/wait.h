@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "sleep.h"
 
@@ -37,6 +38,12 @@ struct ntbs_wait {
 
 /* For good: what a time limit is set to while a call waits is for later calls. */
 #define NTBS_NO_DEADLINE UINT64_MAX
+/* The end of a wait of @ts from now on: for good, if that is more than can be counted in nanoseconds. */
+static inline uint64_t ntbs_until(const struct timespec *ts)
+{
+	return (uint64_t)ts->tv_sec >> 33 ? NTBS_NO_DEADLINE : ntbs_now_ns() + ts->tv_sec * 1000000000ull + ts->tv_nsec;
+}
+
 static inline bool ntbs_wait_ends(const struct ntbs_wait *w)
 {
 	return w->deadline_ns && w->deadline_ns != NTBS_NO_DEADLINE;
