@@ -25,7 +25,7 @@ NTBS_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	struct timespec ts;
 
-	if (ntbs_on && n) {
+	if (ntbs_on && n && ntbs_fdtab_highest()) {
 		const struct ntbs_sig_mark mark = ntbs_sig_mark();
 		int ret = ntbs_poll(fds, n, ms_to_ts(timeout, &ts), NULL, &mark);
 
@@ -49,7 +49,7 @@ static bool mask_ok(const sigset_t *mask)
 
 NTBS_EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *ts, const sigset_t *mask)
 {
-	if (ntbs_on && n && ts_ok(ts) && mask_ok(mask)) {
+	if (ntbs_on && n && ntbs_fdtab_highest() && ts_ok(ts) && mask_ok(mask)) {
 		const struct ntbs_sig_mark mark = ntbs_sig_mark();
 		int ret = ntbs_poll(fds, n, ts, mask, &mark);
 
@@ -370,7 +370,7 @@ NTBS_EXPORT int select(int nfds, fd_set *r, fd_set *w, fd_set *e, struct timeval
 	struct timespec ts, begin, end;
 	int ret;
 
-	if (!ntbs_on || nfds <= 0 || (tv && (tv->tv_sec < 0 || tv->tv_usec < 0)))
+	if (!ntbs_on || nfds <= 0 || !ntbs_fdtab_highest() || (tv && (tv->tv_sec < 0 || tv->tv_usec < 0)))
 		return LIBC(select)(nfds, r, w, e, tv);
 	s.nfds = clip(nfds);
 	if (!any_ours(&s))
@@ -400,7 +400,7 @@ NTBS_EXPORT int pselect(int nfds, fd_set *r, fd_set *w, fd_set *e, const struct 
 	struct sets s = { 0, r, w, e };
 	int ret;
 
-	if (!ntbs_on || nfds <= 0 || !ts_ok(ts) || !mask_ok(mask))
+	if (!ntbs_on || nfds <= 0 || !ntbs_fdtab_highest() || !ts_ok(ts) || !mask_ok(mask))
 		return LIBC(pselect)(nfds, r, w, e, ts, mask);
 	s.nfds = clip(nfds);
 	ret = any_ours(&s) ? do_select(&s, ts, mask) : -ENTBS_PASS;
@@ -417,6 +417,7 @@ static int new_set(int fd)
 
 	if (fd < 0 || !ntbs_on || ntbs_fdtab_foreign())
 		return fd;
+	ntbs_sig_catch_faults();	/* what the program passes with it is looked at */
 	ep = ntbs_epoll_new(fd);
 	if (ep && !ntbs_fdtab_set(fd, &ep->file, &old, &last))
 		ntbs_epoll_free(ep);

@@ -39,6 +39,7 @@ void ntbs_fd_install(int fd, struct ntbs_sock *sk)
 	bool last;
 
 	ntbs_stdio_hook();
+	ntbs_sig_catch_faults();	/* what the program passes with it is looked at, be there a broker or not */
 	if (!ntbs_fdtab_set(fd, &sk->file, &old, &last)) {
 		ntbs_sock_last_close(sk, fd);
 		ntbs_sock_put(sk);
