@@ -27,6 +27,8 @@
 
 #define NTBS_EXPORT __attribute__((visibility("default")))
 
+struct aiocb;
+struct aiocb64;
 struct termios;
 struct winsize;
 struct ntbs_libc {
@@ -90,6 +92,7 @@ void ntbs_inherit_take(const char *list);	/* what the variable says, in the new 
 void ntbs_stdio_init(void);
 bool ntbs_stdio_hook(void);			/* from now on FILEs use the ring; false: they cannot */
 void ntbs_stdio_fork_child(void);
+void ntbs_stdio_leave_ring(int fd);		/* the C library is about to use it without us */
 void ntbs_stdio_flush(void);			/* what FILEs on our sockets hold back is sent: the process ends */
 
 #endif

@@ -173,8 +173,7 @@ void ntbs_stdio_flush(void)
 	libio.list_unlock();
 }
 
-/* The FILE will be used without us. */
-static void leave_ring(int fd)
+void ntbs_stdio_leave_ring(int fd)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int saved = errno;
@@ -189,7 +188,7 @@ static void leave_ring(int fd)
 NTBS_EXPORT FILE *fdopen(int fd, const char *mode)
 {
 	if (!ntbs_stdio_hook())
-		leave_ring(fd);
+		ntbs_stdio_leave_ring(fd);
 	return LIBC(fdopen)(fd, mode);
 }
 
@@ -223,7 +222,7 @@ static void before_dprintf(int fd)
 	const char *version = gnu_get_libc_version();
 
 	if (ntbs_fdtab_sock(fd) && (!ntbs_stdio_hook() || atoi(version) != 2 || atoi(version + 2) > DPRINTF_BY_FILE))
-		leave_ring(fd);
+		ntbs_stdio_leave_ring(fd);
 }
 
 NTBS_EXPORT int vdprintf(int fd, const char *restrict fmt, va_list ap)
