@@ -27,16 +27,32 @@
 struct ntbs_libc ntbs_libc;
 bool ntbs_on;
 static int initialised;
+static bool resolved;
+static __thread bool resolving;		/* dlsym() may call what we wrap */
 
-__attribute__((constructor(101))) void ntbs_init(void)
+/*
+ * A thread that finds another one at it does the same, and does not wait: who is in a constructor that dlopen() has called holds
+ * the lock that the other one's dlsym() needs.  Both find the same.
+ */
+static void resolve(void)
 {
-	if (__atomic_exchange_n(&initialised, 1, __ATOMIC_ACQ_REL))
+	if (resolving || __atomic_load_n(&resolved, __ATOMIC_ACQUIRE))
 		return;
-#define NTBS_CALL(ret, name, args) *(void **)&ntbs_libc.name = dlsym(RTLD_NEXT, #name);
+	resolving = true;
+#define NTBS_CALL(ret, name, args) __atomic_store_n((void **)&ntbs_libc.name, dlsym(RTLD_NEXT, #name), __ATOMIC_RELAXED);
 #define NTBS_ALIAS(name)
 #include "preload_libc.def"
 #undef NTBS_CALL
 #undef NTBS_ALIAS
+	resolving = false;
+	__atomic_store_n(&resolved, true, __ATOMIC_RELEASE);
+}
+
+__attribute__((constructor(101))) void ntbs_init(void)
+{
+	resolve();
+	if (__atomic_exchange_n(&initialised, 1, __ATOMIC_ACQ_REL))
+		return;
 	ntbs_stdio_init();
 	ntbs_fdtab_init();
 	ntbs_runtime_init();

@@ -16,6 +16,8 @@ NTBS_EXPORT int sigaction(int sig, const struct sigaction *restrict act, struct 
 	unsigned long flags;
 	int ret;
 
+	if (!ntbs_libc.sigaction)	/* before our constructor; a handler is wrapped from then on only */
+		ntbs_init();
 	if (act) {
 		ours = *act;
 		flags = (unsigned)act->sa_flags;
@@ -33,6 +35,12 @@ NTBS_EXPORT int sigaction(int sig, const struct sigaction *restrict act, struct 
 NTBS_EXPORT __attribute__((nothrow, leaf)) int __sigaction(int sig, const struct sigaction *act, struct sigaction *old)
 	__attribute__((alias("sigaction")));
 
+/* Before there is anything that catches a fault: no such way to change the mask, so the kernel looks at the set and refuses. */
+static bool can_read_8(const void *p)
+{
+	return ntbs_sys4(SYS_rt_sigprocmask, -1, p, NULL, 8) != -EFAULT;
+}
+
 long ntbs_raw_sigaction(int sig, const void *act, void *old, size_t mask_bytes)
 {
 	struct {
@@ -43,7 +51,9 @@ long ntbs_raw_sigaction(int sig, const void *act, void *old, size_t mask_bytes)
 	} ours;
 	long ret;
 
-	if (mask_bytes != sizeof(ours.mask))
+	if (!ntbs_libc.syscall)
+		ntbs_init();
+	if (mask_bytes != sizeof(ours.mask) || (act && (!can_read_8(act) || !can_read_8((const char *)act + sizeof(ours) - 8))))
 		return LIBC(syscall)(SYS_rt_sigaction, sig, act, old, mask_bytes);
 	if (act) {
 		memcpy(&ours, act, sizeof(ours));
