@@ -188,6 +188,15 @@ NTBS_EXPORT int dup(int fd)
 	return ret;
 }
 
+/* The kernel looks at the limit first, and leaves one alone that lies above it since it was lowered. */
+static bool below_limit(int fd)
+{
+	struct rlimit lim = { RLIM_INFINITY, RLIM_INFINITY };
+
+	ntbs_sys4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &lim);
+	return (unsigned)fd < lim.rlim_cur;
+}
+
 static int dup_onto(int old, int new_fd, int flags, bool three)
 {
 	struct ntbs_file *f = ntbs_fdtab_peek(old), *was = ntbs_fdtab_peek(new_fd), *gone = NULL;
@@ -202,7 +211,7 @@ static int dup_onto(int old, int new_fd, int flags, bool three)
 	if (f ? foreign_dup(old) : ntbs_fdtab_foreign())
 		return three ? LIBC(dup3)(old, new_fd, flags) : LIBC(dup2)(old, new_fd);
 	/* the kernel closes new_fd on the way, if it does anything */
-	if (was && ntbs_sys2(SYS_fcntl, old, F_GETFD) >= 0 && !(flags & ~O_CLOEXEC))
+	if (was && ntbs_sys2(SYS_fcntl, old, F_GETFD) >= 0 && !(flags & ~O_CLOEXEC) && below_limit(new_fd))
 		gone = leave(new_fd, true);
 	errno = saved;
 	ret = three ? LIBC(dup3)(old, new_fd, flags) : LIBC(dup2)(old, new_fd);

@@ -70,12 +70,16 @@ NTBS_EXPORT ssize_t __write(int fd, const void *buf, size_t len) __attribute__((
 NTBS_EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 {
 	OURS(fd, recv1(sk, fd, buf, len, flags));
+	if (__builtin_expect(len > SSIZE_MAX, 0))
+		return recv(fd, buf, NTBS_MAX_RW, flags);	/* what the kernel makes of it; read() and write() it refuses */
 	return LIBC(recv)(fd, buf, len, flags);
 }
 
 NTBS_EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 {
 	OURS(fd, send1(sk, fd, buf, len, flags));
+	if (__builtin_expect(len > SSIZE_MAX, 0))
+		return send(fd, buf, NTBS_MAX_RW, flags);
 	return LIBC(send)(fd, buf, len, flags);
 }
 NTBS_EXPORT ssize_t __send(int fd, const void *buf, size_t len, int flags) __attribute__((alias("send")));
@@ -92,24 +96,38 @@ NTBS_EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
 NTBS_EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags);
 NTBS_EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags)
 {
-	if (len <= size)
+	if (len <= size && len <= SSIZE_MAX)
 		OURS(fd, recv1(sk, fd, buf, len, flags));
+	else if (len <= size)
+		return recv(fd, buf, NTBS_MAX_RW, flags);
 	return LIBC(__recv_chk)(fd, buf, len, size, flags);
 }
 
-static ssize_t recvfrom1(struct ntbs_sock *sk, int fd, void *buf, size_t len, int flags, socklen_t *alen)
+/* A connected stream names no sender; the kernel says so when the bytes have been taken (move_addr_to_user()). */
+static int no_sender(socklen_t *alen)
+{
+	const socklen_t none = 0;
+	int room;
+
+	if (ntbs_user_copy_small(&room, alen, sizeof(room)))
+		return -EFAULT;
+	return room < 0 ? -EINVAL : ntbs_user_copy_small(alen, &none, sizeof(none));
+}
+
+static ssize_t recvfrom1(struct ntbs_sock *sk, int fd, void *buf, size_t len, int flags, const void *addr, socklen_t *alen)
 {
 	ssize_t n = recv1(sk, fd, buf, len, flags);
+	int ret = n >= 0 && addr ? no_sender(alen) : 0;
 
-	if (n >= 0 && alen)
-		*alen = 0;	/* a connected stream names no sender */
-	return n;
+	return ret ? ret : n;
 }
 
 NTBS_EXPORT ssize_t recvfrom(int fd, void *restrict buf, size_t len, int flags, struct sockaddr *restrict addr,
 			     socklen_t *restrict alen)
 {
-	OURS(fd, recvfrom1(sk, fd, buf, len, flags, addr ? alen : NULL));
+	OURS(fd, recvfrom1(sk, fd, buf, len, flags, addr, alen));
+	if (__builtin_expect(len > SSIZE_MAX, 0))
+		return recvfrom(fd, buf, NTBS_MAX_RW, flags, addr, alen);
 	return LIBC(recvfrom)(fd, buf, len, flags, addr, alen);
 }
 
@@ -118,14 +136,28 @@ NTBS_EXPORT ssize_t __recvfrom_chk(int fd, void *restrict buf, size_t len, size_
 NTBS_EXPORT ssize_t __recvfrom_chk(int fd, void *restrict buf, size_t len, size_t size, int flags,
 				   struct sockaddr *restrict addr, socklen_t *restrict alen)
 {
-	if (len <= size)
-		OURS(fd, recvfrom1(sk, fd, buf, len, flags, addr ? alen : NULL));
+	if (len <= size && len <= SSIZE_MAX)
+		OURS(fd, recvfrom1(sk, fd, buf, len, flags, addr, alen));
+	else if (len <= size)
+		return recvfrom(fd, buf, NTBS_MAX_RW, flags, addr, alen);
 	return LIBC(__recvfrom_chk)(fd, buf, len, size, flags, addr, alen);
+}
+
+/* A connected stream sends to no other address, but it has to be one (move_addr_to_kernel()). */
+static ssize_t send_to(struct ntbs_sock *sk, int fd, const void *buf, size_t len, int flags, const void *addr, socklen_t alen)
+{
+	if (alen > sizeof(struct sockaddr_storage))
+		return -EINVAL;
+	if (!ntbs_user_readable(addr, alen))
+		return -EFAULT;
+	return send1(sk, fd, buf, len, flags);
 }
 
 NTBS_EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *addr, socklen_t alen)
 {
-	OURS(fd, send1(sk, fd, buf, len, flags));
+	OURS(fd, addr ? send_to(sk, fd, buf, len, flags, addr, alen) : send1(sk, fd, buf, len, flags));
+	if (__builtin_expect(len > SSIZE_MAX, 0))
+		return sendto(fd, buf, NTBS_MAX_RW, flags, addr, alen);
 	return LIBC(sendto)(fd, buf, len, flags, addr, alen);
 }
 
@@ -229,36 +261,11 @@ NTBS_EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 	return LIBC(recvmsg)(fd, msg, flags);
 }
 
-/* A descriptor of ours travels to another process: it goes as plain TCP. */
-static void pass_descriptors(const struct msghdr *msg)
-{
-	struct cmsghdr *c;
-
-	if (!msg || !msg->msg_control || msg->msg_controllen < sizeof(*c))
-		return;
-	for (c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR((struct msghdr *)msg, c)) {
-		size_t n;
-
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0))
-			continue;
-		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (size_t i = 0; i < n; i++) {
-			struct ntbs_sock *sk;
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-			sk = ntbs_fdtab_sock(fd);
-			if (sk)
-				ntbs_handover_pass(sk, fd, NTBS_WHY_PASSED);
-		}
-	}
-}
-
 NTBS_EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	OURS(fd, ntbs_sock_sendmsg(sk, fd, msg, flags));
 	if (ntbs_on && !ntbs_fdtab_peek(fd))
-		pass_descriptors(msg);
+		ntbs_sock_pass_in(msg);
 	return LIBC(sendmsg)(fd, msg, flags);
 }
 
@@ -277,8 +284,8 @@ NTBS_EXPORT int sendmmsg(int fd, struct mmsghdr *vec, unsigned int n, int flags)
 	size_t len;
 
 	if (plain(fd) && (!sk || !atomic_load(&sk->shm->owed))) {
-		for (i = 0; ntbs_on && i < n && !ntbs_fdtab_peek(fd); i++)
-			pass_descriptors(&vec[i].msg_hdr);
+		for (i = 0; ntbs_on && i < n && i < UIO_MAXIOV && !ntbs_fdtab_peek(fd); i++)
+			ntbs_sock_pass_in(&vec[i].msg_hdr);
 		return LIBC(sendmmsg)(fd, vec, n, flags);
 	}
 	for (i = 0; i < n && i < UIO_MAXIOV; i++) {
@@ -463,13 +470,16 @@ static ssize_t send_file(int out, int in, off_t *off, size_t count, bool *pass)
 	off_t pos;
 
 	*pass = false;
-	pos = off ? *off : lseek(in, 0, SEEK_CUR);
-	if (pos < 0) {
+	if (!off)
+		pos = lseek(in, 0, SEEK_CUR);
+	else if (ntbs_user_copy_small(&pos, off, sizeof(pos)))
+		return -EFAULT;
+	if (pos < 0 || count > (size_t)(LLONG_MAX - pos)) {
 		*pass = true;
 		return 0;
 	}
-	if (count > SSIZE_MAX)
-		count = SSIZE_MAX;
+	if (count > NTBS_MAX_RW)
+		count = NTBS_MAX_RW;
 	while (sum < count) {
 		size_t want = count - sum < sizeof(buf) ? count - sum : sizeof(buf);
 		ssize_t got = ntbs_sys4(SYS_pread64, in, buf, want, pos), sent;
@@ -496,9 +506,9 @@ static ssize_t send_file(int out, int in, off_t *off, size_t count, bool *pass)
 		if (sent < got)
 			break;
 	}
-	if (off)
-		*off = pos;
-	else if (sum)
+	if (off && ntbs_user_copy_small(off, &pos, sizeof(pos)))
+		return -EFAULT;
+	if (!off && sum)
 		lseek(in, pos, SEEK_SET);
 	return sum;
 }
@@ -524,6 +534,8 @@ NTBS_EXPORT ssize_t sendfile(int out, int in, off_t *off, size_t count)
 	ssize_t ret;
 	bool pass;
 
+	if (off && (ntbs_fdtab_sock(out) || ntbs_fdtab_sock(in)) && !ntbs_user_readable(off, sizeof(*off)))
+		return to_libc(-EFAULT);	/* before it has looked at either */
 	if (!plain(in))		/* into a pipe, as splice() */
 		ntbs_handover_both(ntbs_fdtab_sock(in), in, NTBS_WHY_OPTION);
 	if (count && (out_error(out) || in_error(in)))

@@ -109,13 +109,20 @@ static bool failed_since(int err)
 	return err != EISCONN && err != EALREADY && err != EINPROGRESS && err != EINTR && err != EINVAL && err != EFAULT;
 }
 
+/* Does the kernel take this address (move_addr_to_kernel()), which ends the connection? */
+static bool unspecified(const struct sockaddr *addr, socklen_t len)
+{
+	return len >= sizeof(addr->sa_family) && len <= sizeof(struct sockaddr_storage) && ntbs_user_readable(addr, len) &&
+	       addr->sa_family == AF_UNSPEC;
+}
+
 NTBS_EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
 	int ret, saved;
 
 	saved = errno;
-	if (sk && addr && len >= sizeof(addr->sa_family) && addr->sa_family == AF_UNSPEC)
+	if (sk && unspecified(addr, len))
 		dissolve(sk);
 	if (!sk || ntbs_sock_stage(sk) != NTBS_NEW) {
 		ret = LIBC(connect)(fd, addr, len);

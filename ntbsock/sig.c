@@ -225,16 +225,26 @@ void ntbs_sig_catch_faults(void)
 	static const int sigs[] = { SIGSEGV, SIGBUS };
 	struct sigaction act;
 
-	if (__atomic_exchange_n(&catching, true, __ATOMIC_RELAXED))
+	if (__atomic_load_n(&catching, __ATOMIC_RELAXED) || __atomic_exchange_n(&catching, true, __ATOMIC_RELAXED))
 		return;
 	/* set what is set: a default becomes ours on the way */
 	for (unsigned i = 0; i < sizeof(sigs) / sizeof(sigs[0]); i++)
 		if (!sigaction(sigs[i], NULL, &act) && act.sa_handler == SIG_DFL)
 			sigaction(sigs[i], &act, NULL);
 }
+
+bool ntbs_sig_catches(void)
+{
+	return __atomic_load_n(&catching, __ATOMIC_RELAXED);
+}
 #else
 void ntbs_sig_catch_faults(void)
 {
+}
+
+bool ntbs_sig_catches(void)
+{
+	return true;
 }
 #endif
 

@@ -74,6 +74,7 @@ void ntbs_sig_unwrap(int sig, void **handler, unsigned long *flags);
  * else raises the signal then does what it did before.
  */
 void ntbs_sig_catch_faults(void);
+bool ntbs_sig_catches(void);
 
 /* The kernel gets the program's own handlers: from now on nothing of ours may run. */
 void ntbs_sig_leave(void);

@@ -356,6 +356,8 @@ ssize_t ntbs_sock_to_kernel(struct ntbs_sock *sk, int fd, int flags);
 bool ntbs_sock_kernel_alone(struct ntbs_sock *sk);
 ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags);
 ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags);
+/* @msg is for another socket; a descriptor of ours in it travels to another process: it goes as plain TCP. */
+void ntbs_sock_pass_in(const struct msghdr *msg);
 /* From @fd into the pipe @out, for whose room it waits unless @nonblock; -ENTBS_PASS. */
 ssize_t ntbs_sock_splice(int fd, int out, size_t len, bool nonblock);
 /* -ENTBS_PASS: nothing of ours, make the kernel's call. */

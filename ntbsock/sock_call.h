@@ -50,17 +50,20 @@ static inline void ntbs_call_begin(struct ntbs_wait *w)
  */
 bool ntbs_call_how_long(struct ntbs_wait *w, const struct ntbs_sock *sk, uint64_t timeo_ns, bool moved, int flags);
 
+#define NTBS_MAX_RW ((size_t)0x7ffff000)	/* MAX_RW_COUNT of the kernel, with its pages of 4096 bytes */
+
+/* What one call moves at most, as in the kernel.  False: there is a length that the kernel refuses, or clips by itself. */
 static inline bool ntbs_call_total(const struct iovec *iov, int cnt, size_t *len)
 {
-	if (__builtin_expect(cnt == 1, 1)) {
+	if (__builtin_expect(cnt == 1 && iov->iov_len <= NTBS_MAX_RW, 1)) {
 		*len = iov->iov_len;
-		return *len <= SSIZE_MAX;
+		return true;
 	}
 	*len = 0;
 	for (int i = 0; i < cnt; i++) {
-		if (iov[i].iov_len > SSIZE_MAX - *len)
+		if (iov[i].iov_len > SSIZE_MAX)
 			return false;
-		*len += iov[i].iov_len;
+		*len += iov[i].iov_len < NTBS_MAX_RW - *len ? iov[i].iov_len : NTBS_MAX_RW - *len;
 	}
 	return true;
 }

@@ -8,9 +8,12 @@
 #include <asm/socket.h>
 #include <limits.h>
 #include <linux/net_tstamp.h>
+#include <string.h>
 #include <time.h>
 
+#include "fdtab.h"
 #include "handover.h"
+#include "sig.h"
 #include "sys.h"
 
 /* What we do not take the kernel refuses. */
@@ -97,6 +100,12 @@ static int put_stamp(int fd, struct msghdr *msg)
 	return ret;
 }
 
+/* __copy_msghdr(): 0 or the error of a name that the kernel does not take. */
+static int name_error(const struct msghdr *msg)
+{
+	return msg->msg_name && (int)msg->msg_namelen < 0 ? -EINVAL : 0;
+}
+
 ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags)
 {
 	struct msghdr with = { 0 };
@@ -104,6 +113,8 @@ ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int 
 
 	if (!msg_ok(msg))
 		return -ENTBS_PASS;
+	if (name_error(msg))
+		return name_error(msg);
 	if (msg->msg_control && ntbs_sock_kernel_alone(sk))	/* it may have more to say than bytes: time stamps */
 		n = -ENTBS_PASS;
 	else
@@ -120,7 +131,8 @@ ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int 
 			return -EFAULT;
 	}
 	if (n >= 0) {
-		msg->msg_namelen = 0;
+		if (msg->msg_name)	/* who has not asked for it is told nothing */
+			msg->msg_namelen = 0;
 		msg->msg_controllen = with.msg_control ? (char *)with.msg_control - (char *)msg->msg_control : 0;
 		msg->msg_flags = with.msg_flags;
 	}
@@ -129,12 +141,51 @@ ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int 
 
 ssize_t ntbs_sock_sendmsg(struct ntbs_sock *sk, int fd, const struct msghdr *msg, int flags)
 {
+	socklen_t name_len;
+	ssize_t n;
+
 	if (!msg_ok(msg))
 		return -ENTBS_PASS;
-	if (msg->msg_control && msg->msg_controllen) {	/* time stamps and the like: TCP's */
-		ssize_t n = ntbs_sock_to_kernel(sk, fd, flags);
-
+	if (name_error(msg))
+		return name_error(msg);
+	name_len = msg->msg_namelen < sizeof(struct sockaddr_storage) ? msg->msg_namelen : sizeof(struct sockaddr_storage);
+	if (msg->msg_name && !ntbs_user_readable(msg->msg_name, name_len))
+		return -EFAULT;
+	if (msg->msg_controllen) {	/* time stamps and the like: TCP's */
+		if (msg->msg_controllen <= INT_MAX && !ntbs_user_readable(msg->msg_control, msg->msg_controllen))
+			return -EFAULT;
+		n = ntbs_sock_to_kernel(sk, fd, flags);
 		return n ? n : -ENTBS_PASS;
 	}
 	return ntbs_sock_send(sk, fd, msg->msg_iov, msg->msg_iovlen, flags);
+}
+
+void ntbs_sock_pass_in(const struct msghdr *msg)
+{
+	struct msghdr m;
+	struct cmsghdr *c;
+
+	if (!ntbs_sig_catches())	/* there has been no socket of ours yet */
+		return;
+	if (ntbs_user_copy_small(&m, msg, sizeof(m)) || m.msg_controllen > INT_MAX ||
+	    !ntbs_user_readable(m.msg_control, m.msg_controllen))
+		return;		/* the kernel refuses it, too */
+	for (c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		size_t n;
+
+		if (c->cmsg_len > (size_t)((char *)m.msg_control + m.msg_controllen - (char *)c))
+			return;
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0))
+			continue;
+		n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++) {
+			struct ntbs_sock *sk;
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			sk = ntbs_fdtab_sock(fd);
+			if (sk)
+				ntbs_handover_pass(sk, fd, NTBS_WHY_PASSED);
+		}
+	}
 }

@@ -533,7 +533,7 @@ static __attribute__((noinline)) ssize_t recv_any(struct ntbs_sock *sk, int fd, 
 	if (n)
 		return n;
 	if (!ntbs_call_total(iov, cnt, &r.len))
-		return -EINVAL;
+		return -ENTBS_PASS;
 	if (!r.len)
 		return recv_nothing(sk, fd, flags);
 	ntbs_iter_init(&r.it, iov, r.len);
@@ -568,7 +568,7 @@ ssize_t ntbs_sock_recv(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 	mark = ntbs_sig_mark();
 	if (__builtin_expect(cnt == 1 && !(flags & ~(MSG_DONTWAIT | MSG_NOSIGNAL)) && ntbs_sock_stage(sk) == NTBS_LIVE &&
 			     ntbs_sock_rx_state(sk) == NTBS_DIR_RING && ntbs_read_once(sk->shm->rcvlowat) == 1 &&
-			     iov->iov_len - 1 < SSIZE_MAX, 1)) {
+			     iov->iov_len - 1 < NTBS_MAX_RW, 1)) {
 		n = recv_at_once(sk, fd, iov);
 		if (__builtin_expect(n != -EAGAIN, 1))
 			return n;

@@ -317,7 +317,7 @@ ssize_t ntbs_sock_send(struct ntbs_sock *sk, int fd, const struct iovec *iov, in
 		return n ? n : -ENTBS_PASS;
 	}
 	if (!ntbs_call_total(iov, cnt, &len))
-		return -EINVAL;
+		return -ENTBS_PASS;
 	if (!len) {		/* the kernel says if there is anything to be said: an error, a broken pipe */
 		n = ntbs_sock_send_owed(sk, flags);
 		return n ? n : -ENTBS_PASS;
