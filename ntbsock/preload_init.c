@@ -36,7 +36,7 @@ static __thread bool resolving;		/* dlsym() may call what we wrap */
  */
 static void resolve(void)
 {
-	if (resolving || __atomic_load_n(&resolved, __ATOMIC_ACQUIRE))
+	if (__atomic_load_n(&resolved, __ATOMIC_ACQUIRE))
 		return;
 	resolving = true;
 #define NTBS_CALL(ret, name, args) __atomic_store_n((void **)&ntbs_libc.name, dlsym(RTLD_NEXT, #name), __ATOMIC_RELAXED);
@@ -50,6 +50,8 @@ static void resolve(void)
 
 __attribute__((constructor(101))) void ntbs_init(void)
 {
+	if (resolving)
+		return;
 	resolve();
 	if (__atomic_exchange_n(&initialised, 1, __ATOMIC_ACQ_REL))
 		return;
