@@ -356,7 +356,7 @@ static int wait_set(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 			}
 			return n;
 		}
-		if (ntbs_epoll_ours(ep) && !poll_only && ntbs_mask_spins(mask) && ntbs_spin_begin(&spin, NULL)) {
+		if (ntbs_epoll_ours(ep) && !poll_only && ntbs_spin_begin(&spin, NULL)) {
 			uint64_t asked = ntbs_now_ns(), now;
 
 			more = false;
@@ -408,14 +408,17 @@ int ntbs_epoll_wait(struct ntbs_ep *ep, struct epoll_event *out, int max, const 
 		    const sigset_t *mask)
 {
 	const struct ntbs_ep_found outer = ntbs_ep_found;
+	struct ntbs_masked masked;
 	int n;
 
 	ntbs_ep_found = (struct ntbs_ep_found){ 0 };
+	ntbs_mask_begin(&masked, mask);
 	n = wait_set(ep, out, max, ts, mask);
 	if (ep->full != (n == max))
 		ep->full = n == max;
 	if (n > 0 || ntbs_ep_found.bell)	/* not before the kernel has been asked, which may show the bell to us again */
 		ntbs_epoll_wake_next(ep, n == max);
 	ntbs_ep_found = outer;
+	ntbs_mask_end(&masked);
 	return n;
 }

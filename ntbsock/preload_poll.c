@@ -218,7 +218,7 @@ static void answer(struct pollfd *fds, int n, bool any_aside)
  * poll() tells of hang-ups and errors that nobody has asked for, select() waits on: without the member, of which nothing
  * else is to come.  The signal that such an error has raised (SIGIO) ends the wait.
  */
-static int poll_asked(struct pollfd *fds, int n, const struct timespec *ts, const sigset_t *mask)
+static int poll_masked(struct pollfd *fds, int n, const struct timespec *ts, const sigset_t *mask)
 {
 	uint64_t until = ts ? ntbs_until(ts) : 0, now;
 	const struct ntbs_sig_mark mark = ntbs_sig_mark();
@@ -253,6 +253,17 @@ static int poll_asked(struct pollfd *fds, int n, const struct timespec *ts, cons
 	}
 	if (ret >= 0)
 		answer(fds, n, any_aside);
+	return ret;
+}
+
+static int poll_asked(struct pollfd *fds, int n, const struct timespec *ts, const sigset_t *mask)
+{
+	struct ntbs_masked masked;
+	int ret;
+
+	ntbs_mask_begin(&masked, mask);
+	ret = poll_masked(fds, n, ts, mask);
+	ntbs_mask_end(&masked);
 	return ret;
 }
 

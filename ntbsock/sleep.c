@@ -88,16 +88,21 @@ long ntbs_sleep(const struct ntbs_sig_mark *mark, long nr, long a, long b, long 
 	return ret;
 }
 
-/* No program's handler: SIGKILL and SIGSTOP have none, 32 and 33 are the C library's. */
-#define NOT_MASKED (1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1) | 3ull << 31)
-
-bool ntbs_mask_spins(const sigset_t *mask)
+void ntbs_mask_begin(struct ntbs_masked *m, const sigset_t *mask)
 {
-	uint64_t own = 0, during;
+	const uint64_t never = 1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1);
+	uint64_t during = 0;
 
-	if (!mask)
-		return true;
-	memcpy(&during, mask, sizeof(during));
-	ntbs_sys4(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &own, 8);
-	return !(during & ~own & ~NOT_MASKED);
+	m->own = 0;
+	if (mask) {
+		memcpy(&during, mask, sizeof(during));
+		ntbs_sys4(SYS_rt_sigprocmask, SIG_BLOCK, &during, &m->own, 8);
+	}
+	m->held = during & ~m->own & ~never;
+}
+
+void ntbs_mask_end(const struct ntbs_masked *m)
+{
+	if (m->held)
+		ntbs_sys4(SYS_rt_sigprocmask, SIG_SETMASK, &m->own, NULL, 8);
 }

@@ -70,10 +70,16 @@ static inline void ntbs_cancel_point(void)
 long ntbs_sleep(const struct ntbs_sig_mark *mark, long nr, long a, long b, long c, long d, long e, long f);
 
 /*
- * A wait under @mask, which only the kernel's call installs, may spin before it sleeps: no handler can run meanwhile that
- * @mask holds back.
+ * Around a wait under @mask (ppoll() and its kin), which the kernel's call installs for its own length alone: no handler runs
+ * that @mask holds back.  What it lets through, and the thread does not, is let through by the kernel's call.  Nobody who leaves
+ * by siglongjmp() owes the end: he has his own mask back, or that of the handler, as from the kernel.
  */
-bool ntbs_mask_spins(const sigset_t *mask);
+struct ntbs_masked {
+	bool held;
+	uint64_t own;
+};
+void ntbs_mask_begin(struct ntbs_masked *m, const sigset_t *mask);
+void ntbs_mask_end(const struct ntbs_masked *m);
 
 /* A handler is about to run that has interrupted @context. */
 void ntbs_sleep_recheck(void *context);

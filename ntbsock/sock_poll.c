@@ -371,7 +371,7 @@ static int wait_set(struct set *s, const struct timespec *ts, const sigset_t *ma
 		n = merge(s);
 		if (n || poll_only)
 			return n;
-		if (s->ours && ntbs_mask_spins(mask) && ntbs_spin_begin(&spin, NULL)) {
+		if (s->ours && ntbs_spin_begin(&spin, NULL)) {
 			uint64_t asked = ntbs_now_ns();
 
 			do {
@@ -420,6 +420,8 @@ int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const 
 {
 	struct set s = { .user = fds, .nfds = nfds };
 	size_t bytes = (nfds + 1) * sizeof(struct pollfd);
+	struct ntbs_sig_mark begun = *mark;
+	struct ntbs_masked masked;
 	struct ntbs_undo undo;
 	long mem = 0;
 	int ret;
@@ -435,10 +437,14 @@ int ntbs_poll(struct pollfd *fds, nfds_t nfds, const struct timespec *ts, const 
 			return -ENOMEM;
 		s.kernel = (struct pollfd *)mem;
 	}
-	if (!mem)
-		return wait_set(&s, ts, mask, mark);
-	ntbs_undo_push(&undo, unmap, &s);
-	ret = wait_set(&s, ts, mask, mark);
-	ntbs_undo_pop(&undo);
+	if (mem)
+		ntbs_undo_push(&undo, unmap, &s);
+	ntbs_mask_begin(&masked, mask);
+	if (masked.held)
+		begun = ntbs_sig_mark();
+	ret = wait_set(&s, ts, mask, &begun);
+	if (mem)
+		ntbs_undo_pop(&undo);
+	ntbs_mask_end(&masked);
 	return ret;
 }
