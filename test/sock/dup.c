@@ -35,7 +35,8 @@ static void dups(struct peer *p, int fd)
 	s_nonblock(fd, false);
 	close(fd);
 	works(p, a, "after close of the first");
-	t_ok(recv(fd, &ch, 1, MSG_DONTWAIT) == -1 && errno == EBADF, "%s: closed", s_case);
+	/* the library may just have got a descriptor of its own there, which it is about to move */
+	t_ok(recv(fd, &ch, 1, MSG_DONTWAIT) == -1 && (errno == EBADF || errno == ENOTSOCK), "%s: closed", s_case);
 
 	/* over a socket that was something else */
 	b = dup2(a, un);
