@@ -268,8 +268,10 @@ void ntbs_offer_before_fork(struct ntbs_sock *sk)
 {
 	if (sk->shm->conn.accepted)
 		ntbs_offer_forks_with_connection = true;
-	ntbs_lock(&sk->shm->ctl);	/* a claim that is being made by another thread is made */
-	ntbs_unlock(&sk->shm->ctl);
+	if (ntbs_sock_stage(sk) == NTBS_OFFER || ntbs_sock_stage(sk) == NTBS_NEW) {
+		ntbs_lock(&sk->shm->ctl);	/* an offer or a claim that is being made by another thread is made */
+		ntbs_unlock(&sk->shm->ctl);
+	}
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && sk->chan && !sk->chan->peer)
 		ntbs_broker_await_bells(sk->chan);
 	if (ntbs_sock_stage(sk) != NTBS_OFFER)

@@ -175,7 +175,7 @@ void ntbs_stdio_flush(void)
 
 void ntbs_stdio_leave_ring(int fd)
 {
-	struct ntbs_sock *sk = ntbs_fdtab_sock(fd);
+	struct ntbs_sock *sk = ntbs_fdtab_foreign() ? NULL : ntbs_fdtab_sock(fd);	/* a vfork child has other numbers */
 	int saved = errno;
 
 	if (sk && ntbs_sock_stage(sk) != NTBS_PLAIN) {

@@ -91,14 +91,16 @@ long ntbs_sleep(const struct ntbs_sig_mark *mark, long nr, long a, long b, long 
 void ntbs_mask_begin(struct ntbs_masked *m, const sigset_t *mask)
 {
 	const uint64_t never = 1ull << (SIGKILL - 1) | 1ull << (SIGSTOP - 1);
+	const uint64_t ours = 1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1);	/* of a copy to memory that is not there */
 	uint64_t during = 0;
 
 	m->own = 0;
 	if (mask) {
 		memcpy(&during, mask, sizeof(during));
+		during &= ~(never | ours);
 		ntbs_sys4(SYS_rt_sigprocmask, SIG_BLOCK, &during, &m->own, 8);
 	}
-	m->held = during & ~m->own & ~never;
+	m->held = during & ~m->own;
 }
 
 void ntbs_mask_end(const struct ntbs_masked *m)

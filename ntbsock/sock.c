@@ -111,7 +111,7 @@ static int take_entry(struct chunk *c, uint32_t serial)
 		ntbs_le32 *used = &entry(c, i)->conn.used;
 		uint32_t none = 0;
 
-		if (ntbs_le32_read(used))
+		if (ntbs_le32_read(used) || atomic_load(&c->sock[i].in_use))
 			continue;
 		if (__atomic_compare_exchange_n(&used->v, &none, serial, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
 			c->hint = i + 1;
@@ -164,7 +164,7 @@ static struct ntbs_sock *take_any(uint32_t serial)
 
 struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 {
-	uint32_t serial = (atomic_fetch_add(&next_serial, 1) + 1) | 1;
+	uint32_t serial = atomic_fetch_add(&next_serial, 2) | 1;
 	struct ntbs_sock *sk;
 	struct timespec now;
 
@@ -174,6 +174,7 @@ struct ntbs_sock *ntbs_sock_new(int fd, uint32_t flags, enum ntbs_stage stage)
 	if (!sk)
 		return NULL;
 	clear(sk->shm);
+	atomic_store(&sk->in_use, true);
 	atomic_store(&sk->attached, 0);
 	atomic_store(&sk->watched, 0);
 	atomic_store(&sk->awaits, 0);
@@ -416,6 +417,7 @@ void ntbs_sock_free(struct ntbs_sock *sk)
 	} else {
 		sk->chan = NULL;	/* another process lets go of the lease */
 	}
+	atomic_store(&sk->in_use, false);
 	if (before)
 		ntbs_sock_put(before);
 }
@@ -460,6 +462,7 @@ static void in_child(struct ntbs_sock *sk, void *arg)
 		ntbs_holders_sign(sk);	/* our parent has counted us */
 	} else {
 		atomic_store(&sk->file.refs, 0);
+		atomic_store(&sk->in_use, false);
 		if (atomic_load(&sk->after))	/* our parent's alone: nobody here looks at its memory */
 			sk->chan = NULL;
 	}

@@ -149,6 +149,7 @@ struct ntbs_sock {
 	_Atomic int calls;		/* that wait, or have waited: ntbs_call_pin() */
 	_Atomic int kept;		/* descriptor that is left for them alone: ntbs_fdtab_leave(); changed under the table's lock */
 	_Atomic uint32_t serial;	/* differs for each use of the object */
+	_Atomic bool in_use;		/* not taken again before we are done with it, be the entry free: others of the family may be quicker */
 	_Atomic bool last;		/* no other process held it when our last descriptor went: we count it */
 	bool counted_out;		/* an exec is under way: we are not among the holders */
 	bool exits;			/* at exit: its end has been stated, and we are its last holder */
