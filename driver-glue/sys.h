@@ -51,4 +51,12 @@ static inline long ntbs_sys6(long nr, long a, long b, long c, long d, long e, lo
 #define ntbs_sys5(nr, a, b, c, d, e) \
 	ntbs_sys6(nr, NTBS_ARG(a), NTBS_ARG(b), NTBS_ARG(c), NTBS_ARG(d), NTBS_ARG(e), 0)
 
+/* To the thread sanitizer what is mapped at the same place next is other memory, if it sees this. */
+#ifdef __SANITIZE_THREAD__
+#include <sys/mman.h>
+#define ntbs_unmap(p, len) munmap((void *)(p), len)
+#else
+#define ntbs_unmap(p, len) ntbs_sys2(SYS_munmap, p, len)
+#endif
+
 #endif

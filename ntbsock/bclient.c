@@ -163,7 +163,7 @@ static void add_board(int fd, uint32_t uid, bool mine)
 	b->shm = map_checked(fd, sizeof(*b->shm), mine ? PROT_READ | PROT_WRITE : PROT_READ, &size);
 	if (!b->shm || ntbs_le32_read(&b->shm->magic) != NTBS_BOARD_MAGIC) {
 		ntbs_log(NTBS_LOG_WARN, "the broker sent a board of user %u that is none; its offers are not seen", uid);
-		ntbs_sys2(SYS_munmap, b, sizeof(*b));
+		ntbs_unmap(b, sizeof(*b));
 		return;
 	}
 	if (mine)
@@ -241,9 +241,9 @@ static void chan_attach(const struct ntbs_msg_chan *m, struct packet *p)
 	return;
 
 err_unmap:
-	ntbs_sys2(SYS_munmap, c->shm, c->bytes);
+	ntbs_unmap(c->shm, c->bytes);
 err_free:
-	ntbs_sys2(SYS_munmap, c, sizeof(*c));
+	ntbs_unmap(c, sizeof(*c));
 }
 
 static void chan_bells(const struct ntbs_msg_chan *m, struct packet *p)
@@ -326,7 +326,7 @@ static void peer_gone(uint32_t proc)
 		for (int i = 0; i < NTBS_MBOXES; i++)
 			ntbs_fd_unhide_close(p->bell[i]);
 		ntbs_fd_unhide_close(p->service_bell);
-		ntbs_sys2(SYS_munmap, p, sizeof(*p));
+		ntbs_unmap(p, sizeof(*p));
 	}
 }
 

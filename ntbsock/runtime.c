@@ -431,13 +431,13 @@ static struct ntbs_chan *chan_make(uint32_t peer_proc)
 	return c;
 
 err_leases:
-	ntbs_sys2(SYS_munmap, c->leases, sizeof(*c->leases));
+	ntbs_unmap(c->leases, sizeof(*c->leases));
 err_unmap:
-	ntbs_sys2(SYS_munmap, c->shm, c->bytes);
+	ntbs_unmap(c->shm, c->bytes);
 err_close:
 	ntbs_sys1(SYS_close, fd);
 err_free:
-	ntbs_sys2(SYS_munmap, c, sizeof(*c));
+	ntbs_unmap(c, sizeof(*c));
 	return NULL;
 }
 
@@ -520,12 +520,12 @@ bool ntbs_chan_drop(struct ntbs_chan *c)
 	if (c->peer)
 		c->peer->chans--;
 	if (c->leases)
-		ntbs_sys2(SYS_munmap, c->leases, sizeof(*c->leases));
+		ntbs_unmap(c->leases, sizeof(*c->leases));
 	if (c->is_far)
 		ntbs_far_chan_drop(c);
 	else
-		ntbs_sys2(SYS_munmap, c->shm, c->bytes);
-	ntbs_sys2(SYS_munmap, c, sizeof(*c));
+		ntbs_unmap(c->shm, c->bytes);
+	ntbs_unmap(c, sizeof(*c));
 	return true;
 }
 

@@ -9,7 +9,11 @@
 #include "sock.h"
 
 #define WAITERS 24	/* more than waits that are kept for the next (wait.c) */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define ROUNDS 100	/* a fork takes long there */
+#else
 #define ROUNDS 400
+#endif
 #define LOW 256		/* the library's own numbers are above */
 
 static _Atomic bool over;
