@@ -89,6 +89,18 @@ bool ntbs_holders_alone(const struct ntbs_sock *sk)
 	return n <= NTBS_SK_WHO;
 }
 
+void ntbs_holders_bury(struct ntbs_sock *sk)
+{
+	struct ntbs_sock_shm *shm = sk->shm;
+
+	for (int i = 0; i < NTBS_SK_WHO && atomic_load(&shm->holders) > 1; i++) {
+		uint32_t pid = atomic_load(&shm->who[i]);
+
+		if (pid && pid != me() && ntbs_lock_gone(pid) && atomic_compare_exchange_strong(&shm->who[i], &pid, 0))
+			ntbs_write_once(shm->conn.holders, atomic_fetch_sub(&shm->holders, 1) - 1);
+	}
+}
+
 /* Those who have been killed hold it no more; with the last of them it goes, and its bytes and its end are the kernel's to tell. */
 static void take_back(struct ntbs_sock *sk)
 {

@@ -13,6 +13,8 @@
 void ntbs_holders_count_in(struct ntbs_sock *sk);
 /* How many are left.  @but_one: the only one is not counted out, and the answer is -1. */
 int32_t ntbs_holders_count_out(struct ntbs_sock *sk, bool but_one);
+/* Who has been killed is counted out, by somebody who holds it: before it is asked whether he is the last. */
+void ntbs_holders_bury(struct ntbs_sock *sk);
 /* Does nobody else who lives hold it? */
 bool ntbs_holders_alone(const struct ntbs_sock *sk);
 /* The child of a fork, which its parent has counted: fork_child() first. */

@@ -345,6 +345,8 @@ void ntbs_sock_last_close(struct ntbs_sock *sk, int fd)
 	bool last, others, rest, reset = false;
 
 	let_service_out(sk);
+	if (ntbs_sock_ends_ours(sk))
+		ntbs_holders_bury(sk);
 	last = !ntbs_holders_count_out(sk, false);
 	others = !last || (ntbs_sock_flags(sk) & NTBS_SK_PASSED);
 	rest = !others && ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_read_once(sk->shm->tx.replay);

@@ -387,8 +387,8 @@ static bool any_busy(int proc)
 }
 
 /*
- * Killed between two messages of recvmmsg(), it leaves others who have the socket the kernel's inner word for that as an error
- * (do_recvmmsg()): 512, which has no name.  Not ours (ntbsock(7), LIMITATIONS).
+ * Killed between two messages of recvmmsg(), by a signal or by the exit of another thread, it leaves others who have the socket
+ * the kernel's inner word for that as an error (do_recvmmsg()): 512, which has no name.  Not ours (ntbsock(7), LIMITATIONS).
  */
 static bool leaves_word(int proc)
 {
@@ -435,7 +435,8 @@ static void step(const struct op *wanted, int nr)
 	op->thr = thr;
 	if ((op->call == C_fork || op->call == C_spawn) && (op->a < FIRST_PROCS || op->a >= PROCS || world[TCP].pid[op->a]))
 		return;
-	if ((op->call == C_exec && any_busy(op->proc)) || (op->call == C_kill && (leaves_word(op->proc) || dies_shut_both(op->proc))))
+	if ((op->call == C_exec && any_busy(op->proc)) || (op->call == C_kill && dies_shut_both(op->proc)) ||
+	    ((op->call == C_kill || op->call == C_exit) && leaves_word(op->proc)))
 		return;
 	if ((op->call == C_exec || op->call == C_spawn || op->call == C_give) && loses_bytes(op))
 		return;
