@@ -127,6 +127,19 @@ void ntbs_epoll_sock_woken(struct ntbs_sock *sk);
 bool ntbs_epoll_outlives(struct ntbs_sock *sk, int fd);
 /* @rest: a process of ours holds it a while longer (relay.h). */
 void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it, bool rest);
+
+/* What a set has of a number, to be told to the kernel alone. */
+struct ntbs_ep_left {
+	int epfd;
+	struct epoll_event ev;
+};
+
+/*
+ * @fd is about to mean another socket, of which we know nothing: its registrations are taken out of its sets, @max of them at
+ * most, and made anew when it does.  Not in a set that we share with our parent.  Return: how many.
+ */
+int ntbs_epoll_sock_leaves(struct ntbs_sock *sk, int fd, struct ntbs_ep_left *left, int max);
+void ntbs_epoll_number_is_back(int fd, const struct ntbs_ep_left *left, int n);
 void ntbs_epoll_init(void);
 void ntbs_epoll_fork_prepare(void);
 void ntbs_epoll_fork_parent(void);

@@ -450,3 +450,36 @@ void ntbs_epoll_sock_closed(struct ntbs_sock *sk, int fd, bool others_hold_it, b
 	}
 	ntbs_unlock(&ntbs_epoll_pool_lock);
 }
+
+int ntbs_epoll_sock_leaves(struct ntbs_sock *sk, int fd, struct ntbs_ep_left *left, int max)
+{
+	struct ntbs_epm *m, *next;
+	int n = 0;
+
+	if (!sk->members)
+		return 0;
+	ntbs_lock(&ntbs_epoll_pool_lock);
+	for (m = sk->members; m && n < max; m = next) {
+		next = m->next_of_sock;
+		if (m->fd != fd || m->ep->inherited)
+			continue;
+		left[n].epfd = m->ep->epfd;
+		left[n].ev.events = m->events;
+		left[n].ev.data.u64 = m->data;
+		if ((m->events & EPOLLONESHOT) && atomic_load(&m->disabled))
+			left[n].ev.events &= EPOLLET | EPOLLONESHOT;	/* told: silent until the program asks anew */
+		n++;
+		kernel_ctl(m->ep, EPOLL_CTL_DEL, fd, 0, 0);
+		ntbs_epoll_forget(m->ep, m);
+		atomic_store(&m->ep->others, 1);
+		ntbs_epm_drop(m);
+	}
+	ntbs_unlock(&ntbs_epoll_pool_lock);
+	return n;
+}
+
+void ntbs_epoll_number_is_back(int fd, const struct ntbs_ep_left *left, int n)
+{
+	for (int i = 0; i < n; i++)
+		ntbs_sys4(SYS_epoll_ctl, left[i].epfd, EPOLL_CTL_ADD, fd, &left[i].ev);
+}

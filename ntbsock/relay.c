@@ -25,6 +25,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "epoll.h"
 #include "fdtab.h"
 #include "log.h"
 #include "preload.h"
@@ -34,6 +35,7 @@
 #define FIRST_BYTES (1u << 20)
 #define MOST_BYTES (1u << 30)
 #define PUMP_BYTES (64u << 10)		/* one way at a time; at the start of the mapping */
+#define MOST_SETS 64			/* epoll sets that one number is in */
 
 /* What goes one way before anything else. */
 struct first {
@@ -255,14 +257,19 @@ static char *take(struct ntbs_sock *sk, int fd, size_t *size, size_t *bytes)
 	return map;
 }
 
-/* The kernel's descriptor @fd is @next's from here on. */
-static void put(int fd, int next)
+/* The kernel's descriptor @fd is @next's from here on, for the sets that it is in too. */
+static void put(struct ntbs_sock *sk, int fd, int next)
 {
 	long flags = ntbs_sys2(SYS_fcntl, fd, F_GETFD);
+	struct ntbs_ep_left left[MOST_SETS];
+	int n = 0;
 
-	if (!ntbs_fdtab_foreign())
+	if (!ntbs_fdtab_foreign()) {
+		n = ntbs_epoll_sock_leaves(sk, fd, left, MOST_SETS);
 		ntbs_fd_forget(fd);
+	}
 	ntbs_sys3(SYS_dup3, next, fd, flags & FD_CLOEXEC ? O_CLOEXEC : 0);
+	ntbs_epoll_number_is_back(fd, left, n);
 }
 
 /* In the child, as relay(). */
@@ -409,11 +416,11 @@ int ntbs_relay(struct ntbs_sock *sk, int fd)
 	like(sk, fd, end[0]);
 	ntbs_sock_get(sk);
 	if (ntbs_fdtab_foreign()) {
-		put(fd, end[0]);
+		put(sk, fd, end[0]);
 	} else {
 		for (int other = 0; other < ntbs_fdtab_highest(); other++)
 			if (ntbs_fdtab_sock(other) == sk)
-				put(other, end[0]);
+				put(sk, other, end[0]);
 		/* who sleeps on the number sleeps on what it meant */
 		if (atomic_load(&sk->calls))
 			ntbs_bell_ring(ntbs_rt.mbox[ntbs_rt.mbox_self]);
