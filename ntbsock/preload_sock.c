@@ -308,8 +308,8 @@ NTBS_EXPORT int shutdown(int fd, int how)
 	if (!ret && ntbs_sock_stage(sk) == NTBS_OFFER && (ntbs_sock_flags(sk) & both) == both)
 		ntbs_offer_withdraw(sk, NTBS_WHY_NOT_USED);	/* nothing left for a ring to do */
 	saved = errno;
-	if (!ret)
-		ntbs_epoll_sock_woken(sk);	/* inet_shutdown(): of whichever way */
+	if (!ret || saved == ENOTCONN)
+		ntbs_epoll_sock_woken(sk);	/* inet_shutdown(): of whichever way, and where nothing is left to shut down */
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk)) {
 		if (!ret && (ntbs_sock_flags(sk) & both) == both) {	/* as tcp_rcv_state_process(): a reset for more bytes */
 			ntbs_sock_lock_rx(sk);
