@@ -449,9 +449,13 @@ void ntbs_handover_settle(struct ntbs_sock *sk)
 		return;
 	ntbs_lock(&sk->shm->ctl);
 	ntbs_sock_lock_tx(sk);
-	/* only for a sole holder: epoll sets of another process would go on watching for ends alone */
+	/*
+	 * Only for a sole holder: epoll sets of another process would go on watching for ends alone.  And not with a full ring:
+	 * until that has been read our end waits behind it, of which the kernel knows nothing.
+	 */
 	if (ntbs_sock_stage(sk) == NTBS_LIVE && !ntbs_sock_after(sk) && atomic_load(&sk->shm->holders) == 1 &&
-	    sk->shm->tx.state == NTBS_DIR_BACK && !sk->shm->tx.replay && ntbs_sock_rx_state(sk) == NTBS_DIR_BACK &&
+	    sk->shm->tx.state == NTBS_DIR_BACK && !sk->shm->tx.replay && !ntbs_msgq_full(&sk->q) &&
+	    ntbs_sock_rx_state(sk) == NTBS_DIR_BACK &&
 	    !ntbs_read_once(sk->shm->rx.twice) &&
 	    !(ntbs_sock_flags(sk) & (NTBS_SK_RESET | NTBS_SK_WANT_TCP))) {
 		ntbs_sock_set_flag(sk, NTBS_SK_SETTLED);

@@ -214,7 +214,7 @@ static void look_for_death(struct ntbs_sock *sk, int fd)
 static bool still_sending(struct ntbs_sock *sk)
 {
 	return (ntbs_sock_flags(sk) & (NTBS_SK_SHUT_WR | NTBS_SK_RESET | NTBS_SK_DIED)) == NTBS_SK_SHUT_WR &&
-	       ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_sock_tx_state(sk) == NTBS_DIR_RING &&
+	       ntbs_sock_stage(sk) == NTBS_LIVE && ntbs_sock_attach(sk) && ntbs_sock_tx_state(sk) != NTBS_DIR_TCP &&
 	       ntbs_le32_read_acquire(&sk->q.in->rstate) == NTBS_R_OPEN && ntbs_msgq_full(&sk->q);
 }
 

@@ -106,6 +106,22 @@ static int name_error(const struct msghdr *msg)
 	return msg->msg_name && (int)msg->msg_namelen < 0 ? -EINVAL : 0;
 }
 
+/* There was no place for a byte of the ring: the kernel says of it when it came, all the same (tcp_recvmsg_locked()). */
+static bool only_looked(struct ntbs_sock *sk, const struct msghdr *msg)
+{
+	bool some;
+
+	for (size_t i = 0; i < msg->msg_iovlen; i++)
+		if (msg->msg_iov[i].iov_len)
+			return false;
+	if (ntbs_sock_stage(sk) != NTBS_LIVE || !ntbs_sock_attach(sk))
+		return false;
+	ntbs_sock_lock_rx(sk);
+	some = ntbs_sock_rx_state(sk) == NTBS_DIR_RING && ntbs_msgq_avail(&sk->q) > 0;
+	ntbs_unlock(&sk->shm->rx.lock);
+	return some;
+}
+
 ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int flags)
 {
 	struct msghdr with = { 0 };
@@ -124,7 +140,7 @@ ssize_t ntbs_sock_recvmsg(struct ntbs_sock *sk, int fd, struct msghdr *msg, int 
 	if (n >= 0 && (!ntbs_user_writable(&msg->msg_namelen, sizeof(msg->msg_namelen)) ||
 		       !ntbs_user_writable(&msg->msg_flags, sizeof(msg->msg_flags))))
 		return -EFAULT;
-	if (n > 0 && __builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_STAMPS, 0)) {
+	if (__builtin_expect(ntbs_sock_flags(sk) & NTBS_SK_STAMPS, 0) && (n > 0 || (!n && only_looked(sk, msg)))) {
 		with.msg_control = msg->msg_control;
 		with.msg_controllen = msg->msg_controllen;
 		if (put_stamp(fd, &with))

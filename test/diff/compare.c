@@ -192,6 +192,16 @@ static bool members_same(const struct op *op, const struct answer *a, const stru
 	}
 }
 
+/* Of epoll_wait(): the ring tells of none that it has. */
+static bool only_tcp_tells_room(const struct answer *y, int64_t room, const struct desc *d)
+{
+	bool ring_has_room = false;
+
+	for (int i = 0; i < y->nr; i++)
+		ring_has_room |= y->v[i] & room;
+	return d && (!ring_has_room || !ring_sends(d->w[NTBS].lport, d->w[NTBS].rport));
+}
+
 /* Does how much of a send is taken depend on sizes of buffers alone? */
 static bool room_counts(const struct desc *d, const struct desc *peer)
 {
@@ -321,6 +331,8 @@ enum verdict compare(const struct op *op, struct answer a[WORLDS], struct desc *
 				return V_SAME;
 			if (!d && op->call != C_epoll_wait && values_same(op, x, y, ~in) && accept_as(R_ROOM))
 				return V_SAME;		/* a set is readable: of what is not said */
+			if (op->call == C_epoll_wait && peer && members_same(op, x, y, room) && only_tcp_tells_room(y, room, d) && accept_as(R_ROOM))
+				return V_SAME;
 			if ((!peer || room_unknown(peer) ? values_same(op, x, y, ~room) : only_tcp_has_room(x, y, room, d)) && accept_as(R_ROOM))
 				return V_SAME;
 		}

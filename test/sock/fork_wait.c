@@ -12,7 +12,7 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define ROUNDS 100	/* a fork takes long there */
 #else
-#define ROUNDS 400
+#define ROUNDS 150
 #endif
 #define LOW 256		/* the library's own numbers are above */
 
